@@ -1,0 +1,118 @@
+/* The router ABI: how a shared object turns hidden states into a routing.
+ *
+ * A router is written once, with the differentiable functions of tape.h, so the same source trains, runs inside a
+ * checkpoint, and runs on every backend; it writes no backward pass. A whole plugin:
+ *
+ *     #include <moegauge/router.h>
+ *     typedef struct { int64_t k; } options_t;
+ *     static const mg_option options[] = {MG_OPTION_INT(options_t, k, 2, 1, 4096, "experts kept per token"), MG_OPTION_END};
+ *     static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02}, MG_PARAM_END};
+ *     static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+ *       const options_t *o = router->options;
+ *       out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
+ *       out->probs = mg_softmax(tape, out->logits);
+ *       out->ids = mg_top_k(tape, out->probs, o->k, &out->weights);
+ *       return mg_tape_status(tape);
+ *     }
+ *     static const mg_router_plugin plugin = {.abi = MG_ABI, .size = sizeof(mg_router_plugin), .name = "mine",
+ *       .summary = "Softmax top-k.", .options = options, .options_size = sizeof(options_t), .params = params, .route = route};
+ *     MG_ROUTER_PLUGIN(plugin)
+ */
+#ifndef MOEGAUGE_ROUTER_H
+#define MOEGAUGE_ROUTER_H
+
+#include "moegauge/option.h"
+#include "moegauge/param.h"
+#include "moegauge/tape.h"
+
+typedef struct mg_router mg_router;
+
+/* ---- one call --------------------------------------------------------------------------------------------- */
+
+typedef struct mg_route_input {
+  mg_var *x;               /* [T,D] hidden states */
+  mg_var *token_ids;       /* i32 [T] ids of the input tokens; NULL if there are none */
+  int64_t tokens;          /* T */
+  int64_t sequence_tokens; /* tokens per sequence; T is a multiple */
+  bool training;           /* noise and jitter only when true */
+  mg_stream noise;         /* random numbers for this layer and step */
+} mg_route_input;
+
+/* What a router fills. `ids` and `weights` are due; the rest is for losses and measures, NULL where it has no meaning. */
+typedef struct mg_route_output {
+  mg_var *ids;     /* i32 [T,S]: the chosen experts, distinct per token, -1 = no choice; S may exceed K */
+  mg_var *weights; /* [T,S]: combine weights, through which gradients flow to the router */
+  mg_var *probs;   /* [T,E]: the router's distribution over experts (sums to 1 per token), for balance losses */
+  mg_var *logits;  /* [T,E]: scores before softmax or sigmoid, for the z-loss */
+  mg_var *load;    /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
+} mg_route_output;
+
+/* ---- what a router promises; `moegauge check router` holds it to these ------------------------------------- */
+
+enum {
+  MG_ROUTER_WEIGHTS_SUM_TO_ONE = 1u << 0, /* for the options given; see plugin->promises */
+  MG_ROUTER_WEIGHTS_NONNEGATIVE = 1u << 1,
+  MG_ROUTER_CAUSAL = 1u << 2,             /* a later token never changes an earlier token's routing */
+  MG_ROUTER_PER_TOKEN = 1u << 3,          /* a token's routing depends on that token alone */
+  MG_ROUTER_EXPERTS_EXCHANGEABLE = 1u << 4 /* permuting the experts' parameters permutes the routing */
+};
+
+typedef struct mg_router_plugin {
+  uint32_t abi;  /* MG_ABI */
+  uint32_t size; /* sizeof(mg_router_plugin) as the plugin was compiled */
+  const char *name;
+  const char *summary;      /* one sentence */
+  const char *paper;        /* "Shazeer et al. 2017, arXiv 1701.06538"; NULL = none */
+  const mg_option *options; /* ends with MG_OPTION_END; NULL = none */
+  size_t options_size;
+  const mg_param_spec *params; /* ends with MG_PARAM_END; NULL = none */
+
+  /* Optional: refuses options that do not fit the layer (k > E, branching^depth != E) with MG_USAGE and a message that
+   * names the option and the allowed values. Called before anything is allocated. */
+  mg_status (*check)(const mg_router *router);
+  /* The size of a MG_DIM_CUSTOM dimension; 0 leaves the parameter out. `param` and `dim` index the tables above. */
+  int64_t (*dimension)(const mg_router *router, int32_t param, int32_t dim);
+  /* The most choices per token (S), for memory and FLOPs. */
+  int64_t (*choices)(const mg_router *router);
+  /* The promises kept under these options: a set of MG_ROUTER_ flags. */
+  uint32_t (*promises)(const mg_router *router);
+  mg_status (*route)(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
+  /* Analytic FLOPs of the gate for one token, forward. */
+  double (*gate_flops)(const mg_router *router);
+
+  /* Optional: called on the host after each optimiser step with the batch's demand per expert [E], to move buffers. */
+  mg_status (*after_step)(mg_router *router, mg_tape *tape, const int32_t *demand);
+  /* Free for a host that makes plugins at run time (routers written in Lua). */
+  void *user;
+} mg_router_plugin;
+
+/* A router inside one layer. The core creates it. */
+struct mg_router {
+  const mg_router_plugin *plugin;
+  mg_context *context;
+  const void *options; /* filled from plugin->options */
+  int64_t width;       /* D */
+  int64_t experts;     /* E */
+  int64_t vocabulary;  /* V; 0 if there are no token ids */
+  int32_t layer;       /* index of the layer, for streams and messages */
+  void *host;          /* the core's: parameter storage */
+};
+
+/* The parameter as a variable on `tape`; its gradient is collected by the core. A parameter left out gives NULL without
+ * failing the tape, so that `if (mg_router_has_param(...))` can guard it. */
+MG_API mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name);
+MG_API bool mg_router_has_param(const mg_router *router, const char *name);
+
+typedef const mg_router_plugin *(*mg_router_entry_function)(void);
+
+#ifdef MG_PLUGIN_STATIC
+#define MG_ROUTER_PLUGIN(table)                                                                    \
+  const mg_router_plugin *MG_PLUGIN_STATIC(void);                                                  \
+  const mg_router_plugin *MG_PLUGIN_STATIC(void) { return &(table); }
+#else
+#define MG_ROUTER_PLUGIN(table)                                                                    \
+  MG_API const mg_router_plugin *mg_router_entry(void);                                            \
+  const mg_router_plugin *mg_router_entry(void) { return &(table); }
+#endif
+
+#endif

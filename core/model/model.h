@@ -1,0 +1,54 @@
+/* The decoder: blocks of norm, attention, norm and feed-forward (dense or MoE), built from a specification, so that a
+ * released model is the same code with other data.
+ *
+ * Specification as JSON: {"layers": 4, "width": 128, "heads": 4, "kv_heads": 4, "head_width": 32, "vocabulary": 4096,
+ *   "norm": "rms", "norm_epsilon": 1e-5, "rope_base": 10000, "rotary": 32, "tie_embeddings": true, "window": 0,
+ *   "feed_forward": {"kind": "dense", "width": 512} | {"kind": "moe", ...}, or a list of one per layer} */
+#ifndef MG_MODEL_MODEL_H
+#define MG_MODEL_MODEL_H
+
+#include "moe/layer.h"
+
+typedef struct mg_model mg_model;
+
+mg_status mg_model_check_spec(mg_context *context, mg_registry *registry, const json_t *spec);
+/* Weights drawn from `seed`; parameters have `dtype`. */
+mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                          mg_dtype dtype, uint64_t seed, mg_model **out);
+void mg_model_destroy(mg_model *model);
+
+/* One batch: B sequences of S tokens, row by row. */
+typedef struct mg_model_batch {
+  const int32_t *inputs;  /* [B*S] */
+  const int32_t *targets; /* [B*S], -1 = no target; NULL when only logits are wanted */
+  int64_t sequences, sequence_tokens;
+  bool training;
+  uint64_t step; /* chooses the routers' noise */
+} mg_model_batch;
+
+typedef struct mg_model_output {
+  mg_var *logits;               /* [T,V] */
+  mg_var *token_loss;           /* [T,1] nats; NULL without targets */
+  mg_var *loss;                 /* [1]: mean over targets, without auxiliary losses */
+  mg_var *total;                /* [1]: loss plus auxiliary losses: what backward starts from */
+  const mg_moe_record *records; /* one per MoE layer, in order; owned by the model, valid until the next forward */
+  int64_t records_count;
+} mg_model_output;
+
+mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output);
+mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
+
+mg_params *mg_model_params(mg_model *model);
+const json_t *mg_model_spec(const mg_model *model); /* resolved: every default written out */
+int64_t mg_model_moe_layers(const mg_model *model);
+mg_moe *mg_model_moe(mg_model *model, int64_t index);
+
+/* Analytic forward FLOPs per token at a sequence length (causal attention counted as executed), per part. */
+void mg_model_flops_per_token(const mg_model *model, int64_t sequence_tokens, double flops[MG_PART_COUNT]);
+/* Parameters in all, and those that one token uses. */
+typedef struct mg_model_size {
+  int64_t total, active, embedding, head, attention, router, routed, shared, dense, norm;
+} mg_model_size;
+mg_model_size mg_model_count(const mg_model *model);
+
+#endif

@@ -1,0 +1,44 @@
+/* A corpus made ready for training: collected, normalised, filtered, tokenized, encoded, packed and split by named
+ * stages, each of which reports what it kept and dropped. core/train/README.md lists the stages and their options. */
+#ifndef MG_TRAIN_DATA_H
+#define MG_TRAIN_DATA_H
+
+#include <jansson.h>
+
+#include "moegauge/context.h"
+
+typedef struct mg_dataset mg_dataset;
+typedef enum mg_split { MG_SPLIT_TRAIN, MG_SPLIT_VALID } mg_split;
+
+/* `spec`: {"corpus": "manpages" | "synthetic" | "/some/folder", "tokenizer": "bpe", "vocabulary": 4096, "stages":
+ * [...], "seed": 1, ...}. Finished stages are cached under `cache` by the hash of all that went in, so that the cases
+ * of a sweep share one copy. MG_FILE for an unreadable corpus or an empty domain, MG_USAGE for a wrong key. */
+mg_status mg_dataset_open(mg_context *context, const json_t *spec, const char *cache, mg_dataset **out);
+void mg_dataset_close(mg_dataset *dataset);
+
+int64_t mg_dataset_vocabulary(const mg_dataset *dataset);
+int64_t mg_dataset_domains(const mg_dataset *dataset);
+const char *mg_dataset_domain_name(const mg_dataset *dataset, int64_t domain);
+int64_t mg_dataset_tokens(const mg_dataset *dataset, mg_split split);
+/* Bytes of text per token of a split, which turns nats per token into bits per byte. */
+double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split);
+/* The exact entropy in nats per token, for `synthetic`; NaN where it is not known. */
+double mg_dataset_entropy(const mg_dataset *dataset);
+const char *mg_dataset_checksum(const mg_dataset *dataset);
+/* What every stage kept and dropped, as JSON: [{"stage": "filter", "in": .., "out": .., "dropped": {..}}, ...]. */
+const json_t *mg_dataset_report(const mg_dataset *dataset);
+
+/* Fills B sequences of S tokens: inputs and targets [B*S] (target -1 at a document's end), domains [B]. Training batch
+ * `index` is drawn by (seed, index) without replacement within an epoch; validation batches run through the split in
+ * order, and *sequences_filled tells how many there were (less than B at the end). */
+typedef struct mg_batch {
+  int32_t *inputs, *targets, *domains;
+  int64_t sequences, sequence_tokens;
+} mg_batch;
+mg_status mg_dataset_batch(mg_dataset *dataset, mg_split split, uint64_t seed, int64_t index, mg_batch *batch,
+                           int64_t *sequences_filled);
+
+/* The text of token ids, for looking at data; returns the bytes it would need, writing at most `bytes`. */
+size_t mg_dataset_decode(const mg_dataset *dataset, const int32_t *ids, int64_t count, char *text, size_t bytes);
+
+#endif
