@@ -1,16 +1,27 @@
 /* The decoder: blocks of norm, attention, norm and feed-forward (dense or MoE), built from a specification, so that a
  * released model is the same code with other data.
  *
- * Specification as JSON: {"layers": 4, "width": 128, "heads": 4, "kv_heads": 4, "head_width": 32, "vocabulary": 4096,
- *   "norm": "rms", "norm_epsilon": 1e-5, "rope_base": 10000, "rotary": 32, "tie_embeddings": true, "window": 0,
- *   "feed_forward": {"kind": "dense", "width": 512} | {"kind": "moe", ...}, or a list of one per layer} */
+ * Specification as JSON, with the defaults of mg_model_options:
+ *
+ *   {"layers": 4, "width": 128, "vocabulary": 4096, "heads": 4, "kv_heads": 0, "head_width": 0, "norm": "rms",
+ *    "norm_epsilon": 1e-5, "qk_norm": false, "biases": false, "rope_base": 10000, "rotary": -1,
+ *    "rope_interleaved": false, "window": 0, "tie_embeddings": true, "final_norm": true, "embedding_scale": 1,
+ *    "feed_forward": {"kind": "dense", "width": 512, "activation": "silu", "gated": true} | {"kind": "moe", ...}}
+ *
+ * "window" and "feed_forward" may be lists with one entry per layer. */
 #ifndef MG_MODEL_MODEL_H
 #define MG_MODEL_MODEL_H
 
+#include "base/options.h"
 #include "moe/layer.h"
 
 typedef struct mg_model mg_model;
 
+/* The keys besides "window" and "feed_forward", and those of a dense feed-forward besides "kind". */
+const mg_option *mg_model_options(void);
+const mg_option *mg_model_dense_options(void);
+
+/* MG_USAGE with the key, what came and what is allowed; nothing is allocated. */
 mg_status mg_model_check_spec(mg_context *context, mg_registry *registry, const json_t *spec);
 /* Weights drawn from `seed`; parameters have `dtype`. */
 mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
@@ -36,6 +47,13 @@ typedef struct mg_model_output {
 } mg_model_output;
 
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output);
+
+/* Adds what each expert was asked for in the last forward pass to the model's running demand; before the tape is reset.
+ */
+mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape);
+/* The running demand [E] of one MoE layer since the last mg_model_after_step. */
+const int32_t *mg_model_demand(const mg_model *model, int64_t index);
+/* After an optimiser step: hands the running demand to every router (balance by bias moves here) and zeroes it. */
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
 
 mg_params *mg_model_params(mg_model *model);

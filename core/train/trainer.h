@@ -2,6 +2,7 @@
 #ifndef MG_TRAIN_TRAINER_H
 #define MG_TRAIN_TRAINER_H
 
+#include "base/options.h"
 #include "model/model.h"
 #include "train/data.h"
 
@@ -15,12 +16,25 @@ typedef struct mg_train_hooks {
   void *user;
 } mg_train_hooks;
 
-/* Trains `model` on `data` as `spec` says ({"tokens": 1e6, "batch": 16, "sequence": 256, "rate": 1e-3, "warmup": 0.05,
- * "schedule": "cosine", "clip": 1.0, "decay": 0.1, "precision": "bf16", "seed": 1, "evaluate": 8, "checkpoint":
- * "dir"}). *result is a new JSON object {"metrics": {...}, "series": {...}, "tables": {...}} (core/train/README.md
- * lists every key with its unit). With a checkpoint folder that holds a valid checkpoint of the same spec, training
- * resumes exactly. */
+/* Trains `model` on `data` as `spec` says; the keys and their defaults are mg_train_options ({"tokens": 1e6, "batch":
+ * 16, "sequence": 256, "rate": 1e-3, ...}). *result is a new JSON object (core/train/README.md lists every name and
+ * unit):
+ *
+ *   {"metrics": {"loss": 3.1, "perplexity": 22.2, ...},                a number that is not finite is null
+ *    "series": {"loss": [[tokens, value], ...], "cv": [...], ...},
+ *    "tables": {"load": {"axes": ["layer", "tokens", "expert"], "layers": [...], "tokens": [...],
+ *                        "values": [layer][tokens][expert]}, "domain_load": {...}, "losses": {...}}}
+ *
+ * With a checkpoint folder that holds a valid checkpoint of the same spec, training resumes exactly. MG_NUMERIC when
+ * the loss or the gradient norm is not finite (the message names the step); *result then holds what was recorded until
+ * then. On any other failure *result is NULL. */
 mg_status mg_train(mg_context *context, mg_model *model, mg_dataset *data, const json_t *spec,
                    const mg_train_hooks *hooks, json_t **result);
+
+/* The keys of a training specification; ends with MG_OPTION_END. */
+const mg_option *mg_train_options(void);
+/* Fails with MG_USAGE for a wrong key, type or range, without training. *resolved (may be NULL) gets the specification
+ * with every default written out, as a new reference. */
+mg_status mg_train_check_spec(mg_context *context, const json_t *spec, json_t **resolved);
 
 #endif
