@@ -42,7 +42,8 @@ typedef struct mg_route_input {
 typedef struct mg_route_output {
   mg_var *ids;     /* i32 [T,S]: the chosen experts, distinct per token, -1 = no choice; S may exceed K */
   mg_var *weights; /* [T,S]: combine weights, through which gradients flow to the router */
-  mg_var *probs;   /* [T,E]: the router's distribution over experts (sums to 1 per token), for balance losses */
+  mg_var *probs;   /* [T,E]: the router's distribution over experts, for balance losses and re-routing; sums to 1 per token,
+                      or to less where experts were not evaluated (those hold 0) */
   mg_var *logits;  /* [T,E]: scores before softmax or sigmoid, for the z-loss */
   mg_var *load;    /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
 } mg_route_output;
@@ -54,7 +55,11 @@ enum {
   MG_ROUTER_WEIGHTS_NONNEGATIVE = 1u << 1,
   MG_ROUTER_CAUSAL = 1u << 2,             /* a later token never changes an earlier token's routing */
   MG_ROUTER_PER_TOKEN = 1u << 3,          /* a token's routing depends on that token alone */
-  MG_ROUTER_EXPERTS_EXCHANGEABLE = 1u << 4 /* permuting the experts' parameters permutes the routing */
+  MG_ROUTER_EXPERTS_EXCHANGEABLE = 1u << 4, /* permuting the experts' parameters permutes the routing */
+  /* What `route` fills beside ids and weights; a loss or policy that needs a missing one is refused before a run. */
+  MG_ROUTER_GIVES_PROBS = 1u << 5,
+  MG_ROUTER_GIVES_LOGITS = 1u << 6,
+  MG_ROUTER_GIVES_LOAD = 1u << 7
 };
 
 typedef struct mg_router_plugin {
@@ -84,6 +89,9 @@ typedef struct mg_router_plugin {
   mg_status (*after_step)(mg_router *router, mg_tape *tape, const int32_t *demand);
   /* Free for a host that makes plugins at run time (routers written in Lua). */
   void *user;
+  /* Optional: into how many equal runs of consecutive experts load is worth splitting (the levels of a tree, devices);
+   * writes at most `most` numbers to `groups` and returns how many there are. */
+  int64_t (*groupings)(const mg_router *router, int64_t *groups, int64_t most);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */

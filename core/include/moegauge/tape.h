@@ -128,6 +128,8 @@ MG_API mg_var *mg_gather_dot(mg_tape *tape, mg_var *x, mg_var *weight, mg_var *i
 
 MG_API mg_var *mg_gather_rows(mg_tape *tape, mg_var *table, mg_var *ids);
 MG_API mg_var *mg_gather_columns(mg_tape *tape, mg_var *x, mg_var *ids);
+/* The reverse: x [T,S] laid out over `columns` columns by ids [T,S], summed where ids repeat, 0 elsewhere. */
+MG_API mg_var *mg_scatter_columns(mg_tape *tape, mg_var *x, mg_var *ids, int64_t columns);
 /* The k largest of each row, descending; ties to the lowest id. Returns the ids [R,k] (i32, constant); `values` may be
  * NULL, else gets the values, differentiable. */
 MG_API mg_var *mg_top_k(mg_tape *tape, mg_var *x, int64_t k, mg_var **values);
