@@ -1,0 +1,59 @@
+--- The metrics a run may report: what each is called, its unit, which way is better, and how it is printed.
+-- The definitions stand in core/moe/README.md and core/train/README.md; this table only names them for people.
+
+local metrics = {}
+
+--- @class moegauge.Metric
+--- @field title string  column heading
+--- @field unit string   "" when it has none
+--- @field better string|nil  "lower", "higher" or nil when neither is better as such
+--- @field style string  "fixed" (digits after the point), "count" (1.23 M), "percent", "bytes", "time"
+--- @field digits integer|nil  for "fixed"
+--- @field help string
+
+--- @type table<string, moegauge.Metric>
+metrics.known = {
+  loss = { title = "loss", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "mean validation cross entropy" },
+  train_loss = { title = "train loss", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "mean training cross entropy over the last tenth of the run" },
+  perplexity = { title = "perplexity", unit = "", better = "lower", style = "fixed", digits = 2, help = "e to the validation loss" },
+  bits_per_byte = { title = "bits/byte", unit = "bits/byte", better = "lower", style = "fixed", digits = 4, help = "validation loss in bits per byte of text" },
+  accuracy = { title = "accuracy", unit = "", better = "higher", style = "percent", help = "share of validation tokens whose most likely next token was right" },
+  entropy_gap = { title = "gap to optimum", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "validation loss minus the corpus's exact entropy" },
+  tokens = { title = "tokens", unit = "tokens", style = "count", help = "tokens trained on" },
+  steps = { title = "steps", unit = "steps", style = "count", help = "optimiser steps" },
+  seconds = { title = "time", unit = "s", better = "lower", style = "time", help = "wall-clock training time" },
+  tokens_per_second = { title = "tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "training throughput after warm-up, median over windows of steps" },
+  flops_per_token = { title = "FLOPs/token", unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token, counted as executed" },
+  gate_ns_per_token = { title = "router", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "time of the routers of all layers, forward, per token" },
+  params_total = { title = "parameters", unit = "", style = "count", help = "all trained parameters" },
+  params_active = { title = "active", unit = "", style = "count", help = "parameters that one token uses" },
+  cv = { title = "load CV", unit = "", better = "lower", style = "fixed", digits = 3, help = "population deviation of expert load over its mean, averaged over layers" },
+  max_over_mean = { title = "max/mean", unit = "", better = "lower", style = "fixed", digits = 2, help = "load of the busiest expert over the mean" },
+  max_violation = { title = "MaxVio", unit = "", better = "lower", style = "fixed", digits = 3, help = "max/mean - 1" },
+  random_floor_cv = { title = "CV floor", unit = "", style = "fixed", digits = 3, help = "load CV of uniform random routing on as many tokens" },
+  random_floor_max_violation = { title = "MaxVio floor", unit = "", style = "fixed", digits = 3, help = "MaxVio of uniform random routing on as many tokens" },
+  entropy = { title = "load entropy", unit = "nats", better = "higher", style = "fixed", digits = 3, help = "entropy of the load distribution" },
+  gini = { title = "Gini", unit = "", better = "lower", style = "fixed", digits = 3, help = "Gini coefficient of expert load" },
+  effective_experts = { title = "eff. experts", unit = "", better = "higher", style = "fixed", digits = 1, help = "E / (1 + CV^2)" },
+  dead_experts = { title = "dead", unit = "", better = "lower", style = "fixed", digits = 1, help = "experts that got no token, mean over layers" },
+  dropped_assignments = { title = "dropped", unit = "", better = "lower", style = "percent", help = "share of assignments beyond an expert's capacity" },
+  dropped_tokens = { title = "lost tokens", unit = "", better = "lower", style = "percent", help = "share of tokens that lost every assignment" },
+  peak_bytes = { title = "peak memory", unit = "bytes", better = "lower", style = "bytes", help = "largest resident size of the case's process" },
+  accounted_bytes = { title = "accounted", unit = "bytes", style = "bytes", help = "parameters, gradients, moments, activations, data and scratch as the tool counts them" },
+  spikes = { title = "spikes", unit = "", better = "lower", style = "fixed", digits = 0, help = "steps whose loss stood out (z > 6 or more than 10 times the median)" },
+}
+
+--- The description of a metric, also of one an experiment made up.
+--- @param name string
+--- @return moegauge.Metric
+function metrics.of(name)
+  local known = metrics.known[name]
+  if known then return known end
+  local part = name:match("^flops_per_token_(.+)$")
+  if part then return { title = part, unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token of: " .. part } end
+  part = name:match("^(.+)_ns_per_token$")
+  if part then return { title = part, unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward time per token of: " .. part } end
+  return { title = (name:gsub("_", " ")), unit = "", style = "fixed", digits = 4, help = "defined by the experiment" }
+end
+
+return metrics

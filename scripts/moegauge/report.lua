@@ -1,0 +1,176 @@
+--- Renders stored results as a terminal table, Markdown, HTML, CSV or JSON. Nothing here computes a result: every format
+--- is a view of the store that can be made again at any time.
+
+local format = require "moegauge.format"
+local html = require "moegauge.html"
+local result = require "moegauge.result"
+
+local report = {}
+
+-- Nested lists of blocks as one list.
+local function flatten(blocks, out)
+  for _, block in ipairs(blocks) do
+    if block.kind == "blocks" then flatten(block, out) else out[#out + 1] = block end
+  end
+  return out
+end
+
+local function failures_block(r)
+  if #r.failed == 0 then return nil end
+  local rows = {}
+  for i, case in ipairs(r.failed) do rows[i] = { case.label or tostring(case.number), case.status, case.reason or "" } end
+  return { kind = "table", title = "Cases without a result", table = { columns = { { title = "case" }, { title = "status" }, { title = "reason" } }, rows = rows } }
+end
+
+--- The blocks of a report, in order: the experiment's own, then what failed.
+local function blocks_of(stored, experiment)
+  local r = result.new(stored)
+  local blocks = {}
+  if #r.cases > 0 then
+    blocks = flatten((experiment and experiment.report and experiment.report(r)) or r:default_blocks(), {})
+  end
+  blocks[#blocks + 1] = failures_block(r)
+  return blocks, r
+end
+
+local function title_of(stored) return stored.experiment.title or stored.experiment.name or "Experiment" end
+
+local function provenance_lines(r)
+  local lines, seen = {}, {}
+  for _, case in ipairs(r.cases) do
+    for key, value in pairs(case.provenance or {}) do
+      if type(value) ~= "table" then
+        local line = key .. ": " .. tostring(value)
+        if not seen[line] then
+          seen[line] = true
+          lines[#lines + 1] = line
+        end
+      end
+    end
+  end
+  table.sort(lines)
+  return lines
+end
+
+local function summary_of(r)
+  local seconds = 0
+  for _, case in ipairs(r.cases) do seconds = seconds + (case.seconds or 0) end
+  return ("%d cases finished, %d without a result; %s of running."):format(#r.cases, #r.failed, format.time(seconds))
+end
+
+local function terminal(stored, experiment)
+  local blocks, r = blocks_of(stored, experiment)
+  local out = { title_of(stored), "" }
+  for _, block in ipairs(blocks) do
+    if block.kind == "table" then
+      out[#out + 1] = block.title
+      out[#out + 1] = format.text_table(block.table)
+    elseif block.kind == "text" then
+      out[#out + 1] = block.text .. "\n"
+    end
+  end
+  out[#out + 1] = summary_of(r)
+  return table.concat(out, "\n") .. "\n"
+end
+
+local function markdown(stored, experiment)
+  local blocks, r = blocks_of(stored, experiment)
+  local out = { "# " .. title_of(stored) .. "\n" }
+  for _, block in ipairs(blocks) do
+    if block.kind == "table" then
+      out[#out + 1] = "## " .. block.title .. "\n"
+      out[#out + 1] = format.markdown_table(block.table)
+    elseif block.kind == "chart" then
+      out[#out + 1] = ("## %s\n\n![%s](charts/%s.svg)\n"):format(block.title, block.caption, block.name)
+    else
+      out[#out + 1] = block.text .. "\n"
+    end
+  end
+  out[#out + 1] = summary_of(r) .. "\n\n## Provenance\n"
+  for _, line in ipairs(provenance_lines(r)) do out[#out + 1] = "- " .. line end
+  return table.concat(out, "\n") .. "\n"
+end
+
+local function charts_of(blocks, files)
+  local core = require("moegauge").core
+  for _, block in ipairs(blocks) do
+    if block.kind == "chart" then
+      block.svg = core.run_gnuplot(block.script)
+      files["charts/" .. block.name .. ".gp"] = block.script
+      files["charts/" .. block.name .. ".svg"] = block.svg
+    end
+  end
+end
+
+local function page(stored, experiment, files)
+  local blocks, r = blocks_of(stored, experiment)
+  charts_of(blocks, files)
+  local body = {}
+  for i, block in ipairs(blocks) do
+    if block.title then body[#body + 1] = "<h2>" .. html.escape(block.title) .. "</h2>\n" end
+    if block.kind == "table" then body[#body + 1] = html.table(block.table) end
+    if block.kind == "chart" then body[#body + 1] = html.figure(block.svg, block.caption, "c" .. i) end
+    if block.kind == "text" then body[#body + 1] = "<p>" .. html.escape(block.text) .. "</p>\n" end
+  end
+  local origin = {}
+  for i, line in ipairs(provenance_lines(r)) do origin[i] = html.escape(line) end
+  body[#body + 1] = "<h2>Provenance</h2>\n<details><summary>Where these numbers come from</summary><pre>" .. table.concat(origin, "\n") .. "</pre></details>\n"
+  return html.page { title = title_of(stored), lead = '<p class="soft">' .. html.escape(summary_of(r)) .. "</p>\n",
+    body = table.concat(body), data = require("moegauge").core.to_json(stored) }
+end
+
+local function csv_cell(value)
+  local text = type(value) == "number" and ("%.17g"):format(value) or tostring(value == nil and "" or value)
+  if text:find('[",\n\r]') then return '"' .. text:gsub('"', '""') .. '"' end
+  return text
+end
+
+local function csv(stored)
+  local names, seen = {}, {}
+  for _, case in ipairs(stored.cases) do
+    for name in pairs(case.result and case.result.metrics or {}) do
+      if not seen[name] then
+        seen[name] = true
+        names[#names + 1] = name
+      end
+    end
+  end
+  table.sort(names)
+  local lines = { "number,label,status,reason,seconds" .. (#names > 0 and "," .. table.concat(names, ",") or "") }
+  for _, case in ipairs(stored.cases) do
+    local cells = { csv_cell(case.number), csv_cell(case.label), csv_cell(case.status), csv_cell(case.reason), csv_cell(case.seconds) }
+    for _, name in ipairs(names) do cells[#cells + 1] = csv_cell(case.result and case.result.metrics[name]) end
+    lines[#lines + 1] = table.concat(cells, ",")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- Renders results. Returns the text for the terminal, and a map of file name -> content that the caller writes into
+--- the experiment's folder.
+--- @param stored table       { experiment = {...}, cases = {...} }
+--- @param wanted string      "table", "md", "html", "csv" or "json"
+--- @param experiment table|nil  the loaded experiment, for its report function
+--- @return string text
+--- @return table<string, string> files
+function report.write(stored, wanted, experiment)
+  local files = {}
+  if wanted == "table" then return terminal(stored, experiment), files end
+  if wanted == "csv" then
+    files["report.csv"] = csv(stored)
+    return files["report.csv"], files
+  elseif wanted == "json" then
+    files["report.json"] = require("moegauge").core.to_json(stored) .. "\n"
+    return files["report.json"], files
+  elseif wanted == "md" then
+    local blocks = blocks_of(stored, experiment)
+    charts_of(blocks, files)
+    files["report.md"] = markdown(stored, experiment)
+    return files["report.md"], files
+  elseif wanted == "html" then
+    files["report.html"] = page(stored, experiment, files)
+    return "", files
+  end
+  error("unknown report format '" .. tostring(wanted) .. "'; one of table, md, html, csv, json", 2)
+end
+
+return report

@@ -1,0 +1,342 @@
+--- The results of an experiment as a report sees them: cases grouped by an axis of the sweep, repeats paired by seed.
+--- A report function receives one of these as `r` and returns a list of what r's methods make.
+
+local chart = require "moegauge.chart"
+local format = require "moegauge.format"
+local label = require "moegauge.label"
+local metrics = require "moegauge.metrics"
+local statistics = require "moegauge.statistics"
+
+--- @class moegauge.Result
+--- @field cases table[]   finished cases in sweep order
+--- @field failed table[]  failed and skipped cases, each with `status` and `reason`
+local Result = {}
+Result.__index = Result
+
+local result = {}
+
+--- @param stored table  what the store holds: { experiment = {...}, cases = {...} }
+--- @return moegauge.Result
+function result.new(stored)
+  local self = setmetatable({ experiment = stored.experiment or {}, cases = {}, failed = {} }, Result)
+  for _, case in ipairs(stored.cases or {}) do
+    table.insert(case.status == "ok" and self.cases or self.failed, case)
+  end
+  return self
+end
+
+-- A text that is equal for equal values of an axis.
+local function key_of(value)
+  if type(value) ~= "table" then return tostring(value) end
+  local keys, parts = {}, {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for i, key in ipairs(keys) do parts[i] = tostring(key) .. "=" .. key_of(value[key]) end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+--- The axes that vary, `seed` left out, in order of name.
+function Result:axes()
+  local seen, names = {}, {}
+  for _, case in ipairs(self.cases) do
+    for name, value in pairs(case.params) do
+      seen[name] = seen[name] or {}
+      seen[name][key_of(value)] = true
+    end
+  end
+  for name, values in pairs(seen) do
+    local first = next(values)
+    if name ~= "seed" and first and next(values, first) then names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+--- Cases grouped by the values of one axis, or by all varying axes but the seed. A group is { label, cases }; the cases
+--- of a group are ordered by seed and then by place.
+--- @param axis string|nil
+function Result:groups(axis)
+  local names = axis and { axis } or self:axes()
+  local groups, by_key, columns = {}, {}, {}
+  for _, case in ipairs(self.cases) do
+    local parts, values = {}, {}
+    for i, name in ipairs(names) do
+      if case.params[name] == nil then error("no axis '" .. name .. "' in this experiment's sweep", 3) end
+      parts[i], values[i] = key_of(case.params[name]), case.params[name]
+    end
+    local key = table.concat(parts, "|")
+    if not by_key[key] then
+      by_key[key] = { values = values, cases = {} }
+      groups[#groups + 1] = by_key[key]
+    end
+    table.insert(by_key[key].cases, case)
+  end
+  for i in ipairs(names) do
+    local values = {}
+    for g, group in ipairs(groups) do values[g] = group.values[i] end
+    columns[i] = label.of(values)
+  end
+  for g, group in ipairs(groups) do
+    local words = {}
+    for i, name in ipairs(names) do
+      words[i] = #names > 1 and type(group.values[i]) ~= "table" and name .. "=" .. columns[i][g] or columns[i][g]
+    end
+    group.label = #words > 0 and table.concat(words, " ") or "all"
+    table.sort(group.cases, function(a, b)
+      local x, y = a.params.seed or 0, b.params.seed or 0
+      if x ~= y then return x < y end
+      return a.number < b.number
+    end)
+  end
+  return groups
+end
+
+local function number_or_nil(value) return type(value) == "number" and value == value and value or nil end
+
+--- The values of a metric over the cases of a group, in order; missing ones left out.
+function result.values(group, name)
+  local values = {}
+  for _, case in ipairs(group.cases) do values[#values + 1] = number_or_nil(case.result.metrics[name]) end
+  return values
+end
+
+--- Values of two groups that share a seed, in the order of seeds.
+function result.pairs(a, b, name)
+  local by_seed, left, right = {}, {}, {}
+  for _, case in ipairs(b.cases) do by_seed[case.params.seed or 0] = number_or_nil(case.result.metrics[name]) end
+  for _, case in ipairs(a.cases) do
+    local mine, other = number_or_nil(case.result.metrics[name]), by_seed[case.params.seed or 0]
+    if mine and other then
+      left[#left + 1], right[#right + 1] = mine, other
+    end
+  end
+  return left, right
+end
+
+local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_per_token", "cv", "max_over_mean",
+  "dropped_assignments", "gate_ns_per_token", "tokens_per_second" }
+
+-- The default columns that at least one case measured, then, for cases with other metrics, theirs.
+local function columns_for(groups, wanted)
+  if wanted then return wanted end
+  local present, columns, others = {}, {}, {}
+  for _, group in ipairs(groups) do
+    for _, case in ipairs(group.cases) do
+      for name in pairs(case.result.metrics) do present[name] = true end
+    end
+  end
+  for _, name in ipairs(default_columns) do
+    if present[name] then columns[#columns + 1] = name end
+  end
+  if #columns == 0 then
+    for name in pairs(present) do others[#others + 1] = name end
+    table.sort(others)
+    columns = others
+  end
+  return columns
+end
+
+local function seeds_note(groups)
+  local least, most = math.huge, 0
+  for _, group in ipairs(groups) do
+    least, most = math.min(least, #group.cases), math.max(most, #group.cases)
+  end
+  if most < 2 then return "One run each: nothing here tells a difference from noise. Use --seeds 1..5." end
+  return ("Mean ± half width of the 95 %% interval over %s runs."):format(least == most and most or least .. " to " .. most)
+end
+
+--- One row per value of the axis, one column per metric (mean and 95 % interval over seeds).
+--- @param axis string|nil
+--- @param columns string[]|nil
+function Result:table(axis, columns)
+  local groups = self:groups(axis)
+  columns = columns_for(groups, columns)
+  local t = { columns = { { title = axis or "case" } }, rows = {}, sort = {}, note = seeds_note(groups) }
+  for c, name in ipairs(columns) do t.columns[c + 1] = { title = metrics.of(name).title, right = true } end
+  for g, group in ipairs(groups) do
+    t.rows[g], t.sort[g] = { group.label }, {}
+    for c, name in ipairs(columns) do
+      local estimate = statistics.estimate(result.values(group, name))
+      t.rows[g][c + 1] = format.estimate(name, estimate)
+      t.sort[g][c + 1] = estimate.mean
+    end
+  end
+  return { kind = "table", title = axis and "By " .. axis:gsub("_", " ") or "Results", table = t }
+end
+
+--- Every pair of values of the axis compared by one metric, paired over seeds, corrected for the number of comparisons
+--- (Holm); a difference inside the noise is called unclear and nothing is ranked by it.
+--- @param axis string|nil
+--- @param name string|nil  the metric; default loss
+function Result:differences(axis, name)
+  name = name or "loss"
+  local groups, metric = self:groups(axis), metrics.of(name)
+  local found, tails = {}, {}
+  for i = 1, #groups do
+    for j = 1, i - 1 do
+      local difference = statistics.paired(result.pairs(groups[i], groups[j], name))
+      if difference.n > 0 then
+        found[#found + 1] = { a = groups[i].label, b = groups[j].label, difference = difference }
+        tails[#tails + 1] = difference.p
+      end
+    end
+  end
+  local corrected = statistics.holm(tails)
+  local t = { columns = { { title = "this" }, { title = "against" }, { title = metric.title .. " difference", right = true }, { title = "relative", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {},
+    note = "Paired over seeds, with 95 % intervals; \"unclear\" means inside the noise." }
+  for i, row in ipairs(found) do
+    local d = row.difference
+    local digits = metric.style == "fixed" and metric.digits or 4
+    t.rows[i] = { row.a, row.b,
+      d.n > 1 and ("%+." .. digits .. "f ± %." .. digits .. "f"):format(d.mean, d.half) or ("%+." .. digits .. "f"):format(d.mean),
+      ("%+.2f %%"):format(100 * d.relative), d.n > 1 and (corrected[i] < 0.001 and "< 0.001" or ("%.3f"):format(corrected[i])) or "–",
+      statistics.verdict(d, metric.better, corrected[i]) }
+  end
+  return { kind = "table", title = "Differences in " .. metric.title .. " larger than the noise?", table = t, verdicts = found }
+end
+
+local function axis_label(name)
+  local metric = metrics.of(name)
+  return metric.unit ~= "" and metric.title .. " (" .. metric.unit .. ")" or metric.title
+end
+
+-- The mean curve of a group's repeats with its lowest and highest, at the positions of the first repeat.
+local function curve_of(group, name)
+  local points = {}
+  local first = group.cases[1].result.series and group.cases[1].result.series[name]
+  for i, sample in ipairs(first or {}) do
+    local values = {}
+    for _, case in ipairs(group.cases) do
+      local series = case.result.series[name]
+      if series and series[i] then values[#values + 1] = number_or_nil(series[i][2]) end
+    end
+    if #values > 0 then points[#points + 1] = { sample[1], statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
+  end
+  return points
+end
+
+--- Curves of a series, one per value of the axis: mean over seeds, band from lowest to highest.
+--- @param name string
+--- @param against string|nil  what the positions are; default tokens
+--- @param options { axis: string|nil, log: boolean|nil }|nil
+function Result:chart(name, against, options)
+  options = options or {}
+  local series = {}
+  for _, group in ipairs(self:groups(options.axis)) do
+    local points = curve_of(group, name)
+    if #points > 0 then series[#series + 1] = { label = group.label, points = points } end
+  end
+  if #series == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
+  return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. (against or "tokens"),
+    caption = axis_label(name) .. " over " .. (against or "tokens") .. "; the band spans all seeds.",
+    script = chart.lines { x_label = against or "tokens", y_label = axis_label(name), series = series, log_y = options.log } }
+end
+
+--- One metric against another, with intervals on both and the Pareto front (lower is better unless the metric says otherwise).
+function Result:pareto(x, y, axis)
+  local points = {}
+  for _, group in ipairs(self:groups(axis)) do
+    local a, b = statistics.estimate(result.values(group, x)), statistics.estimate(result.values(group, y))
+    if a.n > 0 and b.n > 0 then
+      points[#points + 1] = { label = group.label, x = a.mean, x_half = number_or_nil(a.half) or 0, y = b.mean, y_half = number_or_nil(b.half) or 0 }
+    end
+  end
+  local sign_x = metrics.of(x).better == "higher" and -1 or 1
+  local sign_y = metrics.of(y).better == "higher" and -1 or 1
+  for _, p in ipairs(points) do
+    p.front = true
+    for _, q in ipairs(points) do
+      local no_worse = sign_x * q.x <= sign_x * p.x and sign_y * q.y <= sign_y * p.y
+      if no_worse and (q.x ~= p.x or q.y ~= p.y) then p.front = false end
+    end
+  end
+  if #points == 0 then return { kind = "text", text = "No run measured both '" .. x .. "' and '" .. y .. "'." } end
+  return { kind = "chart", name = y .. "-by-" .. x, title = metrics.of(y).title .. " against " .. metrics.of(x).title,
+    caption = axis_label(y) .. " against " .. axis_label(x) .. "; bars are 95 % intervals over seeds, the dashed line joins what no other beats on both.",
+    script = chart.pareto { x_label = axis_label(x), y_label = axis_label(y), points = points } }
+end
+
+local part_order <const> = { "embedding", "attention", "gate", "dispatch", "routed", "shared", "dense", "combine", "head", "loss", "other" }
+
+--- Cost per part as stacked bars: "flops" (per token, counted) or "ns" (per token, measured).
+--- @param what string|nil
+function Result:parts(what, axis)
+  what = what or "flops"
+  local labels, parts = {}, {}
+  local groups = self:groups(axis)
+  for g, group in ipairs(groups) do labels[g] = group.label end
+  for _, part in ipairs(part_order) do
+    local name = what == "flops" and "flops_per_token_" .. part or part .. "_ns_per_token"
+    local values, any = {}, false
+    for g, group in ipairs(groups) do
+      local found = result.values(group, name)
+      values[g] = #found > 0 and statistics.median(found) or 0
+      any = any or values[g] > 0
+    end
+    if any then parts[#parts + 1] = { label = part, values = values } end
+  end
+  if #parts == 0 then return { kind = "text", text = "No run recorded cost per part." } end
+  local unit = what == "flops" and "forward FLOPs per token" or "ns per token, forward"
+  return { kind = "chart", name = "parts-" .. what, title = "Cost per part: " .. unit, caption = unit .. ", by part of the model.",
+    script = chart.stacked { y_label = unit, labels = labels, parts = parts } }
+end
+
+-- Shares of one snapshot as multiples of a fair share.
+local function as_fair_shares(shares)
+  local scaled = {}
+  for e, share in ipairs(shares) do scaled[e] = share * #shares end
+  return scaled
+end
+
+-- rows[expert][column] from columns[column][expert].
+local function transposed(columns)
+  local rows = {}
+  for x, column in ipairs(columns) do
+    for y, value in ipairs(column) do
+      rows[y] = rows[y] or {}
+      rows[y][x] = value
+    end
+  end
+  return rows
+end
+
+--- Heat maps of a table[layer][column][expert] of shares ("load": columns are moments of training; "domain_load": columns
+--- are domains), one panel per layer, for the first seed of every group that has it.
+--- @param name string
+function Result:heatmap(name, axis)
+  local blocks = { kind = "blocks" }
+  for _, group in ipairs(self:groups(axis)) do
+    local case = group.cases[1]
+    local layers = case.result.tables and case.result.tables[name]
+    if layers and #layers > 0 then
+      local panels, most = {}, 2
+      for l, columns in ipairs(layers) do
+        local scaled = {}
+        for x, shares in ipairs(columns) do
+          scaled[x] = as_fair_shares(shares)
+          most = math.max(most, math.min(4, math.max(table.unpack(scaled[x]))))
+        end
+        panels[l] = { title = "layer " .. l, rows = transposed(scaled) }
+      end
+      local domains = name == "domain_load" and case.result.tables.domains or nil
+      blocks[#blocks + 1] = { kind = "chart", name = name .. "-" .. group.label:gsub("[^%w]+", "-"),
+        title = (name == "domain_load" and "Expert load by domain: " or "Expert load over training: ") .. group.label,
+        caption = group.label .. (case.params.seed and ", seed " .. tostring(case.params.seed) or "") .. ": each expert's load as a multiple of a fair share (white), by layer.",
+        script = chart.heatmaps { panels = panels, x_label = "training", y_label = "expert", x_names = domains, scale_label = "load / fair share", most = most } }
+    end
+  end
+  if #blocks == 0 then return { kind = "text", text = "No run recorded the table '" .. name .. "'." } end
+  return blocks
+end
+
+--- A paragraph of the experiment's own.
+function Result:text(text) return { kind = "text", text = text } end
+
+--- The blocks of a report when the experiment does not say.
+function Result:default_blocks()
+  local blocks = { self:table() }
+  if #self:groups() > 1 then blocks[#blocks + 1] = self:differences() end
+  return blocks
+end
+
+return result
