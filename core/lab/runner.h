@@ -2,13 +2,16 @@
 #ifndef MG_LAB_RUNNER_H
 #define MG_LAB_RUNNER_H
 
+#include "base/file.h"
 #include "lab/store.h"
 
+enum { MG_CASE_DESCRIPTOR = 3 };
+
 typedef struct mg_case {
-  int64_t number;       /* place in the sweep, from 1 */
-  const char *label;    /* "topk k=2 seed=1" */
-  const json_t *params; /* the sweep's values */
-  char hash[33];        /* of params, plugin checksums, data checksum and version */
+  int64_t number;                /* place in the sweep, from 1 */
+  const char *label;             /* "topk k=2 seed=1" */
+  const json_t *params;          /* the sweep's values */
+  char hash[MG_HASH_TEXT_BYTES]; /* of all that decides the result; core/lab/README.md lists it */
 } mg_case;
 
 typedef struct mg_run_request {
@@ -20,7 +23,9 @@ typedef struct mg_run_request {
   bool fresh;                  /* run stored cases again */
   mg_store *store;
   const json_t *provenance;
-  /* Called in the parent when something changes; may be NULL. */
+  /* Called in the parent when something changes; may be NULL. `status` is "started", "progress" (with `progress`),
+   * "ok", "failed" or "skipped" (with `reason`), "kept" (stored before) or "interrupted"; NULL with no case is a tick,
+   * a few times a second. */
   void (*changed)(void *user, const mg_case *what, const char *status, const char *reason, const json_t *progress);
   void *user;
 } mg_run_request;
@@ -29,10 +34,15 @@ typedef struct mg_run_summary {
   int64_t ok, failed, skipped, kept, interrupted;
 } mg_run_summary;
 
-/* A child writes lines of JSON to descriptor 3: {"progress": {...}} any number of times, then {"result": {...}} or
- * {"error": {"status", "message"}}. A child that dies is a failed case whose reason names the signal and its last
- * stderr lines. SIGINT: children are told to stop, finished cases are kept, MG_INTERRUPTED; a second SIGINT kills them.
- */
+/* A child writes lines of JSON to descriptor MG_CASE_DESCRIPTOR: {"progress": {...}} any number of times, then
+ * {"result": {...}, "provenance": {...}?} or {"error": {"status", "message"}, "result": {...}?}, where status "skipped"
+ * makes a skipped case and "interrupted" none. A child that dies is a failed case whose reason names the signal and its
+ * last stderr lines; it dies with the parent. Its standard output goes where its standard error goes.
+ *
+ * SIGINT and SIGTERM while this runs: no case is started any more, children get SIGINT and ten seconds to end, finished
+ * cases are kept, MG_INTERRUPTED; a second signal kills the children. The signals are taken through a signalfd, so no
+ * handler and no global is left behind. Returns MG_CASES_FAILED when a case failed, MG_WRITE when one could not be
+ * stored (the others are stopped), MG_OK otherwise. */
 mg_status mg_run_cases(mg_context *context, const mg_run_request *request, mg_run_summary *summary);
 
 #endif
