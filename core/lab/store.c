@@ -89,7 +89,7 @@ static mg_status create_layout(const mg_store *store) {
 
 /* An empty file is laid out; any other must carry our mark and a layout that we know. */
 static mg_status check_layout(const mg_store *store, bool read_only) {
-  int64_t application, version, tables;
+  int64_t application = 0, version = 0, tables = 0;
   MG_TRY(read_number(store, "PRAGMA application_id", &application));
   MG_TRY(read_number(store, "PRAGMA user_version", &version));
   MG_TRY(read_number(store, "SELECT count(*) FROM sqlite_schema", &tables));
@@ -424,7 +424,7 @@ static mg_status get_result(const mg_store *store, json_t *row) {
 }
 
 static mg_status get_cases(const mg_store *store, json_t *cases) {
-  int64_t planned;
+  int64_t planned = 0;
   MG_TRY(read_number(store, "SELECT count(*) FROM plan", &planned));
   MG_TRY(each_row(store,
                   planned ? "SELECT p.hash, p.number, p.label, p.labels, p.params, c.status, c.reason, c.started, "
