@@ -95,28 +95,84 @@ static mg_status sync_folder_of(mg_context *context, const char *path) {
   return synced ? MG_OK : mg_fail(context, MG_WRITE, "%s: folder could not be synced: %s", folder, strerror(errno));
 }
 
-mg_status mg_file_write_atomic(mg_context *context, const char *path, const void *data, size_t bytes) {
-  char temporary[PATH_MAX];
-  const int length = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
-  if (length < 0 || (size_t)length >= sizeof temporary)
-    return mg_fail(context, MG_WRITE, "%s: the path is too long", path);
-  const int descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) return mg_fail(context, MG_WRITE, "%s: cannot be created: %s", temporary, strerror(errno));
-  bool good = write_all(descriptor, data, bytes) && fsync(descriptor) == 0;
+struct mg_file_stream {
+  mg_context *context;
+  int descriptor;
+  char path[PATH_MAX], temporary[PATH_MAX];
+};
+
+mg_status mg_file_stream_open(mg_context *context, const char *path, mg_file_stream **out) {
+  *out = NULL;
+  mg_file_stream *stream = mg_alloc(context, sizeof *stream);
+  if (!stream) return MG_MEMORY;
+  stream->context = context;
+  stream->descriptor = -1;
+  const int kept = snprintf(stream->path, sizeof stream->path, "%s", path);
+  const int length = snprintf(stream->temporary, sizeof stream->temporary, "%s.tmp.%ld", path, (long)getpid());
+  mg_status status = MG_OK;
+  if (kept < 0 || length < 0 || (size_t)length >= sizeof stream->temporary)
+    status = mg_fail(context, MG_WRITE, "%s: the path is too long", path);
+  else if ((stream->descriptor = open(stream->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
+    status = mg_fail(context, MG_WRITE, "%s: cannot be created: %s", stream->temporary, strerror(errno));
+  if (status != MG_OK) {
+    mg_free(context, stream, sizeof *stream);
+    return status;
+  }
+  *out = stream;
+  return MG_OK;
+}
+
+mg_status mg_file_stream_append(mg_file_stream *stream, const void *data, size_t bytes) {
+  if (write_all(stream->descriptor, data, bytes)) return MG_OK;
+  return mg_fail(stream->context, MG_WRITE, "%s: could not be written: %s", stream->path, strerror(errno));
+}
+
+mg_status mg_file_stream_patch(mg_file_stream *stream, size_t offset, const void *data, size_t bytes) {
+  const off_t end = lseek(stream->descriptor, 0, SEEK_CUR);
+  if (end >= 0 && lseek(stream->descriptor, (off_t)offset, SEEK_SET) >= 0 &&
+      write_all(stream->descriptor, data, bytes) && lseek(stream->descriptor, end, SEEK_SET) >= 0)
+    return MG_OK;
+  return mg_fail(stream->context, MG_WRITE, "%s: could not be written: %s", stream->path, strerror(errno));
+}
+
+void mg_file_stream_abandon(mg_file_stream *stream) {
+  if (!stream) return;
+  if (stream->descriptor >= 0) close(stream->descriptor);
+  unlink(stream->temporary);
+  mg_free(stream->context, stream, sizeof *stream);
+}
+
+mg_status mg_file_stream_commit(mg_file_stream *stream) {
+  mg_context *context = stream->context;
+  bool good = fsync(stream->descriptor) == 0;
   int reason = errno;
-  if (close(descriptor) != 0 && good) {
+  if (close(stream->descriptor) != 0 && good) {
     good = false;
     reason = errno;
   }
-  if (good && rename(temporary, path) != 0) {
+  stream->descriptor = -1;
+  if (good && rename(stream->temporary, stream->path) != 0) {
     good = false;
     reason = errno;
   }
+  mg_status status = MG_OK;
   if (!good) {
-    unlink(temporary);
-    return mg_fail(context, MG_WRITE, "%s: could not be written: %s", path, strerror(reason));
+    status = mg_fail(context, MG_WRITE, "%s: could not be written: %s", stream->path, strerror(reason));
+    mg_file_stream_abandon(stream);
+    return status;
   }
-  return sync_folder_of(context, path);
+  status = sync_folder_of(context, stream->path);
+  mg_free(context, stream, sizeof *stream);
+  return status;
+}
+
+mg_status mg_file_write_atomic(mg_context *context, const char *path, const void *data, size_t bytes) {
+  mg_file_stream *stream;
+  MG_TRY(mg_file_stream_open(context, path, &stream));
+  const mg_status status = mg_file_stream_append(stream, data, bytes);
+  if (status == MG_OK) return mg_file_stream_commit(stream);
+  mg_file_stream_abandon(stream);
+  return status;
 }
 
 mg_status mg_folder_make(mg_context *context, const char *path) {

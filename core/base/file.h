@@ -12,6 +12,17 @@ mg_status mg_file_read(mg_context *context, const char *path, size_t most_bytes,
  * synced, so that after a crash the old or the new file is there, whole. MG_WRITE with the reason on failure. */
 mg_status mg_file_write_atomic(mg_context *context, const char *path, const void *data, size_t bytes);
 
+/* The same for content that is made piece by piece. After open, end with commit or abandon, which free the stream. */
+typedef struct mg_file_stream mg_file_stream;
+mg_status mg_file_stream_open(mg_context *context, const char *path, mg_file_stream **out);
+mg_status mg_file_stream_append(mg_file_stream *stream, const void *data, size_t bytes);
+/* Overwrites bytes that were appended before. */
+mg_status mg_file_stream_patch(mg_file_stream *stream, size_t offset, const void *data, size_t bytes);
+/* Puts the file in its place; on failure the old one stays. */
+mg_status mg_file_stream_commit(mg_file_stream *stream);
+/* Leaves the old file as it was. NULL is allowed. */
+void mg_file_stream_abandon(mg_file_stream *stream);
+
 /* Makes a folder and its parents; existing ones are no error. */
 mg_status mg_folder_make(mg_context *context, const char *path);
 

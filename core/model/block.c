@@ -1,0 +1,90 @@
+/* One decoder block: x + attention(norm(x)), then x + feed_forward(norm(x)) (pre-norm; Xiong et al. 2020, arXiv
+ * 2002.04745), with rotary positions (Su et al. 2021, arXiv 2104.09864), grouped heads (Ainslie et al. 2023, arXiv
+ * 2305.13245) and a norm of queries and keys (Dehghani et al. 2023, arXiv 2302.05442) where the specification asks. */
+#include "model/block.h"
+
+#include <math.h>
+
+mg_var *mg__linear_forward(mg_model *model, mg_tape *tape, mg__linear linear, mg_var *x) {
+  mg_var *y = mg_linear(tape, x, mg_params_var(model->params, tape, linear.weight));
+  if (linear.bias < 0) return y;
+  return mg_add(tape, y, mg_params_var(model->params, tape, linear.bias));
+}
+
+mg_var *mg__norm_forward(mg_model *model, mg_tape *tape, mg__norm norm, mg_var *x) {
+  const mg__model_settings *s = &model->spec.settings;
+  mg_var *shift = norm.shift < 0 ? NULL : mg_params_var(model->params, tape, norm.shift);
+  const mg_norm_kind kind = s->norm == 0 ? MG_NORM_RMS : MG_NORM_LAYER;
+  return mg_norm(tape, kind, x, mg_params_var(model->params, tape, norm.scale), shift, s->norm_epsilon);
+}
+
+/* Norm (where asked) and rotation of queries or keys [T, heads * head]. */
+static mg_var *place_heads(mg_model *model, mg_tape *tape, const mg__pass *pass, mg__norm norm, mg_var *x) {
+  const mg__model_settings *s = &model->spec.settings;
+  if (norm.scale >= 0) {
+    const int64_t columns = mg_var_columns(x);
+    x = mg_reshape2(tape, x, -1, s->head_width);
+    x = mg_reshape2(tape, mg__norm_forward(model, tape, norm, x), pass->tokens, columns);
+  }
+  if (s->rotary == 0) return x;
+  const mg_rope_settings rope = {
+      .head = s->head_width, .rotary = s->rotary, .interleaved = s->rope_interleaved, .scale = 1.0};
+  return mg_rope(tape, x, pass->positions, pass->frequencies, rope);
+}
+
+static mg_var *attend(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x) {
+  const mg__model_settings *s = &model->spec.settings;
+  const mg__block *block = &model->blocks[index];
+  mg_var *query = mg__linear_forward(model, tape, block->query, x);
+  mg_var *key = mg__linear_forward(model, tape, block->key, x);
+  mg_var *value = mg__linear_forward(model, tape, block->value, x);
+  query = place_heads(model, tape, pass, block->query_norm, query);
+  key = place_heads(model, tape, pass, block->key_norm, key);
+  const mg_attention_settings settings = {.batch = pass->batch->sequences,
+                                          .heads = s->heads,
+                                          .kv_heads = s->kv_heads,
+                                          .window = model->spec.layers[index].window,
+                                          .causal = true,
+                                          .scale = 1.0 / sqrt((double)s->head_width)};
+  mg_var *mixed = mg_attention(tape, query, key, value, NULL, settings);
+  return mg__linear_forward(model, tape, block->output, mixed);
+}
+
+static mg_var *feed_dense(mg_model *model, mg_tape *tape, int64_t index, mg_var *x) {
+  const mg__block *block = &model->blocks[index];
+  const mg__dense_settings *dense = &model->spec.layers[index].dense;
+  mg_var *up = mg__linear_forward(model, tape, block->up, x);
+  mg_var *hidden;
+  if (dense->gated)
+    hidden = mg_glu(tape, mg__dense_glu(dense->activation), mg__linear_forward(model, tape, block->gate, x), up);
+  else
+    hidden = mg_unary_op(tape, mg__dense_unary(dense->activation), up, 0.0, 0.0);
+  return mg__linear_forward(model, tape, block->down, hidden);
+}
+
+static mg_var *feed_moe(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
+                        mg_moe_record *record) {
+  const mg_moe_input input = {.x = x,
+                              .token_ids = pass->ids,
+                              .sequence_tokens = pass->batch->sequence_tokens,
+                              .training = pass->batch->training,
+                              .noise = mg_stream_named(model->seed, "router noise", (uint64_t)index,
+                                                       pass->batch->step)};
+  return mg_moe_forward(model->blocks[index].moe, tape, &input, record);
+}
+
+mg_var *mg__block_forward(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
+                          mg_moe_record *record) {
+  const mg__block *block = &model->blocks[index];
+  mg_var *normed = mg__norm_forward(model, tape, block->attention_norm, x);
+  mg_tape_set_part(tape, MG_PART_ATTENTION);
+  mg_var *branch = attend(model, tape, index, pass, normed);
+  mg_tape_set_part(tape, MG_PART_OTHER);
+  x = mg_add(tape, x, branch);
+
+  normed = mg__norm_forward(model, tape, block->feed_norm, x);
+  mg_tape_set_part(tape, MG_PART_DENSE);
+  branch = block->moe ? feed_moe(model, tape, index, pass, normed, record) : feed_dense(model, tape, index, normed);
+  mg_tape_set_part(tape, MG_PART_OTHER);
+  return mg_add(tape, x, branch);
+}
