@@ -68,8 +68,8 @@ static mg_var *feed_moe(mg_model *model, mg_tape *tape, int64_t index, const mg_
                               .token_ids = pass->ids,
                               .sequence_tokens = pass->batch->sequence_tokens,
                               .training = pass->batch->training,
-                              .noise = mg_stream_named(model->seed, "router noise", (uint64_t)index,
-                                                       pass->batch->step)};
+                              .noise =
+                                  mg_stream_named(model->seed, "router noise", (uint64_t)index, pass->batch->step)};
   return mg_moe_forward(model->blocks[index].moe, tape, &input, record);
 }
 

@@ -82,8 +82,7 @@ static mg_status add_attention(builder *b, mg__block *block) {
 static mg_status add_dense(builder *b, const mg__dense_settings *dense, mg__block *block) {
   const int64_t width = b->model->spec.settings.width;
   int64_t *count = &b->model->size.dense;
-  if (dense->gated)
-    MG_TRY(add_linear(b, "feed_forward.gate", dense->width, width, deviation, count, &block->gate));
+  if (dense->gated) MG_TRY(add_linear(b, "feed_forward.gate", dense->width, width, deviation, count, &block->gate));
   MG_TRY(add_linear(b, "feed_forward.up", dense->width, width, deviation, count, &block->up));
   return add_linear(b, "feed_forward.down", width, dense->width, residual_scale(b->model), count, &block->down);
 }

@@ -57,9 +57,13 @@ const int32_t *mg_model_demand(const mg_model *model, int64_t index);
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
 
 mg_params *mg_model_params(mg_model *model);
+mg_backend *mg_model_backend(const mg_model *model);
+uint64_t mg_model_seed(const mg_model *model);
 const json_t *mg_model_spec(const mg_model *model); /* resolved: every default written out */
 int64_t mg_model_moe_layers(const mg_model *model);
-mg_moe *mg_model_moe(mg_model *model, int64_t index);
+mg_moe *mg_model_moe(const mg_model *model, int64_t index);
+/* The block, counted from 0, that MoE layer `index` stands in. */
+int64_t mg_model_moe_block(const mg_model *model, int64_t index);
 
 /* Analytic forward FLOPs per token at a sequence length (causal attention counted as executed), per part. */
 void mg_model_flops_per_token(const mg_model *model, int64_t sequence_tokens, double flops[MG_PART_COUNT]);

@@ -1,0 +1,128 @@
+/* The life of a model: creation from a specification, accessors, and the demand that its routers are told after a step.
+ */
+#include "model/block.h"
+
+#include <string.h>
+
+static mg_status make_demand(mg_model *model, int64_t index) {
+  const int64_t experts = mg_moe_describe(mg_model_moe(model, index)).experts;
+  model->demand[index] = mg_alloc(model->context, (size_t)experts * sizeof(int32_t));
+  return model->demand[index] ? MG_OK : MG_MEMORY;
+}
+
+static mg_status make_records(mg_model *model) {
+  const int64_t layers = model->spec.settings.layers;
+  for (int64_t i = 0; i < layers; i++) model->moe_layers += model->spec.layers[i].moe;
+  if (model->moe_layers == 0) return MG_OK;
+  const size_t count = (size_t)model->moe_layers;
+  model->moe_layer = mg_alloc(model->context, count * sizeof *model->moe_layer);
+  model->records = mg_alloc(model->context, count * sizeof *model->records);
+  model->demand = mg_alloc(model->context, count * sizeof *model->demand);
+  if (!model->moe_layer || !model->records || !model->demand) return MG_MEMORY;
+  int64_t next = 0;
+  for (int64_t i = 0; i < layers; i++)
+    if (model->spec.layers[i].moe) model->moe_layer[next++] = i;
+  for (int64_t i = 0; i < next; i++) MG_TRY(make_demand(model, i));
+  return MG_OK;
+}
+
+static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype) {
+  MG_TRY(mg__model_spec_read(model->context, registry, spec, &model->spec));
+  MG_TRY(mg_params_create(model->backend, dtype, &model->params));
+  model->blocks = mg_alloc(model->context, (size_t)model->spec.settings.layers * sizeof *model->blocks);
+  if (!model->blocks) return MG_MEMORY;
+  MG_TRY(mg__model_build(model, registry));
+  return make_records(model);
+}
+
+mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                          mg_dtype dtype, uint64_t seed, mg_model **out) {
+  *out = NULL;
+  mg_model *model = mg_alloc(context, sizeof *model);
+  if (!model) return MG_MEMORY;
+  model->context = context;
+  model->backend = backend;
+  model->seed = seed;
+  const mg_status status = fill_model(model, registry, spec, dtype);
+  if (status != MG_OK)
+    mg_model_destroy(model);
+  else
+    *out = model;
+  return status;
+}
+
+static void destroy_records(mg_model *model) {
+  const size_t count = (size_t)model->moe_layers;
+  for (size_t i = 0; i < count && model->demand; i++) {
+    if (!model->demand[i]) continue;
+    const int64_t experts = mg_moe_describe(mg_model_moe(model, (int64_t)i)).experts;
+    mg_free(model->context, model->demand[i], (size_t)experts * sizeof(int32_t));
+  }
+  mg_free(model->context, model->demand, model->demand ? count * sizeof *model->demand : 0);
+  mg_free(model->context, model->records, model->records ? count * sizeof *model->records : 0);
+  mg_free(model->context, model->moe_layer, model->moe_layer ? count * sizeof *model->moe_layer : 0);
+}
+
+void mg_model_destroy(mg_model *model) {
+  if (!model) return;
+  const int64_t layers = model->spec.settings.layers;
+  destroy_records(model);
+  for (int64_t i = 0; i < layers && model->blocks; i++) mg_moe_destroy(model->blocks[i].moe);
+  mg_free(model->context, model->blocks, model->blocks ? (size_t)layers * sizeof *model->blocks : 0);
+  mg_params_destroy(model->params);
+  mg__model_spec_release(model->context, &model->spec);
+  mg_free(model->context, model, sizeof *model);
+}
+
+mg_params *mg_model_params(mg_model *model) {
+  return model->params;
+}
+mg_backend *mg_model_backend(const mg_model *model) {
+  return model->backend;
+}
+uint64_t mg_model_seed(const mg_model *model) {
+  return model->seed;
+}
+const json_t *mg_model_spec(const mg_model *model) {
+  return model->spec.resolved;
+}
+int64_t mg_model_moe_layers(const mg_model *model) {
+  return model->moe_layers;
+}
+int64_t mg_model_moe_block(const mg_model *model, int64_t index) {
+  return model->moe_layer[index];
+}
+mg_moe *mg_model_moe(const mg_model *model, int64_t index) {
+  return model->blocks[model->moe_layer[index]].moe;
+}
+const int32_t *mg_model_demand(const mg_model *model, int64_t index) {
+  return model->demand[index];
+}
+
+static mg_status collect_layer(mg_model *model, mg_tape *tape, int64_t index) {
+  const mg_assignment *assignment = &model->records[index].assignment;
+  const size_t bytes = (size_t)assignment->experts * sizeof(int32_t);
+  int32_t *last = mg_alloc(model->context, bytes);
+  if (!last) return MG_MEMORY;
+  const mg_status status = mg_tape_download(tape, assignment->demand, last, bytes);
+  for (int64_t e = 0; e < assignment->experts && status == MG_OK; e++) model->demand[index][e] += last[e];
+  mg_free(model->context, last, bytes);
+  return status;
+}
+
+mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape) {
+  for (int64_t i = 0; i < model->moe_layers; i++) MG_TRY(collect_layer(model, tape, i));
+  return MG_OK;
+}
+
+mg_status mg_model_after_step(mg_model *model, mg_tape *tape) {
+  for (int64_t i = 0; i < model->moe_layers; i++) {
+    mg_moe_record record = model->records[i];
+    const int64_t experts = record.assignment.experts;
+    record.assignment.demand = mg_tape_upload(tape, MG_I32, 1, &experts, model->demand[i]);
+    MG_TRY(mg_tape_status(tape));
+    MG_TRY(mg_moe_after_step(mg_model_moe(model, i), tape, &record));
+    memset(model->demand[i], 0, (size_t)experts * sizeof(int32_t));
+  }
+  return MG_OK;
+}
