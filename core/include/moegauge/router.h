@@ -92,6 +92,8 @@ typedef struct mg_router_plugin {
   /* Optional: into how many equal runs of consecutive experts load is worth splitting (the levels of a tree, devices);
    * writes at most `most` numbers to `groups` and returns how many there are. */
   int64_t (*groupings)(const mg_router *router, int64_t *groups, int64_t most);
+  /* Optional: the router in one line, as its paper writes it, for `moegauge help router NAME`. */
+  const char *formula;
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */
