@@ -1,7 +1,7 @@
 /* The MoE layer: route, apply the capacity policy, dispatch to the experts, run them grouped, combine, add shared
  * experts, and collect auxiliary losses. core/moe/README.md explains each step and each number recorded here.
  *
- * Specification as JSON (a Lua table, see scripts/moegauge):
+ * Specification as JSON (a Lua table, see scripts/moegauge); README.md lists every key and default:
  *   {"kind": "moe", "experts": 16, "width": 256, "activation": "silu", "gated": true,
  *    "router": {"name": "topk", "k": 2},
  *    "capacity": {"policy": "drop", "factor": 1.25, "order": "position"},
@@ -11,6 +11,8 @@
 #define MG_MOE_LAYER_H
 
 #include "moe/router.h"
+
+enum { MG_MOE_LOSSES_MAX = 8, MG_MOE_GROUPINGS_MAX = 16 };
 
 typedef struct mg_moe mg_moe;
 
@@ -22,10 +24,14 @@ typedef struct mg_moe_place {
   uint64_t seed;
 } mg_moe_place;
 
-/* Checks a specification without allocating weights: unknown keys, k > E, capacity below one token, losses that need a
- * statistic the router does not give. MG_USAGE names the key. */
+/* Checks a specification without allocating weights: unknown keys, k > E, losses and policies that need a statistic the
+ * router does not give. MG_USAGE names the key. */
 mg_status mg_moe_check_spec(mg_context *context, mg_registry *registry, const json_t *spec, int64_t width,
                             int64_t vocabulary);
+/* The specification with every default written out, as a new object that reads back as the same layer. */
+mg_status mg_moe_resolve_spec(mg_context *context, mg_registry *registry, const json_t *spec, int64_t width,
+                              int64_t vocabulary, json_t **out);
+
 mg_status mg_moe_create(mg_context *context, mg_registry *registry, const json_t *spec, mg_moe_place place,
                         mg_params *params, mg_moe **out);
 void mg_moe_destroy(mg_moe *moe);
@@ -40,26 +46,52 @@ typedef struct mg_moe_input {
 
 /* What one forward pass of one layer leaves behind; variables live until the tape is reset. */
 typedef struct mg_moe_record {
-  mg_route_output route;
-  mg_assignment assignment;
-  int64_t capacity;  /* tokens per expert; 0 = no limit */
-  mg_var *loss;      /* [1]: weighted sum of the layer's auxiliary losses; NULL if there are none */
-  mg_var *losses[8]; /* each unweighted, in the order of the specification */
+  mg_route_output route;             /* as the router gave it */
+  mg_var *demand;                    /* f32 [1,E]: choices of the router per expert, before any policy */
+  mg_var *ids;                       /* i32 [T,S]: the choices after re-routing; the router's otherwise */
+  mg_var *weights;                   /* [T,S]: the combine weights in use */
+  mg_assignment assignment;          /* what the experts compute */
+  int64_t capacity;                  /* tokens per expert; 0 = no limit */
+  mg_var *loss;                      /* [1]: weighted sum of the auxiliary losses; NULL if there are none */
+  mg_var *losses[MG_MOE_LOSSES_MAX]; /* each unweighted, in the order of the specification */
 } mg_moe_record;
 
 /* [T,D] -> [T,D], without the residual. NULL after a failure (tape). */
 mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);
 
-/* Calls the router's after_step with the demand of a finished pass. */
+/* After the optimiser step: hands the batch's demand to the router's after_step and to the window of global balance
+ * losses. Call it once per training batch, before the tape is reset. */
 mg_status mg_moe_after_step(mg_moe *moe, mg_tape *tape, const mg_moe_record *record);
+
+/* What happened to the choices of one pass. demand = kept + dropped; rerouted choices are among the kept. */
+typedef struct mg_moe_counts {
+  int64_t demand;          /* choices the router made */
+  int64_t kept;            /* choices that reached an expert */
+  int64_t dropped;         /* choices that did not */
+  int64_t rerouted;        /* choices that reached another expert than the router's */
+  int64_t dropped_tokens;  /* tokens that chose and lost every choice */
+  int64_t unrouted_tokens; /* tokens for which the router chose nothing */
+  int64_t padded_rows;     /* zero rows that the experts computed */
+  double useful_flops;     /* of the routed experts, forward: kept choices */
+  double padded_flops;     /* spent on zero rows */
+  double dropped_flops;    /* that the dropped choices would have cost */
+} mg_moe_counts;
+
+/* Reads a pass back to the host (waits for the device). `demand` and `kept` receive E numbers each; either may be NULL.
+ */
+mg_status mg_moe_count(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, double *demand, double *kept,
+                       mg_moe_counts *out);
 
 typedef struct mg_moe_facts {
   int64_t experts, choices, expert_width, shared_experts, shared_width;
   int64_t losses_count;
-  const char *loss_names[8];
-  double gate_flops_per_token; /* analytic, forward */
+  const char *loss_names[MG_MOE_LOSSES_MAX]; /* "balance", "z", "importance", "load" */
+  int64_t groupings_count;
+  int64_t groupings[MG_MOE_GROUPINGS_MAX]; /* numbers of equal runs of experts to split load into (tree levels) */
+  double gate_flops_per_token;             /* analytic, forward */
   double expert_flops_per_assignment;
   double shared_flops_per_token;
+  int64_t router_parameters, expert_parameters, shared_parameters; /* expert_parameters: of one routed expert */
 } mg_moe_facts;
 mg_moe_facts mg_moe_describe(const mg_moe *moe);
 mg_router *mg_moe_router(mg_moe *moe);

@@ -16,12 +16,31 @@ typedef struct mg_router_place {
  * MG_USAGE names the option and the allowed values. */
 mg_status mg_router_check_spec(mg_context *context, mg_registry *registry, const json_t *spec, mg_router_place place);
 
-/* The same, and makes the router's parameters in `params` under `prefix` ("layers.2.moe.router."). */
+/* What a router would be, without parameters: for checks, analytic costs and promises before a run. Its `route` must
+ * not be called. Destroyed with mg_router_destroy. */
+mg_status mg_router_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_router_place place,
+                             mg_router **out);
+
+/* Makes the router and its parameters in `params` under `prefix` ("layers.2.feed_forward.router."). The store must
+ * outlive the router. */
 mg_status mg_router_create(mg_context *context, mg_registry *registry, const json_t *spec, mg_router_place place,
                            mg_params *params, const char *prefix, uint64_t seed, mg_router **out);
 void mg_router_destroy(mg_router *router);
 
-/* Runs the router and checks what came back: both dues present, shapes and dtypes right. MG_PLUGIN if not. */
+/* The specification with every default written out, as a new object; NULL when memory runs out. */
+json_t *mg_router_spec(const mg_router *router);
+
+/* Runs the router and checks what came back: both dues present, shapes and dtypes right, and, where the host can read
+ * it, every id in -1 .. E-1. MG_PLUGIN if not; the tape has then failed. */
 mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
+
+/* Trainable elements of the router's parameters; 0 for a description. */
+int64_t mg_router_parameters(const mg_router *router);
+
+/* The plugin's answers, or the neutral ones where it gives none: choices 1, no promise, 0 FLOPs, no grouping. */
+int64_t mg_router_choices(const mg_router *router);
+uint32_t mg_router_promises(const mg_router *router);
+double mg_router_gate_flops(const mg_router *router);
+int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most);
 
 #endif

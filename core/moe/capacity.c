@@ -1,0 +1,196 @@
+/* Capacity policies: which choices reach an expert when experts take at most C tokens each.
+ *
+ *   C = max(1, floor(factor * T * S / E))     (Fedus et al. 2021, eq. 3, with S choices per token)
+ *
+ * none     keep every choice
+ * drop     keep the first C of each expert, by order (Lepikhin et al. 2020: all first choices before any second one) or
+ *          by weight (Riquelme et al. 2021)
+ * pad      as drop, and fill every expert to exactly C rows with zero rows, as fixed-shape implementations do
+ * reroute  a choice that finds its expert full goes to the token's most probable expert with room */
+#include <math.h>
+#include <string.h>
+
+#include "moe/internal.h"
+
+/* Row numbers are computed in f32, which holds every integer up to this one. */
+static const int64_t f32_integers = 1 << 24;
+
+/* ---- the capacity ------------------------------------------------------------------------------------------ */
+
+/* A batch smaller than one token per expert gets capacity 1; a factor that asks for less is refused. */
+static mg_status capacity_of(const mg_moe *moe, mg_tape *tape, int64_t tokens, int64_t choices, int64_t *out) {
+  const double mean = (double)tokens * (double)choices / (double)moe->spec.experts;
+  const double wanted = floor(moe->spec.capacity.factor * mean * (1 + 1e-12)); /* 0.1 * 10 is one token */
+  if (wanted < 1 && mean >= 1) {
+    mg_tape_fail(tape, MG_USAGE,
+                 "moe: capacity factor %g leaves less than one token per expert (%lld tokens * %lld "
+                 "choices / %lld experts); use at least %g",
+                 moe->spec.capacity.factor, (long long)tokens, (long long)choices, (long long)moe->spec.experts,
+                 1 / mean);
+    return mg_tape_status(tape);
+  }
+  const double most = tokens > 1 ? (double)tokens : 1; /* choices are distinct, so no expert gets more */
+  *out = (int64_t)fmin(fmax(wanted, 1), most);
+  return MG_OK;
+}
+
+/* ---- padding ----------------------------------------------------------------------------------------------- */
+
+/* 0, step, 2 step, ... as a row of `count`. */
+static mg_var *arithmetic_row(mg_tape *tape, int64_t count, double step) {
+  const int64_t shape[] = {1, count};
+  return mg_affine(tape, mg_cumsum(tape, mg_fill(tape, MG_F32, 2, shape, 1)), step, -step);
+}
+
+static mg_var *flat(mg_tape *tape, mg_var *x, mg_dtype dtype) {
+  const int64_t shape[] = {-1};
+  return mg_cast(tape, mg_reshape(tape, x, 1, shape), dtype);
+}
+
+/* The rows' new places: expert e begins at e * C instead of at offsets[e]; -1 stays. */
+static mg_var *padded_position(mg_tape *tape, mg_var *ids, const mg_assignment *packed, int64_t capacity) {
+  const int64_t experts = packed->experts, slots = packed->tokens * packed->choices;
+  mg_var *begin = mg_reshape2(tape, mg_cast(tape, packed->offsets, MG_F32), 1, experts + 1);
+  mg_var *shift = mg_sub(tape, arithmetic_row(tape, experts, (double)capacity), mg_slice(tape, begin, 0, experts));
+  const int64_t id_shape[] = {slots};
+  mg_var *shifts =
+      mg_gather_rows(tape, mg_reshape2(tape, shift, experts, 1), mg_reshape(tape, ids, 1, id_shape)); /* [T*S,1] */
+  mg_var *place = mg_reshape2(tape, mg_cast(tape, packed->position, MG_F32), slots, 1);
+  mg_var *kept = mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, place, 1, 0.5), 0, 0);
+  return mg_cast(tape, mg_where(tape, kept, mg_add(tape, place, shifts), -1), MG_I32);
+}
+
+/* Replaces a packed assignment by one of exactly `capacity` rows per expert. */
+static mg_status pad(mg_tape *tape, mg_var *ids, int64_t capacity, mg_assignment *assignment) {
+  const int64_t slots = assignment->tokens * assignment->choices, rows = assignment->experts * capacity;
+  if (slots >= f32_integers || rows >= f32_integers) {
+    mg_tape_fail(tape, MG_USAGE,
+                 "moe: capacity policy 'pad' handles fewer than %lld rows; use 'drop', smaller batches, "
+                 "or a smaller factor",
+                 (long long)f32_integers);
+    return mg_tape_status(tape);
+  }
+  mg_var *place = padded_position(tape, ids, assignment, capacity);
+  /* Slot numbers go to their rows; counted from 1, so that empty rows end as -1. */
+  mg_var *numbers = mg_affine(tape, arithmetic_row(tape, slots, 1), 1, 1);
+  mg_var *owners = mg_scatter_columns(tape, numbers, mg_reshape2(tape, place, 1, slots), rows);
+  assignment->slots = flat(tape, mg_affine(tape, owners, 1, -1), MG_I32);
+  assignment->position = mg_reshape2(tape, place, assignment->tokens, assignment->choices);
+  assignment->offsets = flat(tape, arithmetic_row(tape, assignment->experts + 1, (double)capacity), MG_I32);
+  assignment->rows = rows;
+  return mg_tape_status(tape);
+}
+
+/* ---- re-routing -------------------------------------------------------------------------------------------- */
+
+typedef struct reroute {
+  int64_t tokens, choices, experts, capacity;
+  int32_t *ids;  /* [T,S], changed in place */
+  float *probs;  /* [T,E] */
+  float *moved;  /* [T,S]: 1 where the choice changed */
+  float *ratio;  /* [T,S]: 1 / probability of the lost expert, where the choice moved */
+  int64_t *load; /* [E] */
+} reroute;
+
+static bool chosen(const reroute *r, int64_t token, int32_t expert) {
+  for (int64_t s = 0; s < r->choices; s++)
+    if (r->ids[token * r->choices + s] == expert) return true;
+  return false;
+}
+
+/* The token's most probable expert with room that it has not chosen; -1 if there is none. Ties to the lowest id. */
+static int32_t next_best(const reroute *r, int64_t token) {
+  int32_t best = -1;
+  float highest = 0;
+  for (int32_t e = 0; e < r->experts; e++) {
+    const float prob = r->probs[token * r->experts + e];
+    if (prob > highest && r->load[e] < r->capacity && !chosen(r, token, e)) {
+      best = e;
+      highest = prob;
+    }
+  }
+  return best;
+}
+
+static void place_choice(reroute *r, int64_t token, int64_t slot) {
+  const int32_t wanted = r->ids[slot];
+  if (wanted < 0) return;
+  if (r->load[wanted] < r->capacity) {
+    r->load[wanted]++;
+    return;
+  }
+  const int32_t other = next_best(r, token);
+  r->ids[slot] = other;
+  r->moved[slot] = 1;
+  if (other < 0) return;
+  r->load[other]++;
+  r->ratio[slot] = 1.0f / fmaxf(r->probs[token * r->experts + wanted], 1e-30f);
+}
+
+/* One block of scratch memory cut into the arrays. */
+static mg_status reroute_memory(mg_moe *moe, reroute *r) {
+  const size_t slots = (size_t)(r->tokens * r->choices), scores = (size_t)(r->tokens * r->experts);
+  const size_t bytes = (size_t)r->experts * sizeof(int64_t) + (3 * slots + scores) * sizeof(float);
+  char *memory = mg__moe_scratch(moe, bytes);
+  if (!memory) return MG_MEMORY;
+  memset(memory, 0, bytes);
+  r->load = (int64_t *)(void *)memory;
+  r->ids = (int32_t *)(void *)(memory + (size_t)r->experts * sizeof(int64_t));
+  r->moved = (float *)(void *)(r->ids + slots);
+  r->ratio = r->moved + slots;
+  r->probs = r->ratio + slots;
+  return MG_OK;
+}
+
+/* All first choices before any second one, tokens in order: the order that `drop` keeps them in. */
+static mg_status reroute_choices(mg_moe *moe, mg_tape *tape, const mg_route_output *route, reroute *r) {
+  MG_TRY(reroute_memory(moe, r));
+  const size_t slots = (size_t)(r->tokens * r->choices);
+  MG_TRY(mg_tape_download(tape, route->ids, r->ids, slots * sizeof *r->ids));
+  mg_var *probs = mg_cast(tape, mg_detach(tape, route->probs), MG_F32);
+  MG_TRY(mg_tape_download(tape, probs, r->probs, (size_t)(r->tokens * r->experts) * sizeof *r->probs));
+  for (int64_t s = 0; s < r->choices; s++)
+    for (int64_t t = 0; t < r->tokens; t++) place_choice(r, t, t * r->choices + s);
+  return MG_OK;
+}
+
+/* A moved choice weighs w * p(new) / p(lost): what the router would have given the new expert in its scale. */
+static mg_var *rerouted_weights(mg_tape *tape, const mg_route_output *route, mg_var *ids, const reroute *r) {
+  const int64_t shape[] = {r->tokens, r->choices};
+  mg_dtype dtype = mg_var_dtype(route->weights);
+  mg_var *moved = mg_cast(tape, mg_tape_upload(tape, MG_F32, 2, shape, r->moved), dtype);
+  mg_var *ratio = mg_cast(tape, mg_tape_upload(tape, MG_F32, 2, shape, r->ratio), dtype);
+  mg_var *still = mg_affine(tape, moved, -1, 1);
+  mg_var *scale = mg_mul(tape, mg_detach(tape, route->weights), ratio);
+  mg_var *new_probs = mg_cast(tape, mg_gather_columns(tape, route->probs, ids), dtype);
+  return mg_add(tape, mg_where(tape, still, route->weights, 0), mg_mul(tape, new_probs, scale));
+}
+
+static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record) {
+  const mg_route_output *route = &record->route;
+  reroute r = {.tokens = mg_var_rows(route->ids),
+               .choices = mg_var_columns(route->ids),
+               .experts = moe->spec.experts,
+               .capacity = record->capacity};
+  MG_TRY(reroute_choices(moe, tape, route, &r));
+  const int64_t shape[] = {r.tokens, r.choices};
+  record->ids = mg_tape_upload(tape, MG_I32, 2, shape, r.ids);
+  record->weights = rerouted_weights(tape, route, record->ids, &r);
+  return mg_assign(tape, record->ids, NULL, moe->spec.experts, 0, MG_ORDER_POSITION, &record->assignment);
+}
+
+/* ---- all policies ------------------------------------------------------------------------------------------ */
+
+mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record) {
+  const mg__capacity *rule = &moe->spec.capacity;
+  record->ids = record->route.ids;
+  record->weights = record->route.weights;
+  record->capacity = 0;
+  if (rule->policy != MG__POLICY_NONE)
+    MG_TRY(capacity_of(moe, tape, mg_var_rows(record->ids), mg_var_columns(record->ids), &record->capacity));
+  if (rule->policy == MG__POLICY_REROUTE) return apply_reroute(moe, tape, record);
+  const mg_capacity_order order = (mg_capacity_order)rule->order;
+  mg_var *priority = order == MG_ORDER_PRIORITY ? mg_detach(tape, record->weights) : NULL;
+  MG_TRY(mg_assign(tape, record->ids, priority, moe->spec.experts, record->capacity, order, &record->assignment));
+  return rule->policy == MG__POLICY_PAD ? pad(tape, record->ids, record->capacity, &record->assignment) : MG_OK;
+}

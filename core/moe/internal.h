@@ -1,0 +1,72 @@
+/* What the files of core/moe share: the parsed specification, the layer, and its steps. */
+#ifndef MG_MOE_INTERNAL_H
+#define MG_MOE_INTERNAL_H
+
+#include "moe/layer.h"
+
+typedef enum mg__policy { MG__POLICY_NONE, MG__POLICY_DROP, MG__POLICY_REROUTE, MG__POLICY_PAD } mg__policy;
+typedef enum mg__loss_kind { MG__LOSS_BALANCE, MG__LOSS_Z, MG__LOSS_IMPORTANCE, MG__LOSS_LOAD } mg__loss_kind;
+typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL } mg__scope;
+
+typedef struct mg__capacity {
+  int64_t policy; /* mg__policy */
+  double factor;
+  int64_t order; /* mg_capacity_order */
+} mg__capacity;
+
+typedef struct mg__loss {
+  int64_t kind; /* mg__loss_kind */
+  double weight;
+  int64_t scope;  /* mg__scope; balance only */
+  int64_t window; /* batches over which a global balance loss counts load */
+} mg__loss;
+
+typedef struct mg__shared {
+  int64_t experts, width;
+} mg__shared;
+
+typedef struct mg__moe_spec {
+  int64_t kind;
+  int64_t experts, width;
+  int64_t activation; /* mg_glu_kind */
+  bool gated;
+  mg__capacity capacity;
+  mg__shared shared;
+  mg__loss losses[MG_MOE_LOSSES_MAX];
+  int64_t losses_count;
+  const json_t *router; /* borrowed from the specification */
+} mg__moe_spec;
+
+mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spec *out);
+/* Refuses losses and policies that need what the router does not give. */
+mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router);
+json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router);
+const char *mg__loss_name(int64_t kind);
+/* The longest window of a global balance loss; 1 if none counts beyond its batch. */
+int64_t mg__moe_spec_window(const mg__moe_spec *spec);
+
+struct mg_moe {
+  mg_context *context;
+  mg__moe_spec spec; /* `router` is NULL once created */
+  int64_t width;
+  mg_router *router;
+  mg_params *params;
+  int64_t gate, up, down;                      /* of the routed experts, in the store; -1 = none */
+  int64_t shared_gate, shared_up, shared_down; /* of the shared experts */
+  int64_t window;                              /* the demand of earlier batches, newest first; -1 = none */
+  void *scratch;                               /* host memory that grows in warm-up */
+  size_t scratch_bytes;
+};
+
+/* Host memory of at least `bytes`, valid until the next call; NULL on failure. */
+void *mg__moe_scratch(mg_moe *moe, size_t bytes);
+
+/* The assignment under the layer's capacity policy: fills capacity, ids, weights and assignment of the record. */
+mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
+
+/* The auxiliary losses: fills loss and losses of the record. */
+mg_status mg__losses_apply(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);
+/* Puts a batch's demand in front of the window. */
+mg_status mg__losses_remember(mg_moe *moe, mg_tape *tape, const mg_moe_record *record);
+
+#endif

@@ -1,0 +1,161 @@
+/* The specification of an MoE layer: option tables, and the rules between its keys. */
+#include <stdio.h>
+#include <string.h>
+
+#include "moe/internal.h"
+#include "moe/spec.h"
+
+static const char *const kinds[] = {"moe", NULL};
+static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu", "sigmoid", NULL}; /* as mg_glu_kind */
+static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
+static const char *const orders[] = {"position", "priority", NULL};
+static const char *const loss_kinds[] = {"balance", "z", "importance", "load", NULL};
+static const char *const scopes[] = {"sequence", "batch", "global", NULL};
+
+static const mg_option layer_options[] = {
+    MG_OPTION_CHOICE(mg__moe_spec, kind, 0, kinds, "the kind of feed-forward"),
+    MG_OPTION_INT(mg__moe_spec, experts, 0, 1, 65536, "routed experts"),
+    MG_OPTION_INT(mg__moe_spec, width, 0, 1, 1 << 24, "hidden width of one routed expert"),
+    MG_OPTION_CHOICE(mg__moe_spec, activation, MG_GLU_SILU, activations, "activation inside an expert"),
+    MG_OPTION_BOOL(mg__moe_spec, gated, true, "down(act(gate x) * up x) instead of down(act(up x))"),
+    MG_OPTION_END};
+
+static const mg_option capacity_options[] = {
+    MG_OPTION_CHOICE(mg__capacity, policy, MG__POLICY_DROP, policies, "what happens to choices beyond the capacity"),
+    MG_OPTION_FLOAT(mg__capacity, factor, 1.25, 1e-6, 1e6, "capacity in units of the mean load, tokens * k / experts"),
+    MG_OPTION_CHOICE(mg__capacity, order, MG_ORDER_POSITION, orders, "which choices an expert keeps"), MG_OPTION_END};
+
+static const mg_option loss_options[] = {
+    MG_OPTION_CHOICE(mg__loss, kind, MG__LOSS_BALANCE, loss_kinds, "the loss"),
+    MG_OPTION_FLOAT(mg__loss, weight, 0.01, 0, 1e6, "factor in the total loss"),
+    MG_OPTION_CHOICE(mg__loss, scope, MG__SCOPE_BATCH, scopes, "tokens over which a balance loss counts load"),
+    MG_OPTION_INT(mg__loss, window, 1, 1, 4096, "training batches over which the global scope counts load"),
+    MG_OPTION_END};
+
+static const mg_option shared_options[] = {
+    MG_OPTION_INT(mg__shared, experts, 1, 0, 4096, "experts that every token uses"),
+    MG_OPTION_INT(mg__shared, width, 0, 0, 1 << 24, "hidden width of one shared expert; 0 = that of a routed one"),
+    MG_OPTION_END};
+
+/* The papers' weights: Switch 1e-2, ST-MoE 1e-3, Shazeer's language models 0.1. */
+static const double default_weights[] = {0.01, 0.001, 0.1, 0.1};
+
+const char *mg__loss_name(int64_t kind) {
+  return loss_kinds[kind];
+}
+
+static mg_status read_capacity(mg_context *context, const json_t *json, mg__capacity *out) {
+  mg_options_defaults(capacity_options, out);
+  if (!json) out->policy = MG__POLICY_NONE;
+  if (json_is_number(json)) { /* a bare number is a drop factor */
+    json_t *object = json_pack("{s:f}", "factor", json_number_value(json));
+    const mg_status status = mg_options_from_json(context, capacity_options, object, "capacity", out);
+    json_decref(object);
+    return status;
+  }
+  MG_TRY(mg_options_from_json(context, capacity_options, json, "capacity", out));
+  if (out->policy == MG__POLICY_REROUTE && out->order == MG_ORDER_PRIORITY)
+    return mg_fail(context, MG_USAGE, "capacity: policy 'reroute' serves tokens in order; use order 'position'");
+  return MG_OK;
+}
+
+static mg_status read_loss(mg_context *context, const json_t *json, mg__loss *out) {
+  MG_TRY(mg_spec_read(context, loss_options, NULL, 0, json, "losses", out));
+  if (!json_object_get(json, "weight")) out->weight = default_weights[out->kind];
+  if (out->window > 1 && out->scope != MG__SCOPE_GLOBAL)
+    return mg_fail(context, MG_USAGE, "losses: 'window' %lld needs scope 'global'", (long long)out->window);
+  return MG_OK;
+}
+
+static mg_status read_losses(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  if (!json) return MG_OK;
+  /* An empty Lua table may arrive as an object. */
+  if (json_is_object(json) && json_object_size(json) == 0) return MG_OK;
+  if (!json_is_array(json))
+    return mg_fail(context, MG_USAGE, "losses: a list was expected, for example {{kind = \"balance\"}}");
+  if (json_array_size(json) > MG_MOE_LOSSES_MAX)
+    return mg_fail(context, MG_USAGE, "losses: at most %d are possible, not %zu", MG_MOE_LOSSES_MAX,
+                   json_array_size(json));
+  for (size_t i = 0; i < json_array_size(json); i++) {
+    const mg_status status = read_loss(context, json_array_get(json, i), &out->losses[i]);
+    if (status != MG_OK) return mg_fail_where(context, status, "loss %zu", i + 1);
+    out->losses_count++;
+  }
+  return MG_OK;
+}
+
+static mg_status read_shared(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  if (!json) return MG_OK;
+  MG_TRY(mg_spec_read(context, shared_options, NULL, 0, json, "shared", &out->shared));
+  if (out->shared.width == 0) out->shared.width = out->width;
+  return MG_OK;
+}
+
+static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL}, {"shared", NULL}};
+  MG_TRY(mg_spec_read(context, layer_options, parts, MG_COUNT(parts), json, "moe", out));
+  if (!out->experts) return mg_fail(context, MG_USAGE, "moe: 'experts' is needed: the number of routed experts");
+  if (!out->width) return mg_fail(context, MG_USAGE, "moe: 'width' is needed: the hidden width of one expert");
+  if (!parts[0].value)
+    return mg_fail(context, MG_USAGE, "moe: 'router' is needed, for example {name = \"topk\", k = 2}");
+  out->router = parts[0].value;
+  mg_status status = read_capacity(context, parts[1].value, &out->capacity);
+  if (status == MG_OK) status = read_losses(context, parts[2].value, out);
+  if (status == MG_OK) status = read_shared(context, parts[3].value, out);
+  return status == MG_OK ? MG_OK : mg_fail_where(context, status, "moe");
+}
+
+mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  *out = (mg__moe_spec){0};
+  return read_parts(context, json, out);
+}
+
+static mg_status refuse_need(const mg_router *router, const char *what, const char *need) {
+  return mg_fail(router->context, MG_USAGE,
+                 "moe: %s needs %s, which router %s does not give under these options; "
+                 "remove it or choose another router",
+                 what, need, router->plugin->name);
+}
+
+mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
+  static const struct {
+    uint32_t flag;
+    const char *what, *need;
+  } needs[] = {
+      [MG__LOSS_BALANCE] = {MG_ROUTER_GIVES_PROBS, "loss 'balance'", "probabilities (probs)"},
+      [MG__LOSS_Z] = {MG_ROUTER_GIVES_LOGITS, "loss 'z'", "logits"},
+      [MG__LOSS_IMPORTANCE] = {0, "", ""},
+      [MG__LOSS_LOAD] = {MG_ROUTER_GIVES_LOAD, "loss 'load'", "a smooth load (topk has one with noise = learned)"}};
+  const uint32_t given = mg_router_promises(router);
+  for (int64_t i = 0; i < spec->losses_count; i++) {
+    const uint32_t flag = needs[spec->losses[i].kind].flag;
+    if ((given & flag) != flag)
+      return refuse_need(router, needs[spec->losses[i].kind].what, needs[spec->losses[i].kind].need);
+  }
+  if (spec->capacity.policy == MG__POLICY_REROUTE && !(given & MG_ROUTER_GIVES_PROBS))
+    return refuse_need(router, "capacity policy 'reroute'", "probabilities (probs)");
+  return MG_OK;
+}
+
+int64_t mg__moe_spec_window(const mg__moe_spec *spec) {
+  int64_t longest = 1;
+  for (int64_t i = 0; i < spec->losses_count; i++)
+    if (spec->losses[i].kind == MG__LOSS_BALANCE && spec->losses[i].window > longest) longest = spec->losses[i].window;
+  return longest;
+}
+
+json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router) {
+  json_t *json = mg_options_to_json(layer_options, spec), *losses = json_array();
+  if (!json || !losses) {
+    json_decref(json);
+    json_decref(losses);
+    return NULL;
+  }
+  for (int64_t i = 0; i < spec->losses_count; i++)
+    json_array_append_new(losses, mg_options_to_json(loss_options, &spec->losses[i]));
+  json_object_set_new(json, "router", mg_router_spec(router));
+  json_object_set_new(json, "capacity", mg_options_to_json(capacity_options, &spec->capacity));
+  json_object_set_new(json, "losses", losses);
+  json_object_set_new(json, "shared", mg_options_to_json(shared_options, &spec->shared));
+  return json;
+}
