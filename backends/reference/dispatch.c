@@ -1,5 +1,5 @@
-/* dispatch: row a of out is the token of slot slots[a], x[slots[a] / S]; rows from offsets[E] on are zero.
- * Its backward is combine without weights. */
+/* dispatch: row a of out is the token of slot slots[a], x[slots[a] / S]; rows whose slot is -1 and rows from offsets[E]
+ * on are zero. Its backward is combine without weights. */
 #include "reference.h"
 
 mg_status mg__reference_dispatch(mg_backend *backend, const mg_op_call *call) {
@@ -7,7 +7,9 @@ mg_status mg__reference_dispatch(mg_backend *backend, const mg_op_call *call) {
   const int64_t A = mg_tensor_rows(out), D = mg_tensor_columns(out), S = call->attributes.dispatch.choices;
   const int64_t used = last_offset(offsets);
   MG_TRY(mg__reference_check_ids(backend, call->op, slots, mg_tensor_rows(x) * S));
-  for (int64_t a = 0; a < A; a++)
-    for (int64_t d = 0; d < D; d++) put(out, a * D + d, a < used ? at(x, id_at(slots, a) / S * D + d) : 0);
+  for (int64_t a = 0; a < A; a++) {
+    const int64_t slot = a < used ? id_at(slots, a) : -1;
+    for (int64_t d = 0; d < D; d++) put(out, a * D + d, slot >= 0 ? at(x, slot / S * D + d) : 0);
+  }
   return MG_OK;
 }

@@ -165,7 +165,12 @@ static bool set_choice(const mg_option *option, const char *word, int64_t *out) 
 }
 
 static bool set_ints(const mg_option *option, const json_t *value, mg_option_ints *out) {
-  mg_option_ints list = {0};
+  mg_option_ints list = {.count = 1};
+  if (integer_of(value, &list.value[0]) && in_range(option, (double)list.value[0])) { /* one number is a list of one */
+    *out = list;
+    return true;
+  }
+  list.count = 0;
   if (!json_is_array(value) || json_array_size(value) > MG_OPTION_INTS_MAX) return false;
   for (size_t i = 0; i < json_array_size(value); i++) {
     int64_t number;

@@ -49,7 +49,7 @@
   X(HISTOGRAM, histogram, 1, 1, "ids i32 [T,S] -> f32 [segments, bins]: how often each id occurs in each run of T/segments rows; -1 is skipped") \
   /* routing (core/moe explains assignments) */                                                    \
   X(ASSIGN, assign, 2, 4, "ids i32 [T,S], priority real? [T,S] -> offsets i32 [E+1], slots i32 [T*S], position i32 [T,S], demand i32 [E]") \
-  X(DISPATCH, dispatch, 3, 1, "x [T,D], slots i32, offsets -> [A,D]: row a is x[slots[a] / S]")    \
+  X(DISPATCH, dispatch, 3, 1, "x [T,D], slots i32, offsets -> [A,D]: row a is x[slots[a] / S], zero where the slot is -1")  \
   X(COMBINE, combine, 3, 1, "y [A,D], weights? [T,S], position [T,S] -> [T,D]: sum over s of weight * y[position], skipping -1") \
   X(COMBINE_BACKWARD, combine_backward, 5, 2, "dout [T,D], y, weights, slots, offsets -> dy [A,D], dweights [T,S]") \
   /* transformer */                                                                                \
