@@ -3,7 +3,12 @@
  * A primitive has one shape rule, one backward rule and one cost formula (core/tensor/ops), one definition
  * (backends/reference) and one row in the conformance suite (tests/ops). Letters: R rows and C columns of a tensor seen
  * as a matrix, T tokens, D width, E experts, S choices per token, A assignments, H hidden, V vocabulary.
- * "real" means f32, bf16 or f64. Unless said otherwise the real inputs and outputs of one call share a dtype. */
+ * "real" means f32, bf16 or f64. Unless said otherwise the real inputs and outputs of one call share a dtype.
+ *
+ * Matrix products (matmul, grouped_matmul, grouped_matmul_weight) take f32 and bf16 operands in any mix, or f64 alone;
+ * their output has the dtype of the first operand, or is f32 (gradients of f32 weights from bf16 activations). Outputs
+ * named with ? may be NULL. Rows beyond offsets[E] belong to no expert: dispatch, grouped_matmul and combine_backward
+ * write zeros there. A reduction over no elements gives 0 (no mean is NaN), a maximum over none -inf. */
 #ifndef MOEGAUGE_OP_H
 #define MOEGAUGE_OP_H
 
@@ -148,7 +153,7 @@ typedef union mg_op_attributes {
    * `accumulate` adds to what the output holds. Transposes are of the operands as stored. */
   struct { bool transpose_a, transpose_b, accumulate; mg_dtype compute; } matmul;
   struct { bool transpose_w, accumulate; mg_dtype compute; } grouped; /* grouped_matmul and grouped_matmul_weight */
-  struct { int64_t choices; } dispatch;                               /* S */
+  struct { int64_t choices; } dispatch; /* S; also combine and combine_backward */
   struct { int64_t segments; } histogram;
   struct { int64_t capacity; mg_capacity_order order; } assign; /* capacity per expert; 0 = no limit */
   struct { mg_norm_kind kind; double epsilon; } norm;           /* also norm_backward */

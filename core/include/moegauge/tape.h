@@ -55,8 +55,10 @@ MG_API mg_var *mg_random(mg_tape *tape, mg_dtype dtype, int32_t dims, const int6
                          mg_stream stream, double low, double high);
 
 MG_API const mg_tensor *mg_var_tensor(const mg_var *x);
-/* The gradient after backward; NULL if none reached x. */
+/* The gradient after backward of a leaf, or of a variable marked before with mg_var_keep_gradient (the memory of others
+ * is recycled); NULL if none reached x. */
 MG_API const mg_tensor *mg_var_gradient(const mg_var *x);
+MG_API void mg_var_keep_gradient(mg_var *x);
 MG_API bool mg_var_needs_gradient(const mg_var *x);
 MG_API int64_t mg_var_rows(const mg_var *x);    /* 0 for NULL */
 MG_API int64_t mg_var_columns(const mg_var *x); /* 0 for NULL */

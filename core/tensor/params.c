@@ -1,0 +1,256 @@
+/* The store of named parameters: memory, initial values, and their variables on the tape. */
+#include "tensor/params.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tensor/tape_internal.h"
+
+/* One parameter, and its variable in the step it was last asked for. */
+typedef struct entry {
+  mg_param param; /* first: mg_params_at hands out its address, which never moves */
+  const mg_tape *tape;
+  uint64_t generation;
+  mg_var *var;
+} entry;
+
+struct mg_params {
+  mg_backend *backend;
+  mg_dtype dtype;
+  entry **entries;
+  int64_t count, capacity;
+};
+
+mg_status mg_params_create(mg_backend *backend, mg_dtype dtype, mg_params **out) {
+  *out = NULL;
+  if (dtype != MG_F32 && dtype != MG_BF16 && dtype != MG_F64)
+    return mg_fail(backend->context, MG_USAGE, "parameters are f32, bf16 or f64, not %s", mg_dtype_name(dtype));
+  mg_params *params = mg_alloc(backend->context, sizeof *params);
+  if (!params) return MG_MEMORY;
+  params->backend = backend;
+  params->dtype = dtype;
+  *out = params;
+  return MG_OK;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------- */
+
+static mg_status tensor_allocate(mg_backend *backend, mg_tensor *tensor) {
+  const size_t bytes = mg_tensor_bytes(tensor);
+  return bytes ? backend->plugin->allocate(backend, bytes, &tensor->data) : MG_OK;
+}
+
+static void tensor_release(mg_backend *backend, mg_tensor *tensor) {
+  if (tensor->data) backend->plugin->release(backend, tensor->data, mg_tensor_bytes(tensor));
+  tensor->data = NULL;
+}
+
+static mg_status tensor_zero(mg_backend *backend, mg_tensor *tensor) {
+  mg_op_call call = {.op = MG_OP_FILL, .part = MG_PART_OPTIMISER, .out = {tensor}};
+  return tensor->data ? mg__op_run(backend, &call) : MG_OK;
+}
+
+static void entry_release(mg_backend *backend, entry *e) {
+  tensor_release(backend, &e->param.value);
+  tensor_release(backend, &e->param.gradient);
+  tensor_release(backend, &e->param.first);
+  tensor_release(backend, &e->param.second);
+  mg_free(backend->context, e, sizeof *e);
+}
+
+void mg_params_destroy(mg_params *params) {
+  if (!params) return;
+  mg_context *context = params->backend->context;
+  for (int64_t i = 0; i < params->count; i++) entry_release(params->backend, params->entries[i]);
+  mg_free(context, params->entries, (size_t)params->capacity * sizeof *params->entries);
+  mg_free(context, params, sizeof *params);
+}
+
+/* ---- initial values ------------------------------------------------------------------------------------------ */
+
+/* Draw i of a normal distribution cut off at two deviations. A draw beyond is repeated from the next run of `count`. */
+static double truncated_normal(mg_stream stream, int64_t i, int64_t count) {
+  uint64_t index = (uint64_t)i;
+  double value = mg_random_normal(stream, index);
+  while (fabs(value) > 2.0) {
+    index += (uint64_t)count;
+    value = mg_random_normal(stream, index);
+  }
+  return value;
+}
+
+static double initial_value(const mg_param_request *request, const mg_tensor *tensor, int64_t i) {
+  const double fan_in = (double)mg_tensor_columns(tensor);
+  switch (request->init) {
+  case MG_INIT_ZERO: return 0.0;
+  case MG_INIT_ONE: return 1.0;
+  case MG_INIT_NORMAL: return request->scale * mg_random_normal(request->stream, (uint64_t)i);
+  case MG_INIT_TRUNCATED_FAN_IN:
+    return sqrt(request->scale / fan_in) * truncated_normal(request->stream, i, mg_tensor_count(tensor));
+  }
+  return 0.0;
+}
+
+static void store(mg_dtype dtype, void *values, int64_t i, double value) {
+  switch (dtype) {
+  case MG_F64: ((double *)values)[i] = value; break;
+  case MG_BF16: ((uint16_t *)values)[i] = mg_bf16_from_f32((float)value); break;
+  default: ((float *)values)[i] = (float)value; break;
+  }
+}
+
+/* Drawn on the host, so that a model starts from the same bits on every backend; uploaded piece by piece. */
+static mg_status initialise(mg_backend *backend, const mg_param_request *request, mg_tensor *tensor) {
+  enum { PIECE = 4096 };
+  union {
+    double f64[PIECE];
+    float f32[PIECE];
+    uint16_t bf16[PIECE];
+  } piece;
+  const int64_t count = mg_tensor_count(tensor);
+  const size_t each = mg_dtype_bytes(tensor->dtype);
+  for (int64_t first = 0; first < count; first += PIECE) {
+    const int64_t here = count - first < PIECE ? count - first : PIECE;
+    for (int64_t i = 0; i < here; i++) store(tensor->dtype, &piece, i, initial_value(request, tensor, first + i));
+    char *device = (char *)tensor->data + (size_t)first * each;
+    MG_TRY(backend->plugin->upload(backend, device, &piece, (size_t)here * each));
+  }
+  return MG_OK;
+}
+
+/* ---- adding -------------------------------------------------------------------------------------------------- */
+
+static mg_status check_request(const mg_params *params, const mg_param_request *request) {
+  mg_context *context = params->backend->context;
+  if (!request->name || !*request->name || strlen(request->name) >= MG_PARAM_NAME_BYTES)
+    return mg_fail(context, MG_USAGE, "a parameter's name must have 1 to %d characters", MG_PARAM_NAME_BYTES - 1);
+  if (mg_params_find(params, request->name) >= 0)
+    return mg_fail(context, MG_USAGE, "there is a parameter %s already; names are unique", request->name);
+  int64_t bytes = (int64_t)mg_dtype_bytes(MG_F64);
+  bool sound = request->dims >= 1 && request->dims <= MG_DIMS_MAX;
+  for (int32_t i = 0; sound && i < request->dims; i++) {
+    sound = request->shape[i] > 0 && !__builtin_mul_overflow(bytes, request->shape[i], &bytes);
+  }
+  if (sound) return MG_OK;
+  return mg_fail(context, MG_USAGE, "parameter %s must have 1 to %d dimensions, each positive, that fit memory",
+                 request->name, MG_DIMS_MAX);
+}
+
+static mg_status make_room(mg_params *params) {
+  if (params->count < params->capacity) return MG_OK;
+  const int64_t capacity = params->capacity ? 2 * params->capacity : 16;
+  entry **larger = mg_resize(params->backend->context, params->entries, (size_t)params->capacity * sizeof *larger,
+                             (size_t)capacity * sizeof *larger);
+  if (!larger) return MG_MEMORY;
+  params->entries = larger;
+  params->capacity = capacity;
+  return MG_OK;
+}
+
+static mg_status fill_entry(const mg_params *params, const mg_param_request *request, entry *e) {
+  mg_param *param = &e->param;
+  strcpy(param->name, request->name); /* the length was checked */
+  param->fixed = request->fixed;
+  param->decay = request->decay;
+  param->value = mg__shape_of(params->dtype, request->dims, request->shape);
+  MG_TRY(tensor_allocate(params->backend, &param->value));
+  MG_TRY(initialise(params->backend, request, &param->value));
+  param->gradient = mg__shape_of(params->dtype == MG_F64 ? MG_F64 : MG_F32, request->dims, request->shape);
+  if (request->fixed) return MG_OK;
+  MG_TRY(tensor_allocate(params->backend, &param->gradient));
+  return tensor_zero(params->backend, &param->gradient);
+}
+
+mg_status mg_params_add(mg_params *params, const mg_param_request *request, int64_t *index) {
+  MG_TRY(check_request(params, request));
+  MG_TRY(make_room(params));
+  entry *e = mg_alloc(params->backend->context, sizeof *e);
+  if (!e) return MG_MEMORY;
+  const mg_status status = fill_entry(params, request, e);
+  if (status != MG_OK) {
+    entry_release(params->backend, e);
+    return status;
+  }
+  if (index) *index = params->count;
+  params->entries[params->count++] = e;
+  return MG_OK;
+}
+
+mg_status mg_params_make_moments(mg_params *params) {
+  for (int64_t i = 0; i < params->count; i++) {
+    mg_param *param = &params->entries[i]->param;
+    if (!param->gradient.data || param->first.data) continue;
+    mg_tensor first = mg__shape_of(param->gradient.dtype, param->value.dims, param->value.shape), second = first;
+    mg_status status = tensor_allocate(params->backend, &first);
+    if (status == MG_OK) status = tensor_allocate(params->backend, &second);
+    if (status == MG_OK) status = tensor_zero(params->backend, &first);
+    if (status == MG_OK) status = tensor_zero(params->backend, &second);
+    if (status != MG_OK) {
+      tensor_release(params->backend, &first);
+      tensor_release(params->backend, &second);
+      return status;
+    }
+    param->first = first;
+    param->second = second;
+  }
+  return MG_OK;
+}
+
+mg_status mg_params_zero_gradients(mg_params *params) {
+  for (int64_t i = 0; i < params->count; i++) MG_TRY(tensor_zero(params->backend, &params->entries[i]->param.gradient));
+  return MG_OK;
+}
+
+/* ---- asking -------------------------------------------------------------------------------------------------- */
+
+int64_t mg_params_count(const mg_params *params) {
+  return params->count;
+}
+
+mg_param *mg_params_at(mg_params *params, int64_t index) {
+  return index >= 0 && index < params->count ? &params->entries[index]->param : NULL;
+}
+
+int64_t mg_params_find(const mg_params *params, const char *name) {
+  for (int64_t i = 0; i < params->count; i++) {
+    if (strcmp(params->entries[i]->param.name, name) == 0) return i;
+  }
+  return -1;
+}
+
+int64_t mg_params_elements(const mg_params *params) {
+  int64_t elements = 0;
+  for (int64_t i = 0; i < params->count; i++) {
+    const mg_param *param = &params->entries[i]->param;
+    if (!param->fixed) elements += mg_tensor_count(&param->value);
+  }
+  return elements;
+}
+
+static size_t held_bytes(const mg_tensor *tensor) {
+  return tensor->data ? mg_tensor_bytes(tensor) : 0;
+}
+
+mg_params_bytes mg_params_memory(const mg_params *params) {
+  mg_params_bytes bytes = {0};
+  for (int64_t i = 0; i < params->count; i++) {
+    const mg_param *param = &params->entries[i]->param;
+    bytes.values += held_bytes(&param->value);
+    bytes.gradients += held_bytes(&param->gradient);
+    bytes.moments += held_bytes(&param->first) + held_bytes(&param->second);
+  }
+  return bytes;
+}
+
+mg_var *mg_params_var(mg_params *params, mg_tape *tape, int64_t index) {
+  if (index < 0 || index >= params->count)
+    return mg_tape_fail(tape, MG_BUG, "parameter %lld was asked for; there are %lld", (long long)index,
+                        (long long)params->count);
+  entry *e = params->entries[index];
+  if (tape->status != MG_OK) return NULL;
+  if (e->tape == tape && e->generation == tape->generation) return e->var;
+  e->var = mg_tape_leaf(tape, &e->param.value, e->param.gradient.data ? &e->param.gradient : NULL);
+  e->tape = e->var ? tape : NULL;
+  e->generation = tape->generation;
+  return e->var;
+}

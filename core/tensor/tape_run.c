@@ -1,0 +1,108 @@
+/* Running calls on the tape's backend: check, memory, kernel, counting, and remembering for backward. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "tensor/tape_internal.h"
+
+static void count(mg_tape *tape, const mg_op_call *call, bool backward, int64_t time_ns) {
+  mg_counters *counters = &tape->counters;
+  const unsigned part = (unsigned)call->part < MG_PART_COUNT ? (unsigned)call->part : MG_PART_OTHER;
+  double *flops = backward ? counters->backward_flops : counters->flops;
+  flops[part] += mg_op_flops(call);
+  counters->bytes[part] += mg_op_bytes(call);
+  counters->calls[part]++;
+  counters->time_ns[part] += time_ns;
+}
+
+mg_status mg__tape_execute(mg_tape *tape, const mg_op_call *call, bool backward) {
+  const int64_t start_ns = tape->timing ? mg_clock_ns() : 0;
+  MG_TRY(mg__op_run(tape->backend, call));
+  if (tape->timing) MG_TRY(tape->backend->plugin->synchronize(tape->backend));
+  count(tape, call, backward, tape->timing ? mg_clock_ns() - start_ns : 0);
+  return MG_OK;
+}
+
+mg_status mg_tape_run(mg_tape *tape, mg_op_call *call) {
+  if (tape->status != MG_OK) return tape->status;
+  mg_status status = mg__op_check(tape->context, call);
+  if (status == MG_OK) status = mg__tape_execute(tape, call, false);
+  mg__passed(tape, status);
+  return status;
+}
+
+/* ---- applications -------------------------------------------------------------------------------------------- */
+
+static bool inputs_usable(mg_tape *tape, const mg_application *application) {
+  const mg_op_info *info = mg__op_info(application->op);
+  if (tape->status != MG_OK) return false;
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
+    if (!info->in[i].name || (info->in[i].optional && !application->in[i])) continue;
+    char what[64];
+    snprintf(what, sizeof what, "%s: %s", mg_op_name(application->op), info->in[i].name);
+    if (!mg__usable(tape, application->in[i], what)) return false;
+  }
+  return true;
+}
+
+/* The call over the variables' tensors, with a new variable for every output. */
+static bool prepare(mg_tape *tape, mg_application *application, mg_op_call *call) {
+  const mg_op_info *info = mg__op_info(application->op);
+  *call = (mg_op_call){.op = application->op, .part = tape->part, .attributes = application->attributes};
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
+    if (application->in[i]) call->in[i] = &application->in[i]->tensor;
+  }
+  for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
+    if (!info->out[i].name || info->out[i].optional) continue;
+    mg_var *out = mg__var_new(tape);
+    if (!out) return false;
+    out->tensor = application->out[i];
+    application->result[i] = out;
+    call->out[i] = &out->tensor;
+  }
+  return true;
+}
+
+static mg_status give_memory(mg_tape *tape, const mg_op_call *call) {
+  for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
+    mg_tensor *out = call->out[i];
+    if (out) MG_TRY(mg__memory_take(&tape->memory, mg_tensor_bytes(out), &out->data));
+  }
+  return MG_OK;
+}
+
+static bool leads_to_gradient(const mg_tape *tape, const mg_application *application) {
+  if (!tape->recording || !mg__op_info(application->op)->backward) return false;
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
+    if (mg_var_needs_gradient(application->in[i])) return true;
+  }
+  return false;
+}
+
+static bool record(mg_tape *tape, const mg_application *application, const mg_op_call *call) {
+  mg_node *node = mg_arena_alloc(tape->memory.host, sizeof *node);
+  if (!node) return mg__passed(tape, MG_MEMORY);
+  node->call = *call;
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) node->in[i] = application->in[i];
+  for (int32_t i = 0; i < MG_COMPANIONS_MAX; i++) {
+    if (application->companions[i]) node->companions[i] = &application->companions[i]->tensor;
+  }
+  for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
+    node->out[i] = application->result[i];
+    const bool real = node->out[i] && node->out[i]->tensor.dtype != MG_I32;
+    if (real) node->out[i]->needs_gradient = true;
+  }
+  node->previous = tape->last;
+  tape->last = node;
+  return true;
+}
+
+mg_var *mg__apply(mg_tape *tape, mg_application *application) {
+  mg_op_call call;
+  if (!inputs_usable(tape, application) || !prepare(tape, application, &call)) return NULL;
+  mg_status status = mg__op_check(tape->context, &call);
+  if (status == MG_OK) status = give_memory(tape, &call);
+  if (status == MG_OK) status = mg__tape_execute(tape, &call, false);
+  if (!mg__passed(tape, status)) return NULL;
+  if (leads_to_gradient(tape, application) && !record(tape, application, &call)) return NULL;
+  return application->result[0];
+}
