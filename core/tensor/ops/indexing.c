@@ -65,14 +65,28 @@ const mg_op_info mg__op_gather_columns = {.in = {{"x", MG_OPERAND_REAL}, {"ids",
                                           .shape = gather_columns_shape,
                                           .backward = gather_columns_backward};
 
+static void scatter_columns_backward(mg_backward *b) {
+  mg_op_call call = {.op = MG_OP_GATHER_COLUMNS, .in = {b->dout[0], b->call->in[1]}};
+  mg__give(b, 0, mg__compute(b, &call));
+}
+
 const mg_op_info mg__op_scatter_columns = {.in = {{"dout", MG_OPERAND_REAL}, {"ids", MG_OPERAND_I32}},
                                            .out = {{"out", MG_OPERAND_REAL}},
                                            .shape = scatter_columns_shape,
+                                           .backward = scatter_columns_backward,
                                            .flops_each = 1};
 
 mg_var *mg_gather_columns(mg_tape *tape, mg_var *x, mg_var *ids) {
   mg_application gather = {.op = MG_OP_GATHER_COLUMNS, .in = {x, ids}};
   return mg__apply(tape, &gather);
+}
+
+mg_var *mg_scatter_columns(mg_tape *tape, mg_var *x, mg_var *ids, int64_t columns) {
+  if (!mg__usable(tape, x, "scatter_columns: x")) return NULL;
+  const int64_t shape[] = {mg_var_rows(x), columns};
+  mg_application scatter = {
+      .op = MG_OP_SCATTER_COLUMNS, .in = {x, ids}, .out = {mg__shape_of(x->tensor.dtype, 2, shape)}};
+  return mg__apply(tape, &scatter);
 }
 
 /* ---- top_k --------------------------------------------------------------------------------------------------- */
