@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Help of every command, man pages, completion, exit codes of wrong usage, valid JSON, and quick answers.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+complain() { echo "FAIL: $1"; bad=1; }
+
+# expect CODE WORDS ARGUMENTS...: exit code, words on standard error, nothing on standard output.
+expect() {
+  local code=$1 words=$2 message got
+  shift 2
+  message=$("$MOEGAUGE" "$@" 2>&1 >"$work/out")
+  got=$?
+  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $message"
+  [[ $message == "error: "*"$words"* ]] || complain "moegauge $*: '$words' is not in: $message"
+  [ -s "$work/out" ] && complain "moegauge $*: printed on standard output: $(cat "$work/out")"
+}
+
+"$MOEGAUGE" >"$work/overview" || complain "moegauge alone fails"
+"$MOEGAUGE" help >"$work/help" && cmp -s "$work/overview" "$work/help" || complain "moegauge and moegauge help differ"
+"$MOEGAUGE" --help >"$work/help" && cmp -s "$work/overview" "$work/help" || complain "moegauge --help differs"
+commands=$(awk '/^Commands/ {on=1; next} /^$/ {on=0} on && /^  [a-z]/ {print $1}' "$work/overview")
+[ "$(wc -w <<<"$commands")" -ge 5 ] || complain "too few commands: $commands"
+
+for command in $commands; do
+  "$MOEGAUGE" help "$command" >"$work/one" || complain "help $command fails"
+  for other in "$command --help" "$command -h" "--help $command" "$command --help --bogus"; do
+    # shellcheck disable=SC2086
+    "$MOEGAUGE" $other >"$work/two" && cmp -s "$work/one" "$work/two" || complain "'$other' differs from help $command"
+  done
+  [ "$(grep -c '^  moegauge ' "$work/one")" -ge 3 ] || complain "help $command: fewer than two examples"
+  awk 'length > 100 {exit 1}' "$work/one" || complain "help $command has a line beyond 100 columns"
+  "$MOEGAUGE" help --man "$command" >"$work/man" || complain "help --man $command fails"
+  if command -v groff >/dev/null; then
+    groff -man -Tutf8 -ww "$work/man" >/dev/null 2>"$work/groff" || complain "man page of $command"
+    [ -s "$work/groff" ] && complain "man page of $command: $(cat "$work/groff")"
+  fi
+  expect 2 "unknown option '--bogus'" "$command" --bogus
+done
+"$MOEGAUGE" help --man >"$work/man" && grep -q '^.SH EXIT STATUS' "$work/man" || complain "the program's man page"
+
+expect 2 "there is no command 'lits'; did you mean 'list'?" lits
+expect 2 "unknown option '--jsn'; did you mean '--json'?" list routers --jsn
+expect 2 "there is no list of 'router'; did you mean 'routers'?" list router
+expect 2 "an argument is missing; usage: moegauge list" list
+expect 2 "did you mean 'list'?" help lst
+expect 2 "name the router" help router
+expect 2 "there is no completion for 'tcsh'" completion tcsh
+expect 5 "there is no router 'nonsense'" help router nonsense
+
+for shell in bash zsh fish; do
+  "$MOEGAUGE" completion $shell >"$work/$shell" || complain "completion $shell fails"
+  command -v $shell >/dev/null && { $shell -n "$work/$shell" || complain "completion $shell does not parse"; }
+done
+completed=$(bash -c "source $work/bash; COMP_WORDS=(moegauge list --js); COMP_CWORD=2; _moegauge; echo \"\${COMPREPLY[*]}\"")
+[ "$completed" = "--json" ] || complain "bash completes 'list --js' to '$completed'"
+
+json() {
+  "$MOEGAUGE" "$@" >"$work/json" 2>"$work/err" || complain "moegauge $*: $(cat "$work/err")"
+  jq -e . "$work/json" >/dev/null || complain "moegauge $*: not JSON: $(cat "$work/json")"
+}
+json env --json
+jq -e '.version and .compiler and .processor.usable > 0 and .libraries.sqlite' "$work/json" >/dev/null ||
+  complain "env lacks facts: $(cat "$work/json")"
+json list routers --json
+json list backends --json
+for router in $("$MOEGAUGE" list routers --names); do
+  json help router "$router" --json
+  "$MOEGAUGE" help router "$router" | grep -q "^Options" || complain "help router $router has no options"
+done
+for backend in $("$MOEGAUGE" list backends --names); do json help backend "$backend" --json; done
+
+[[ $("$MOEGAUGE" --version) == "moegauge "[0-9]*.[0-9]*" ("* ]] || complain "--version: $("$MOEGAUGE" --version)"
+"$MOEGAUGE" help | grep -q $'\033' && complain "colour without a terminal"
+"$MOEGAUGE" env >/dev/full 2>"$work/err"
+[ $? = 8 ] || complain "a full disk behind standard output is not exit code 8"
+
+# Answers come at once: the goal is 100 ms, the limit leaves room for a loaded machine.
+for line in "--version" "help" "help list" "list routers" "list backends" "env --json"; do
+  best=100000
+  for _ in 1 2 3 4 5; do
+    start=$(date +%s%N)
+    # shellcheck disable=SC2086
+    "$MOEGAUGE" $line >/dev/null
+    took=$((($(date +%s%N) - start) / 1000000))
+    [ $took -lt $best ] && best=$took
+  done
+  echo "moegauge $line: $best ms"
+  [ $best -lt 1000 ] || complain "moegauge $line took $best ms"
+done
+exit $bad
