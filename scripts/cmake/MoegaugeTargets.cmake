@@ -22,7 +22,7 @@ function(mg_plugin kind name)
   set_target_properties(${kind}_${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/moegauge/${kind}
     INSTALL_RPATH "$ORIGIN/../.." BUILD_RPATH "$ORIGIN/../..")
-  target_link_libraries(${kind}_${name} PRIVATE moegauge ${ARG_LIBS})
+  target_link_libraries(${kind}_${name} PRIVATE moegauge m ${ARG_LIBS})
   if(NOT MG_SANITIZE)
     target_link_options(${kind}_${name} PRIVATE -Wl,-z,defs -Wl,--exclude-libs,ALL)
   endif()
