@@ -31,7 +31,7 @@ struct mg_model {
   int64_t moe_layers;
   int64_t *moe_layer; /* [moe_layers] its block */
   mg_moe_record *records;
-  int32_t **demand; /* [moe_layers][E] since the last after_step */
+  double **demand; /* [moe_layers][E] since the last after_step */
   mg_model_size size;
 };
 

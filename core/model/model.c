@@ -6,7 +6,7 @@
 
 static mg_status make_demand(mg_model *model, int64_t index) {
   const int64_t experts = mg_moe_describe(mg_model_moe(model, index)).experts;
-  model->demand[index] = mg_alloc(model->context, (size_t)experts * sizeof(int32_t));
+  model->demand[index] = mg_alloc(model->context, (size_t)experts * sizeof(double));
   return model->demand[index] ? MG_OK : MG_MEMORY;
 }
 
@@ -56,7 +56,7 @@ static void destroy_records(mg_model *model) {
   for (size_t i = 0; i < count && model->demand; i++) {
     if (!model->demand[i]) continue;
     const int64_t experts = mg_moe_describe(mg_model_moe(model, (int64_t)i)).experts;
-    mg_free(model->context, model->demand[i], (size_t)experts * sizeof(int32_t));
+    mg_free(model->context, model->demand[i], (size_t)experts * sizeof(double));
   }
   mg_free(model->context, model->demand, model->demand ? count * sizeof *model->demand : 0);
   mg_free(model->context, model->records, model->records ? count * sizeof *model->records : 0);
@@ -95,34 +95,42 @@ int64_t mg_model_moe_block(const mg_model *model, int64_t index) {
 mg_moe *mg_model_moe(const mg_model *model, int64_t index) {
   return model->blocks[model->moe_layer[index]].moe;
 }
-const int32_t *mg_model_demand(const mg_model *model, int64_t index) {
+const double *mg_model_demand(const mg_model *model, int64_t index) {
   return model->demand[index];
 }
 
-static mg_status collect_layer(mg_model *model, mg_tape *tape, int64_t index) {
-  const mg_assignment *assignment = &model->records[index].assignment;
-  const size_t bytes = (size_t)assignment->experts * sizeof(int32_t);
-  int32_t *last = mg_alloc(model->context, bytes);
+static mg_status collect_layer(mg_model *model, mg_tape *tape, int64_t index, mg_moe_counts *counts) {
+  mg_moe *moe = mg_model_moe(model, index);
+  const int64_t experts = mg_moe_describe(moe).experts;
+  const size_t bytes = (size_t)experts * sizeof(double);
+  double *last = mg_alloc(model->context, bytes);
   if (!last) return MG_MEMORY;
-  const mg_status status = mg_tape_download(tape, assignment->demand, last, bytes);
-  for (int64_t e = 0; e < assignment->experts && status == MG_OK; e++) model->demand[index][e] += last[e];
+  const mg_status status = mg_moe_count(moe, tape, &model->records[index], last, NULL, counts);
+  for (int64_t e = 0; e < experts && status == MG_OK; e++) model->demand[index][e] += last[e];
   mg_free(model->context, last, bytes);
   return status;
 }
 
-mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape) {
-  for (int64_t i = 0; i < model->moe_layers; i++) MG_TRY(collect_layer(model, tape, i));
+mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape, mg_moe_counts *counts) {
+  for (int64_t i = 0; i < model->moe_layers; i++) MG_TRY(collect_layer(model, tape, i, &counts[i]));
   return MG_OK;
 }
 
+static mg_status after_step_layer(mg_model *model, mg_tape *tape, int64_t index) {
+  mg_moe_record record = model->records[index];
+  const int64_t shape[] = {1, mg_moe_describe(mg_model_moe(model, index)).experts};
+  const size_t bytes = (size_t)shape[1] * sizeof(float);
+  float *demand = mg_alloc(model->context, bytes);
+  if (!demand) return MG_MEMORY;
+  for (int64_t e = 0; e < shape[1]; e++) demand[e] = (float)model->demand[index][e];
+  record.demand = mg_tape_upload(tape, MG_F32, 2, shape, demand);
+  mg_free(model->context, demand, bytes);
+  MG_TRY(mg_tape_status(tape));
+  memset(model->demand[index], 0, (size_t)shape[1] * sizeof(double));
+  return mg_moe_after_step(mg_model_moe(model, index), tape, &record);
+}
+
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape) {
-  for (int64_t i = 0; i < model->moe_layers; i++) {
-    mg_moe_record record = model->records[i];
-    const int64_t experts = record.assignment.experts;
-    record.assignment.demand = mg_tape_upload(tape, MG_I32, 1, &experts, model->demand[i]);
-    MG_TRY(mg_tape_status(tape));
-    MG_TRY(mg_moe_after_step(mg_model_moe(model, i), tape, &record));
-    memset(model->demand[i], 0, (size_t)experts * sizeof(int32_t));
-  }
+  for (int64_t i = 0; i < model->moe_layers; i++) MG_TRY(after_step_layer(model, tape, i));
   return MG_OK;
 }

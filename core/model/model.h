@@ -48,11 +48,11 @@ typedef struct mg_model_output {
 
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output);
 
-/* Adds what each expert was asked for in the last forward pass to the model's running demand; before the tape is reset.
- */
-mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape);
+/* Adds what each expert was asked for in the last forward pass to the model's running demand, before the tape is reset;
+ * counts[i] (one per MoE layer) tells what became of the choices of that pass. */
+mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape, mg_moe_counts *counts);
 /* The running demand [E] of one MoE layer since the last mg_model_after_step. */
-const int32_t *mg_model_demand(const mg_model *model, int64_t index);
+const double *mg_model_demand(const mg_model *model, int64_t index);
 /* After an optimiser step: hands the running demand to every router (balance by bias moves here) and zeroes it. */
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
 

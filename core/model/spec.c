@@ -158,8 +158,7 @@ static mg_status read_feed(mg_context *context, mg_registry *registry, const jso
                    kind ? ", not '" : "", kind ? kind : "", kind ? "'" : "");
   out->moe = strcmp(kind, "moe") == 0;
   if (out->moe) {
-    MG_TRY(mg_moe_check_spec(context, registry, entry, model->width, model->vocabulary));
-    *resolved = json_deep_copy(entry);
+    MG_TRY(mg_moe_resolve_spec(context, registry, entry, model->width, model->vocabulary, resolved));
   } else {
     MG_TRY(read_dense(context, entry, model, &out->dense));
     *resolved = mg_options_to_json(dense_options, &out->dense);

@@ -1,0 +1,153 @@
+/* Validation: loss in nats per token, next-token accuracy, and where the router sends each domain. */
+#include "train/run.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Host copies of one batch's results. */
+typedef struct scratch {
+  float *loss;    /* [T] */
+  int32_t *guess; /* [T] */
+  float *load;    /* [B, most experts] */
+  size_t tokens, load_count;
+} scratch;
+
+static int64_t experts_of(const mg__run *run, int64_t layer) {
+  return mg_moe_describe(mg_model_moe(run->model, layer)).experts;
+}
+
+static mg_status scratch_create(mg__run *run, scratch *s) {
+  int64_t most = 1;
+  for (int64_t i = 0; i < mg_model_moe_layers(run->model); i++)
+    if (experts_of(run, i) > most) most = experts_of(run, i);
+  s->tokens = (size_t)run->batch_tokens;
+  s->load_count = (size_t)(run->settings.batch * most);
+  s->loss = mg_alloc(run->context, s->tokens * sizeof *s->loss);
+  s->guess = mg_alloc(run->context, s->tokens * sizeof *s->guess);
+  s->load = mg_alloc(run->context, s->load_count * sizeof *s->load);
+  return s->loss && s->guess && s->load ? MG_OK : MG_MEMORY;
+}
+
+static void scratch_destroy(mg__run *run, scratch *s) {
+  mg_free(run->context, s->loss, s->loss ? s->tokens * sizeof *s->loss : 0);
+  mg_free(run->context, s->guess, s->guess ? s->tokens * sizeof *s->guess : 0);
+  mg_free(run->context, s->load, s->load ? s->load_count * sizeof *s->load : 0);
+}
+
+static mg_status evaluation_create(mg__run *run, mg__evaluation *out) {
+  const int64_t layers = mg_model_moe_layers(run->model);
+  out->domains = mg_dataset_domains(run->data);
+  const size_t bytes = (size_t)out->domains * sizeof(double);
+  out->domain_loss = mg_alloc(run->context, bytes);
+  out->domain_targets = mg_alloc(run->context, bytes);
+  if (!out->domain_loss || !out->domain_targets) return MG_MEMORY;
+  if (layers == 0) return MG_OK;
+  out->load = mg_alloc(run->context, (size_t)layers * sizeof *out->load);
+  if (!out->load) return MG_MEMORY;
+  for (int64_t i = 0; i < layers; i++) {
+    out->load[i] = mg_alloc(run->context, (size_t)experts_of(run, i) * bytes);
+    if (!out->load[i]) return MG_MEMORY;
+  }
+  return MG_OK;
+}
+
+void mg__evaluation_release(mg__run *run, mg__evaluation *e) {
+  const int64_t layers = mg_model_moe_layers(run->model);
+  const size_t bytes = (size_t)e->domains * sizeof(double);
+  mg_free(run->context, e->domain_loss, e->domain_loss ? bytes : 0);
+  mg_free(run->context, e->domain_targets, e->domain_targets ? bytes : 0);
+  for (int64_t i = 0; e->load && i < layers; i++)
+    if (e->load[i]) mg_free(run->context, e->load[i], (size_t)experts_of(run, i) * bytes);
+  mg_free(run->context, e->load, e->load ? (size_t)layers * sizeof *e->load : 0);
+  memset(e, 0, sizeof *e);
+}
+
+/* Adds the losses of `sequences` sequences; e->loss holds the sum until the end. */
+static void add_losses(const mg__run *run, const scratch *s, int64_t sequences, mg__evaluation *e) {
+  const mg_batch *batch = &run->batch;
+  for (int64_t i = 0; i < sequences * batch->sequence_tokens; i++) {
+    if (batch->targets[i] < 0) continue;
+    const int32_t domain = batch->domains[i / batch->sequence_tokens];
+    e->loss += (double)s->loss[i];
+    e->domain_loss[domain] += (double)s->loss[i];
+    e->domain_targets[domain] += 1.0;
+    e->targets++;
+  }
+}
+
+static mg_status add_accuracy(mg__run *run, scratch *s, int64_t sequences, const mg_model_output *output,
+                              mg__evaluation *e) {
+  const int64_t tokens = sequences * run->batch.sequence_tokens;
+  mg_var *guess = mg_top_k(run->tape, output->logits, 1, NULL);
+  MG_TRY(mg_tape_download(run->tape, guess, s->guess, (size_t)tokens * sizeof *s->guess));
+  for (int64_t i = 0; i < tokens; i++)
+    e->accuracy += run->batch.targets[i] >= 0 && s->guess[i] == run->batch.targets[i];
+  return MG_OK;
+}
+
+static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg_moe_record *record, int64_t layer,
+                           mg__evaluation *e) {
+  const int64_t experts = experts_of(run, layer);
+  mg_moe_counts counts;
+  MG_TRY(mg_moe_count(mg_model_moe(run->model, layer), run->tape, record, NULL, NULL, &counts));
+  e->assignments += (double)counts.demand;
+  e->dropped_assignments += (double)counts.dropped;
+  e->dropped_tokens += (double)counts.dropped_tokens;
+  mg_var *load = mg_histogram(run->tape, record->route.ids, experts, sequences);
+  MG_TRY(mg_tape_download(run->tape, load, s->load, (size_t)(sequences * experts) * sizeof *s->load));
+  for (int64_t b = 0; b < sequences; b++)
+    for (int64_t i = 0; i < experts; i++)
+      e->load[layer][run->batch.domains[b] * experts + i] += (double)s->load[b * experts + i];
+  return MG_OK;
+}
+
+static mg_status add_batch(mg__run *run, scratch *s, int64_t sequences, bool full, mg__evaluation *e) {
+  mg_model_output output;
+  const mg_model_batch batch = mg__run_model_batch(run, sequences, false, 0);
+  const size_t tokens = (size_t)(sequences * run->batch.sequence_tokens);
+  mg_tape_reset(run->tape);
+  MG_TRY(mg_model_forward(run->model, run->tape, &batch, &output));
+  MG_TRY(mg_tape_download(run->tape, output.token_loss, s->loss, tokens * sizeof *s->loss));
+  add_losses(run, s, sequences, e);
+  e->tokens += (int64_t)tokens;
+  if (!full) return MG_OK;
+  MG_TRY(add_accuracy(run, s, sequences, &output, e));
+  for (int64_t i = 0; i < output.records_count; i++) MG_TRY(add_layer(run, s, sequences, &output.records[i], i, e));
+  return MG_OK;
+}
+
+static mg_status add_all(mg__run *run, scratch *s, int64_t tokens, bool full, mg__evaluation *e) {
+  for (int64_t index = 0; tokens == 0 || e->tokens < tokens; index++) {
+    int64_t filled;
+    MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, index, &filled));
+    if (filled > 0) MG_TRY(add_batch(run, s, filled, full, e));
+    if (filled < run->settings.batch) break;
+  }
+  if (e->targets == 0)
+    return mg_fail(run->context, MG_USAGE,
+                   "train: the validation split holds no sequence of 'sequence' = %lld tokens; lower 'sequence' or use "
+                   "a larger corpus",
+                   (long long)run->settings.sequence);
+  e->loss /= (double)e->targets;
+  e->accuracy /= (double)e->targets;
+  if (isfinite(e->loss)) return MG_OK;
+  return mg_fail(run->context, MG_NUMERIC,
+                 "train: the validation loss after step %lld is %f; lower 'rate' or set 'clip'", (long long)run->step,
+                 e->loss);
+}
+
+mg_status mg__evaluate(mg__run *run, int64_t tokens, bool full, mg__evaluation *out) {
+  scratch s = {0};
+  *out = (mg__evaluation){0};
+  mg_counters *counters = mg_tape_counters(run->tape);
+  const mg_counters before = *counters;
+  mg_tape_set_recording(run->tape, false);
+  mg_status status = evaluation_create(run, out);
+  if (status == MG_OK) status = scratch_create(run, &s);
+  if (status == MG_OK) status = add_all(run, &s, tokens, full, out);
+  scratch_destroy(run, &s);
+  mg_tape_reset(run->tape);
+  mg_tape_set_recording(run->tape, true);
+  *counters = before;
+  return status;
+}

@@ -1,0 +1,183 @@
+/* Training from a specification to a result. */
+#include "train/trainer.h"
+
+#include <string.h>
+
+#include "train/run.h"
+
+enum { POINTS = 256, WINDOWS = 24, EVALUATIONS = 8 };
+
+static const char *const schedules[] = {"cosine", "linear", "constant", NULL};
+static const char *const precisions[] = {"bf16", "f32", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_INT(mg__train_settings, tokens, 1000000, 1, 1e15, "tokens to train on, up to a whole step"),
+    MG_OPTION_INT(mg__train_settings, batch, 16, 1, 65536, "sequences per batch"),
+    MG_OPTION_INT(mg__train_settings, sequence, 256, 1, 1 << 20, "tokens per sequence"),
+    MG_OPTION_INT(mg__train_settings, accumulate, 1, 1, 65536, "batches per optimiser step"),
+    MG_OPTION_FLOAT(mg__train_settings, rate, 3e-3, 0, 1e3, "largest learning rate"),
+    MG_OPTION_FLOAT(mg__train_settings, warmup, 0.05, 0, 1, "fraction of the steps in which the rate rises from 0"),
+    MG_OPTION_CHOICE(mg__train_settings, schedule, MG__SCHEDULE_COSINE, schedules, "how the rate falls afterwards"),
+    MG_OPTION_FLOAT(mg__train_settings, final_rate, 0.1, 0, 1, "rate at the end, as a fraction of the largest"),
+    MG_OPTION_FLOAT(mg__train_settings, clip, 1, 0, 1e9, "largest gradient norm; 0 = no limit"),
+    MG_OPTION_FLOAT(mg__train_settings, decay, 0.1, 0, 10, "weight decay of matrices"),
+    MG_OPTION_FLOAT(mg__train_settings, beta1, 0.9, 0, 0.999999, "AdamW: memory of the first moment"),
+    MG_OPTION_FLOAT(mg__train_settings, beta2, 0.95, 0, 0.999999, "AdamW: memory of the second moment"),
+    MG_OPTION_FLOAT(mg__train_settings, epsilon, 1e-8, 0, 1, "AdamW: added to the root of the second moment"),
+    MG_OPTION_CHOICE(mg__train_settings, precision, 0, precisions, "how matrix products round their operands"),
+    MG_OPTION_INT(mg__train_settings, seed, 1, 0, 9007199254740992.0, "order of the training data"),
+    MG_OPTION_INT(mg__train_settings, evaluate_every, 0, 0, 1e12, "steps between validations; 0 = 8 in the run"),
+    MG_OPTION_INT(mg__train_settings, evaluate_tokens, 32768, 0, 1e15, "tokens of a validation; 0 = the whole split"),
+    MG_OPTION_INT(mg__train_settings, final_tokens, 131072, 0, 1e15, "tokens of the last one; 0 = the whole split"),
+    MG_OPTION_INT(mg__train_settings, timing_steps, 3, 0, 63, "separate passes that time the parts"),
+    MG_OPTION_STRING(mg__train_settings, checkpoint, "", "folder of this run's checkpoints; empty = none"),
+    MG_OPTION_INT(mg__train_settings, checkpoint_every, 0, 0, 1e12, "steps between checkpoints; 0 = 10 in the run"),
+    MG_OPTION_END};
+
+const mg_option *mg_train_options(void) {
+  return options;
+}
+
+static mg_status read_settings(mg_context *context, const json_t *spec, mg__train_settings *settings,
+                               json_t **resolved) {
+  mg_options_defaults(options, settings);
+  MG_TRY(mg_options_from_json(context, options, spec, "train", settings));
+  *resolved = mg_options_to_json(options, settings);
+  return *resolved ? MG_OK : mg_fail(context, MG_MEMORY, "train: no memory for its specification");
+}
+
+mg_status mg_train_check_spec(mg_context *context, const json_t *spec, json_t **resolved) {
+  mg__train_settings settings;
+  json_t *read = NULL;
+  MG_TRY(read_settings(context, spec, &settings, &read));
+  if (resolved)
+    *resolved = read;
+  else
+    json_decref(read);
+  return MG_OK;
+}
+
+/* ---- setting up -------------------------------------------------------------------------------------------- */
+
+static int64_t at_least_one(int64_t value) {
+  return value < 1 ? 1 : value;
+}
+
+static void plan_steps(mg__run *run) {
+  mg__train_settings *s = &run->settings;
+  run->batch_tokens = s->batch * s->sequence;
+  run->step_tokens = run->batch_tokens * s->accumulate;
+  run->steps = (s->tokens + run->step_tokens - 1) / run->step_tokens;
+  run->point_every = at_least_one(run->steps / POINTS);
+  run->window_every = at_least_one(run->steps / WINDOWS);
+  if (s->evaluate_every == 0) s->evaluate_every = at_least_one(run->steps / EVALUATIONS);
+  if (s->checkpoint_every == 0) s->checkpoint_every = at_least_one(run->steps / 10);
+}
+
+static mg_status make_batch(mg__run *run) {
+  const size_t bytes = (size_t)run->batch_tokens * sizeof(int32_t);
+  mg_batch *batch = &run->batch;
+  batch->sequences = run->settings.batch;
+  batch->sequence_tokens = run->settings.sequence;
+  batch->inputs = mg_alloc(run->context, bytes);
+  batch->targets = mg_alloc(run->context, bytes);
+  batch->domains = mg_alloc(run->context, (size_t)batch->sequences * sizeof(int32_t));
+  return batch->inputs && batch->targets && batch->domains ? MG_OK : MG_MEMORY;
+}
+
+static mg_status check_fit(const mg__run *run) {
+  const int64_t data = mg_dataset_vocabulary(run->data);
+  const int64_t model = json_integer_value(json_object_get(mg_model_spec(run->model), "vocabulary"));
+  if (data <= model) return MG_OK;
+  return mg_fail(run->context, MG_USAGE, "train: the data has %lld tokens, but the model's 'vocabulary' is %lld",
+                 (long long)data, (long long)model);
+}
+
+static mg_status run_create(mg__run *run, const json_t *spec) {
+  MG_TRY(read_settings(run->context, spec, &run->settings, &run->resolved));
+  MG_TRY(check_fit(run));
+  plan_steps(run);
+  mg__account_begin(run);
+  const mg_dtype compute = run->settings.precision == 0 ? MG_BF16 : MG_F32;
+  MG_TRY(mg_tape_create(mg_model_backend(run->model), compute, &run->tape));
+  MG_TRY(mg__optimiser_create(run->context, run->tape, mg_model_params(run->model), &run->optimiser));
+  MG_TRY(make_batch(run));
+  MG_TRY(mg__load_create(run));
+  MG_TRY(mg__record_create(run));
+  return mg__checkpoint_resume(run);
+}
+
+static void run_destroy(mg__run *run) {
+  const size_t bytes = (size_t)run->batch_tokens * sizeof(int32_t);
+  mg_batch *batch = &run->batch;
+  mg_free(run->context, batch->inputs, batch->inputs ? bytes : 0);
+  mg_free(run->context, batch->targets, batch->targets ? bytes : 0);
+  mg_free(run->context, batch->domains, batch->domains ? (size_t)batch->sequences * sizeof(int32_t) : 0);
+  mg__load_destroy(run);
+  mg__optimiser_destroy(&run->optimiser);
+  mg_tape_destroy(run->tape);
+  json_decref(run->series);
+  json_decref(run->tables);
+  json_decref(run->resolved);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------ */
+
+static mg_status validate(mg__run *run) {
+  mg__evaluation evaluation;
+  mg_status status = mg__evaluate(run, run->settings.evaluate_tokens, false, &evaluation);
+  if (status == MG_OK) status = mg__record_point(run, "loss", evaluation.loss);
+  mg__evaluation_release(run, &evaluation);
+  return status;
+}
+
+static mg_status tell_progress(mg__run *run) {
+  if (!run->hooks || !run->hooks->progress) return MG_OK;
+  const int64_t seen = run->spikes.seen;
+  const mg_train_progress progress = {
+      .step = run->step,
+      .steps = run->steps,
+      .loss = seen > 0 ? run->spikes.window[(seen - 1) % MG__SPIKE_WINDOW] : 0.0,
+      .tokens_per_second = run->last_step_ns > 0 ? 1e9 * (double)run->step_tokens / (double)run->last_step_ns : 0.0};
+  if (run->hooks->progress(run->hooks->user, &progress)) return MG_OK;
+  MG_TRY(mg__checkpoint_save(run));
+  return mg_fail(run->context, MG_INTERRUPTED, "train: stopped after step %lld of %lld; %s", (long long)run->step,
+                 (long long)run->steps,
+                 run->settings.checkpoint[0] ? "run it again to go on from its checkpoint"
+                                             : "there is no checkpoint because 'checkpoint' was not given");
+}
+
+static mg_status run_steps(mg__run *run) {
+  while (run->step < run->steps) {
+    MG_TRY(mg__run_step(run));
+    const bool last = run->step == run->steps;
+    if (!last && run->step % run->settings.evaluate_every == 0) MG_TRY(validate(run));
+    if (last || run->step % run->settings.checkpoint_every == 0) MG_TRY(mg__checkpoint_save(run));
+    if (!last) MG_TRY(tell_progress(run));
+  }
+  return MG_OK;
+}
+
+static mg_status finish(mg__run *run, json_t **result) {
+  mg__evaluation evaluation;
+  mg_status status = mg__evaluate(run, run->settings.final_tokens, true, &evaluation);
+  if (status == MG_OK) status = mg__record_point(run, "loss", evaluation.loss);
+  if (status == MG_OK) status = mg__result_build(run, &evaluation, result);
+  mg__evaluation_release(run, &evaluation);
+  return status;
+}
+
+mg_status mg_train(mg_context *context, mg_model *model, mg_dataset *data, const json_t *spec,
+                   const mg_train_hooks *hooks, json_t **result) {
+  mg__run run = {.context = context, .model = model, .data = data, .hooks = hooks};
+  *result = NULL;
+  mg_status status = run_create(&run, spec);
+  if (status == MG_OK) status = run_steps(&run);
+  if (status == MG_OK) status = finish(&run, result);
+  if (status == MG_NUMERIC && run.series) {
+    json_decref(*result);
+    mg__result_build(&run, NULL, result);
+  }
+  run_destroy(&run);
+  return status;
+}
