@@ -1,10 +1,11 @@
 /* Reads a model's specification: strict keys, defaults that depend on other keys, one entry per layer. */
 #include "model/spec.h"
 
-#include <stdio.h>
 #include <string.h>
 
-enum { LAYERS_MAX = 1024, NAMES_MAX = 32 };
+#include "moe/spec.h"
+
+enum { LAYERS_MAX = 1024 };
 
 static const char *const norms[] = {"rms", "layer", NULL};
 static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu", "sigmoid", NULL};
@@ -48,49 +49,6 @@ mg_glu_kind mg__dense_glu(int64_t activation) {
 mg_unary mg__dense_unary(int64_t activation) {
   static const mg_unary kinds[] = {MG_UNARY_SILU, MG_UNARY_GELU, MG_UNARY_GELU_TANH, MG_UNARY_RELU, MG_UNARY_SIGMOID};
   return kinds[activation];
-}
-
-static mg_status refuse_key(mg_context *context, const char *key, const char *const *names, size_t count,
-                            const char *where) {
-  const char *nearest = mg_nearest_name(key, names, count);
-  if (nearest) return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; did you mean '%s'?", where, key, nearest);
-  char known[512] = "";
-  size_t used = 0;
-  for (size_t i = 0; i < count && used < sizeof known; i++)
-    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
-  return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; known keys: %s", where, key, known);
-}
-
-/* Unknown keys are refused here, so that the nearest key may also be one that is no plain option. */
-static mg_status check_keys(mg_context *context, const mg_option *table, const char *const *extra, const json_t *object,
-                            const char *where) {
-  const char *names[NAMES_MAX];
-  size_t count = 0;
-  for (const char *const *name = extra; *name; name++) names[count++] = *name;
-  for (const mg_option *o = table; o->type != MG_OPTION_TYPE_END && count < NAMES_MAX; o++) names[count++] = o->name;
-  const char *key;
-  json_t *value;
-  json_object_foreach((json_t *)object, key, value) {
-    bool known = false;
-    for (size_t i = 0; i < count && !known; i++) known = strcmp(names[i], key) == 0;
-    if (known) continue;
-    return refuse_key(context, key, names, count, where);
-  }
-  return MG_OK;
-}
-
-/* Reads the plain options of `object`, whose other keys are `extra`. */
-static mg_status read_options(mg_context *context, const mg_option *table, const char *const *extra,
-                              const json_t *object, const char *where, void *options) {
-  if (!json_is_object(object)) return mg_fail(context, MG_USAGE, "%s: a table of named values was expected", where);
-  MG_TRY(check_keys(context, table, extra, object, where));
-  json_t *plain = json_copy((json_t *)object);
-  if (!plain) return mg_fail(context, MG_MEMORY, "%s: no memory to read it", where);
-  for (const char *const *name = extra; *name; name++) json_object_del(plain, *name);
-  mg_options_defaults(table, options);
-  const mg_status status = mg_options_from_json(context, table, plain, where, options);
-  json_decref(plain);
-  return status;
 }
 
 static mg_status settle_heads(mg_context *context, mg__model_settings *s) {
@@ -141,8 +99,8 @@ static mg_status read_window(mg_context *context, const json_t *value, int64_t l
 
 static mg_status read_dense(mg_context *context, const json_t *object, const mg__model_settings *model,
                             mg__dense_settings *out) {
-  static const char *const extra[] = {"kind", NULL};
-  MG_TRY(read_options(context, dense_options, extra, object, "model: feed_forward dense", out));
+  mg_spec_part parts[] = {{"kind", NULL}};
+  MG_TRY(mg_spec_read(context, dense_options, parts, MG_COUNT(parts), object, "feed_forward dense", out));
   const int64_t natural = out->gated ? (8 * model->width + 2) / 3 : 4 * model->width;
   if (out->width == 0) out->width = (natural + 15) / 16 * 16;
   return MG_OK;
@@ -167,8 +125,8 @@ static mg_status read_feed(mg_context *context, mg_registry *registry, const jso
   return *resolved ? MG_OK : mg_fail(context, MG_MEMORY, "model: no memory for its specification");
 }
 
-static mg_status read_layers(mg_context *context, mg_registry *registry, const json_t *spec, mg__model_spec *out) {
-  const json_t *window = json_object_get(spec, "window"), *feed = json_object_get(spec, "feed_forward");
+static mg_status read_layers(mg_context *context, mg_registry *registry, const json_t *window, const json_t *feed,
+                             mg__model_spec *out) {
   json_t *windows = json_array(), *feeds = json_array(), *standard = json_object();
   mg_status status = windows && feeds && standard ? MG_OK : mg_fail(context, MG_MEMORY, "model: no memory");
   for (int64_t i = 0; i < out->settings.layers && status == MG_OK; i++) {
@@ -191,15 +149,15 @@ static mg_status read_layers(mg_context *context, mg_registry *registry, const j
 }
 
 mg_status mg__model_spec_read(mg_context *context, mg_registry *registry, const json_t *spec, mg__model_spec *out) {
-  static const char *const extra[] = {"window", "feed_forward", NULL};
+  mg_spec_part parts[] = {{"window", NULL}, {"feed_forward", NULL}};
   memset(out, 0, sizeof *out);
-  MG_TRY(read_options(context, model_options, extra, spec, "model", &out->settings));
+  MG_TRY(mg_spec_read(context, model_options, parts, MG_COUNT(parts), spec, "model", &out->settings));
   MG_TRY(settle(context, &out->settings));
   out->layers = mg_alloc(context, (size_t)out->settings.layers * sizeof *out->layers);
   if (!out->layers) return MG_MEMORY;
   out->resolved = mg_options_to_json(model_options, &out->settings);
   if (!out->resolved) return mg_fail(context, MG_MEMORY, "model: no memory for its specification");
-  return read_layers(context, registry, spec, out);
+  return read_layers(context, registry, parts[0].value, parts[1].value, out);
 }
 
 void mg__model_spec_release(mg_context *context, mg__model_spec *spec) {

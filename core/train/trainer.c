@@ -153,7 +153,7 @@ static mg_status run_steps(mg__run *run) {
     const bool last = run->step == run->steps;
     if (!last && run->step % run->settings.evaluate_every == 0) MG_TRY(validate(run));
     if (last || run->step % run->settings.checkpoint_every == 0) MG_TRY(mg__checkpoint_save(run));
-    if (!last) MG_TRY(tell_progress(run));
+    MG_TRY(tell_progress(run));
   }
   return MG_OK;
 }
