@@ -1,0 +1,135 @@
+/* Top-k gating: the k experts of highest score, with softmax before or after the selection, or sigmoid scores.
+ *
+ *   H = x W_gate^T (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)         Shazeer et al. 2017,
+ * eq. 4 before   s = softmax(H);  w = s over the k largest        after    w = softmax(H over the k largest) sigmoid  s
+ * = sigmoid(H);  w = s over the k largest w = scale * w / sum(w) when renormalised load_i = Phi((x W_gate_i -
+ * kth_excluding(H, k, i)) / sigma_i)                                Shazeer et al. 2017, eq. 9 */
+#include <moegauge/moegauge.h>
+
+enum { SOFTMAX, SIGMOID };
+enum { BEFORE, AFTER };
+enum { NONE, LEARNED };
+
+typedef struct topk_options {
+  int64_t k, score, order, noise;
+  bool renormalise;
+  double scale, noise_floor;
+} topk_options;
+
+static const char *const scores[] = {"softmax", "sigmoid", NULL};
+static const char *const orders[] = {"before", "after", NULL};
+static const char *const noises[] = {"none", "learned", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_INT(topk_options, k, 2, 1, 65536, "experts kept per token"),
+    MG_OPTION_CHOICE(topk_options, score, SOFTMAX, scores, "how logits become scores"),
+    MG_OPTION_CHOICE(topk_options, order, BEFORE, orders, "softmax before or after the selection"),
+    MG_OPTION_BOOL(topk_options, renormalise, true, "divide the kept weights by their sum"),
+    MG_OPTION_CHOICE(topk_options, noise, NONE, noises, "Gaussian noise on the logits in training"),
+    MG_OPTION_FLOAT(topk_options, noise_floor, 0.01, 0, 1e3, "added to the learned deviation of the noise"),
+    MG_OPTION_FLOAT(topk_options, scale, 1, 1e-6, 1e6, "factor on the weights"),
+    MG_OPTION_END};
+
+enum { GATE, NOISE };
+static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
+                                       [NOISE] = {"noise", {MG_DIM_CUSTOM, MG_DIM_WIDTH}, MG_INIT_ZERO, 0, false},
+                                       MG_PARAM_END};
+
+static mg_status check(const mg_router *router) {
+  const topk_options *o = router->options;
+  if (o->k > router->experts)
+    return mg_fail(router->context, MG_USAGE, "router topk: k = %lld is more than the %lld experts of the layer",
+                   (long long)o->k, (long long)router->experts);
+  if (o->score == SIGMOID && o->order == AFTER)
+    return mg_fail(router->context, MG_USAGE,
+                   "router topk: order 'after' is about softmax; remove it or use score 'softmax'");
+  if (o->k == 1 && (o->order == AFTER || o->renormalise))
+    return mg_fail(router->context, MG_USAGE,
+                   "router topk: with k = 1 this weight is always 1, so the gate would get no gradient; use order "
+                   "'before' and renormalise = false");
+  if (o->noise == LEARNED && o->k == router->experts)
+    return mg_fail(router->context, MG_USAGE,
+                   "router topk: learned noise needs k below the %lld experts; there is nothing to choose",
+                   (long long)router->experts);
+  return MG_OK;
+}
+
+static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
+  (void)dim;
+  return param == NOISE && ((const topk_options *)router->options)->noise == LEARNED ? router->experts : 0;
+}
+
+static int64_t choices(const mg_router *router) {
+  return ((const topk_options *)router->options)->k;
+}
+
+static uint32_t promises(const mg_router *router) {
+  const topk_options *o = router->options;
+  uint32_t kept = MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN |
+                  MG_ROUTER_EXPERTS_EXCHANGEABLE | MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
+  if ((o->order == AFTER || o->renormalise) && o->scale == 1) kept |= MG_ROUTER_WEIGHTS_SUM_TO_ONE;
+  if (o->noise == LEARNED) kept |= MG_ROUTER_GIVES_LOAD;
+  return kept;
+}
+
+/* Divides rows by their sum; 1e-20 keeps a row of underflowed sigmoids finite. */
+static mg_var *shares(mg_tape *tape, mg_var *x) {
+  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
+}
+
+static mg_var *add_noise(mg_tape *tape, mg_var *clean, mg_var *deviation, mg_stream stream) {
+  const int64_t shape[] = {mg_var_rows(clean), mg_var_columns(clean)};
+  mg_var *noise = mg_random(tape, mg_var_dtype(clean), 2, shape, MG_RANDOM_NORMAL, stream, 0, 1);
+  return mg_add(tape, clean, mg_mul(tape, noise, deviation));
+}
+
+/* An expert among the k best competes with the (k+1)-th score, any other with the k-th. */
+static mg_var *smooth_load(mg_tape *tape, mg_var *clean, mg_var *noisy, mg_var *deviation, int64_t k) {
+  mg_var *best;
+  mg_top_k(tape, noisy, k + 1, &best);
+  mg_var *next = mg_slice(tape, best, k, 1), *last = mg_slice(tape, best, k - 1, 1);
+  mg_var *inside = mg_detach(tape, mg_binary_op(tape, MG_BINARY_GREATER, noisy, next));
+  mg_var *margin = mg_add(tape, mg_where(tape, inside, mg_sub(tape, clean, next), 0),
+                          mg_where(tape, mg_affine(tape, inside, -1, 1), mg_sub(tape, clean, last), 0));
+  return mg_normal_cdf(tape, mg_div(tape, margin, deviation));
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const topk_options *o = router->options;
+  mg_var *clean = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
+  out->logits = clean;
+  if (o->noise == LEARNED) {
+    mg_var *raw = mg_linear(tape, in->x, mg_router_param(router, tape, "noise"));
+    mg_var *deviation = mg_affine(tape, mg_softplus(tape, raw), 1, o->noise_floor);
+    if (in->training) out->logits = add_noise(tape, clean, deviation, in->noise);
+    out->load = smooth_load(tape, clean, out->logits, deviation, o->k);
+  }
+  mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
+  out->probs = o->score == SOFTMAX ? score : shares(tape, score);
+  out->ids = mg_top_k(tape, o->order == AFTER ? out->logits : score, o->k, &out->weights);
+  if (o->order == AFTER) out->weights = mg_softmax(tape, out->weights);
+  if (o->order == BEFORE && o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->scale != 1) out->weights = mg_scale(tape, out->weights, o->scale);
+  return mg_tape_status(tape);
+}
+
+static double gate_flops(const mg_router *router) {
+  const double product = 2.0 * (double)router->experts * (double)router->width;
+  return ((const topk_options *)router->options)->noise == LEARNED ? 2 * product : product;
+}
+
+static const mg_router_plugin plugin = {.abi = MG_ABI,
+                                        .size = sizeof(mg_router_plugin),
+                                        .name = "topk",
+                                        .summary = "The k experts of highest softmax or sigmoid score.",
+                                        .paper = "Shazeer et al. 2017, arXiv 1701.06538",
+                                        .options = options,
+                                        .options_size = sizeof(topk_options),
+                                        .params = params,
+                                        .check = check,
+                                        .dimension = dimension,
+                                        .choices = choices,
+                                        .promises = promises,
+                                        .route = route,
+                                        .gate_flops = gate_flops};
+MG_ROUTER_PLUGIN(plugin)
