@@ -71,17 +71,20 @@ mg_status mg_assign(mg_tape *tape, mg_var *ids, mg_var *priority, int64_t expert
 
 /* ---- dispatch ------------------------------------------------------------------------------------------------ */
 
+/* There are T*S slots, or more when experts have padded rows. */
+static mg_status want_slots(const mg_op_check *check, int32_t index, int64_t rows) {
+  const int64_t slots = mg_tensor_count(check->call->in[index]);
+  if (slots >= rows) return MG_OK;
+  return mg__refuse(check, "there are %lld rows and %lld slots; every row needs one", (long long)rows,
+                    (long long)slots);
+}
+
 static mg_status dispatch_shape(const mg_op_check *check) {
-  const mg_tensor *x = check->call->in[0], *slots = check->call->in[1];
-  const int64_t choices = check->call->attributes.dispatch.choices;
-  if (choices < 0) return mg__refuse(check, "the choices per token are negative");
-  MG_TRY(mg__want_count(check, 1, mg_tensor_rows(x) * choices, "rows of x times choices per token"));
   MG_TRY(mg__out_given(check, 0));
+  if (check->call->attributes.dispatch.choices < 0) return mg__refuse(check, "the choices per token are negative");
   const int64_t rows = mg_tensor_rows(check->call->out[0]);
-  if (rows > mg_tensor_count(slots))
-    return mg__refuse(check, "%lld rows were asked for; there are %lld slots", (long long)rows,
-                      (long long)mg_tensor_count(slots));
-  return mg__out_matrix(check, 0, rows, mg_tensor_columns(x));
+  MG_TRY(want_slots(check, 1, rows));
+  return mg__out_matrix(check, 0, rows, mg_tensor_columns(check->call->in[0]));
 }
 
 /* Each token collects the gradients of its rows: a combine without weights. */
@@ -125,7 +128,7 @@ static mg_status combine_backward_shape(const mg_op_check *check) {
   const int64_t rows = mg_tensor_rows(dout), choices = check->call->attributes.dispatch.choices;
   MG_TRY(mg__want_matrix(check, 1, mg_tensor_rows(y), mg_tensor_columns(dout), "as many columns as dout"));
   MG_TRY(mg__want_matrix(check, 2, rows, choices, "tokens and choices"));
-  MG_TRY(mg__want_count(check, 3, rows * choices, "tokens times choices"));
+  MG_TRY(want_slots(check, 3, mg_tensor_rows(y)));
   if (check->call->out[1] && !weights) return mg__refuse(check, "dweights was asked for without weights");
   MG_TRY(mg__out_like(check, 0, y));
   return mg__out_matrix(check, 1, rows, choices);
