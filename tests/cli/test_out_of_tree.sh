@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs moegauge, builds a router and a backend against the installation as a user would, and uses both.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAIL: $1"; [ -f "$work/log" ] && tail -20 "$work/log"; exit 1; }
+
+cmake --install "$MOEGAUGE_BUILD" --prefix "$work/prefix" >"$work/log" 2>&1 || fail "cmake --install"
+moegauge=$work/prefix/bin/moegauge
+[ -z "$(find "$work/prefix" -perm -o+w ! -type l)" ] || fail "the installation has files that any user may change"
+[ -s "$work/prefix/share/man/man1/moegauge.1" ] || fail "no man page was installed"
+[ -s "$work/prefix/share/bash-completion/completions/moegauge" ] || fail "no completion was installed"
+
+# The installed program finds its own plugins, wherever the prefix lies.
+mv "$work/prefix" "$work/moved"
+moegauge=$work/moved/bin/moegauge
+for kind in routers backends; do
+  here=$("$MOEGAUGE" list $kind --names) there=$(env -u MOEGAUGE_PLUGIN_PATH "$moegauge" list $kind --names)
+  [ "$here" = "$there" ] || fail "the installed program has other $kind: '$there' instead of '$here'"
+done
+
+compiler=$(sed -n 's/^CMAKE_C_COMPILER:[^=]*=//p' "$MOEGAUGE_BUILD/CMakeCache.txt")
+sanitizers=$(sed -n 's/^MG_SANITIZE:[^=]*=//p' "$MOEGAUGE_BUILD/CMakeCache.txt")
+[ -n "$sanitizers" ] && { echo "SKIP: with sanitizers an outside build needs their flags"; exit 0; }
+cmake -S "$MOEGAUGE_SOURCE/tests/plugins/out_of_tree" -B "$work/build" -G Ninja -DCMAKE_C_COMPILER="$compiler" \
+  -DCMAKE_PREFIX_PATH="$work/moved" >"$work/log" 2>&1 || fail "configuring the plugins"
+cmake --build "$work/build" >"$work/log" 2>&1 || fail "building the plugins"
+
+for file in routers/cosine.so:mg_router_entry backends/counting.so:mg_backend_entry; do
+  exported=$(nm -D --defined-only "$work/build/moegauge/${file%:*}" | awk '$2 ~ /[A-Z]/ { print $3 }')
+  [ "$exported" = "${file#*:}" ] || fail "${file%:*} exports: $exported"
+done
+
+export MOEGAUGE_PLUGIN_PATH=$work/build/moegauge
+"$moegauge" list routers --json >"$work/routers" || fail "list routers"
+jq -e '.[] | select(.name == "cosine") | .available and (.hash | length) == 32' "$work/routers" >/dev/null ||
+  fail "cosine is not listed: $(cat "$work/routers")"
+"$moegauge" help router cosine >"$work/help" || fail "help router cosine"
+grep -q 'temperature .*divides the cosine' "$work/help" || fail "the options of cosine: $(cat "$work/help")"
+grep -q 'p = softmax(cos(x, g) / temperature)' "$work/help" || fail "the formula of cosine: $(cat "$work/help")"
+"$moegauge" list backends --json >"$work/backends" || fail "list backends"
+jq -e '.[] | select(.name == "counting") | .available and (.device | startswith("primitives=4/"))' "$work/backends" \
+  >/dev/null || fail "counting is not listed: $(cat "$work/backends")"
+
+# Installed, they are found without the variable.
+cmake --install "$work/build" >"$work/log" 2>&1 || fail "installing the plugins"
+env -u MOEGAUGE_PLUGIN_PATH "$moegauge" list routers --names | grep -qx cosine || fail "the installed cosine is not found"
+echo "out of tree: built, loaded, described and installed"
