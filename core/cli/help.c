@@ -49,8 +49,8 @@ void mg__option_meaning(const mg_option *option, const char *repeats, char *text
   else if (option->type == MG_OPTION_TYPE_STRING && !*standard)
     snprintf(text, bytes, "%s%s", option->help, again ? " (may be given several times)" : "");
   else
-    snprintf(text, bytes, "%s (%s; default %s)", option->help,
-             option->type == MG_OPTION_TYPE_STRING ? "a text" : allowed, standard);
+    snprintf(text, bytes, "%s (%s%s%s)", option->help, option->type == MG_OPTION_TYPE_STRING ? "a text" : allowed,
+             *standard ? "; default " : "", standard);
 }
 
 static void print_pair(const char *left, const char *right) {

@@ -1,9 +1,11 @@
 /* Top-k gating: the k experts of highest score, with softmax before or after the selection, or sigmoid scores.
  *
- *   H = x W_gate^T (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)         Shazeer et al. 2017,
- * eq. 4 before   s = softmax(H);  w = s over the k largest        after    w = softmax(H over the k largest) sigmoid  s
- * = sigmoid(H);  w = s over the k largest w = scale * w / sum(w) when renormalised load_i = Phi((x W_gate_i -
- * kth_excluding(H, k, i)) / sigma_i)                                Shazeer et al. 2017, eq. 9 */
+ *   H = x W_gate^T (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)   Shazeer et al. 2017, eq. 4
+ *   before   s = softmax(H);  w = s over the k largest
+ *   after    w = softmax(H over the k largest)
+ *   sigmoid  s = sigmoid(H);  w = s over the k largest
+ *   w = scale * w / sum(w) when renormalised
+ *   load_i = Phi((x W_gate_i - kth_excluding(H, k, i)) / sigma_i)                            Shazeer et al. 2017, eq. 9 */
 #include <moegauge/moegauge.h>
 
 enum { SOFTMAX, SIGMOID };
@@ -118,18 +120,20 @@ static double gate_flops(const mg_router *router) {
   return ((const topk_options *)router->options)->noise == LEARNED ? 2 * product : product;
 }
 
-static const mg_router_plugin plugin = {.abi = MG_ABI,
-                                        .size = sizeof(mg_router_plugin),
-                                        .name = "topk",
-                                        .summary = "The k experts of highest softmax or sigmoid score.",
-                                        .paper = "Shazeer et al. 2017, arXiv 1701.06538",
-                                        .options = options,
-                                        .options_size = sizeof(topk_options),
-                                        .params = params,
-                                        .check = check,
-                                        .dimension = dimension,
-                                        .choices = choices,
-                                        .promises = promises,
-                                        .route = route,
-                                        .gate_flops = gate_flops};
+static const mg_router_plugin plugin = {
+    .abi = MG_ABI,
+    .size = sizeof(mg_router_plugin),
+    .name = "topk",
+    .summary = "The k experts of highest softmax or sigmoid score.",
+    .paper = "Shazeer et al. 2017, arXiv 1701.06538",
+    .formula = "s = softmax(x W) or sigmoid(x W); keep the k largest s; w = s / sum of the kept s",
+    .options = options,
+    .options_size = sizeof(topk_options),
+    .params = params,
+    .check = check,
+    .dimension = dimension,
+    .choices = choices,
+    .promises = promises,
+    .route = route,
+    .gate_flops = gate_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -223,6 +223,8 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .name = "tree",
                                         .summary = "Hierarchical gating: a beam of paths down a tree of experts.",
                                         .paper = "Shazeer et al. 2017, arXiv 1701.06538, appendix B",
+                                        .formula = "p(path) = product of softmax(x . w_child) down the tree; keep the "
+                                                   "k most probable leaves; w = p / sum of the kept p",
                                         .options = options,
                                         .options_size = sizeof(tree_options),
                                         .params = params,
