@@ -73,11 +73,9 @@ static mg_var *build_from_leaves(problem *p) {
 
 static mg_tensor random_tensor(mg_world *world, const mg_gradient_leaf *leaf, int index) {
   mg_tensor tensor = mg_world_tensor(world, MG_F64, leaf->dims, leaf->shape, NULL);
-  const bool standard = leaf->low == 0.0 && leaf->high == 0.0;
-  const double low = standard ? -1.0 : leaf->low, high = standard ? 1.0 : leaf->high;
   const mg_stream stream = mg_stream_named(1, "gradient.leaf", (uint64_t)index, 0);
   for (int64_t i = 0; i < mg_tensor_count(&tensor); i++)
-    ((double *)tensor.data)[i] = low + (high - low) * mg_random_uniform(stream, (uint64_t)i);
+    ((double *)tensor.data)[i] = leaf->low + (leaf->high - leaf->low) * mg_random_uniform(stream, (uint64_t)i);
   return tensor;
 }
 

@@ -10,7 +10,7 @@
 
 enum { MG_GRADIENT_LEAVES_MAX = 6 };
 
-/* A leaf whose elements are drawn uniformly from (low, high); both 0 means (-1, 1). dims 0 ends the list. */
+/* A leaf whose elements are drawn uniformly from (low, high). dims 0 ends the list. */
 typedef struct mg_gradient_leaf {
   int32_t dims;
   int64_t shape[MG_DIMS_MAX];
