@@ -26,6 +26,7 @@ void moe_world_close(moe_world *world) {
   mg_tape_destroy(world->tape);
   mg_backend_close(world->backend);
   mg_registry_destroy(world->registry);
+  if (mg_context_bytes(world->context)) fail_msg("%zu bytes were never freed", mg_context_bytes(world->context));
   mg_context_destroy(world->context);
 }
 
