@@ -1,5 +1,5 @@
 /* The Lua side: opens a state with the moegauge library bound, runs an experiment file, and hands its values to the
- * lab. */
+ * lab. Lua errors stop here: every function returns a status, with the script's file and line in the message. */
 #ifndef MG_LUA_ENGINE_H
 #define MG_LUA_ENGINE_H
 
@@ -10,23 +10,40 @@
 typedef struct mg_engine mg_engine;
 
 typedef struct mg_engine_settings {
-  mg_registry *registry;
-  const char *scripts; /* folder that holds the moegauge Lua library; NULL = the build or install tree's */
-  const char *cache;   /* folder for corpora and other derived data */
+  mg_registry *registry; /* of the same context as the engine */
+  const char *scripts; /* folder that holds moegauge/init.lua; NULL = the build or install tree's */
+  const char *cache;   /* folder for corpora and other derived data; NULL = none: opening a corpus fails */
+  bool allow_files;    /* gives scripts `io` and all of `os` but exit and execute */
+  bool smoke;          /* mg.train stops after two tiny steps */
+  size_t memory_bytes; /* the most a script may hold; 0 = 1 GiB */
+  /* Asked now and then while Lua or training runs; true stops with MG_INTERRUPTED. May be NULL. */
+  bool (*stopped)(void *user);
+  /* Progress of the running case: {"step", "steps", "loss", "tokens_per_second"}; may be NULL. */
+  void (*progress)(void *user, const json_t *progress);
+  void *user;
 } mg_engine_settings;
 
+/* A script may add routers to the registry: destroy the engine last, or ask the registry for nothing after it. */
 mg_status mg_engine_create(mg_context *context, const mg_engine_settings *settings, mg_engine **out);
 void mg_engine_destroy(mg_engine *engine);
 
 /* Loads FILE.lua, which must return mg.experiment{...}; MG_USAGE with file and line if it does not. `overrides` is a
- * JSON object of --set values, `seeds` a list or NULL. */
+ * JSON object of --set values (texts), `seeds` a list or NULL. */
 mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *overrides, const json_t *seeds);
-/* The plan: {"title", "name", "cases": [{"number", "label", "params"}], ...}. New reference. */
+/* The plan: {"title", "name", "axes": {...}, "settings": {...}, "cases": [{"number", "label", "labels", "params",
+ * "hash"}, ...]}. Every specification that can be seen without running is checked here. New reference. */
 mg_status mg_engine_plan(mg_engine *engine, json_t **plan);
-/* Runs one case in this process; *result is what run() returned, as {"metrics", "series", "tables"}. */
-mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result);
-/* Writes reports of stored results: `format` is "table", "md", "html", "csv" or "json". Text goes to *out (malloc'd).
- */
+/* Runs one case in this process; *result is what run() returned, as {"metrics", "series", "tables"}, and *provenance
+ * what took effect (backend, data checksum, ...). A skipped case is MG_NOTHING. On MG_NUMERIC *result may hold what was
+ * recorded until then; else it is NULL on failure. New references. */
+mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result, json_t **provenance);
+/* Renders stored results: `format` is "table", "md", "html", "csv" or "json". Text goes to *out (malloc'd); files (the
+ * report and its charts) are written into `folder`. Without a loaded experiment the standard report is made. */
 mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder, char **out);
+
+/* Runs any other script file, for tests and tools; its first result goes to *result as JSON (may be NULL). */
+mg_status mg_engine_run_file(mg_engine *engine, const char *path, json_t **result);
+/* The same for text; `name` stands in messages. */
+mg_status mg_engine_run_text(mg_engine *engine, const char *text, const char *name, json_t **result);
 
 #endif
