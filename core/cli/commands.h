@@ -6,11 +6,14 @@
 #include "cli/cli.h"
 
 #define MG_COMMAND_LIST(X)                                                                                             \
+  X(run)                                                                                                               \
+  X(report)                                                                                                            \
   X(list)                                                                                                              \
   X(help)                                                                                                              \
   X(bench)                                                                                                             \
   X(env)                                                                                                               \
-  X(completion)
+  X(completion)                                                                                                        \
+  X(case)
 
 #define MG_COMMAND_DECLARE(name) extern const mg_command mg__command_##name;
 MG_COMMAND_LIST(MG_COMMAND_DECLARE)

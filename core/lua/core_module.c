@@ -26,6 +26,17 @@ static int to_json(lua_State *L) {
   return push_text(L, text, strlen(text));
 }
 
+/* to_json_strict(value, where) -> text; NaN, infinity and what cannot be stored raise, naming the place */
+static int to_json_strict(lua_State *L) {
+  const char *where = luaL_checkstring(L, 2);
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, 1, MG__NUMBERS_STRICT, where);
+  if (!*box) mg__raise(L, MG_USAGE);
+  char *text = json_dumps(*box, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+  if (!text) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  return push_text(L, text, strlen(text));
+}
+
 /* from_json(text) -> value */
 static int from_json(lua_State *L) {
   size_t bytes;
@@ -56,12 +67,22 @@ static int run_gnuplot(lua_State *L) {
   return push_text(L, svg, svg_bytes);
 }
 
-/* fail(status, message): raises at the script's line, "usage" being a mistake in the script. */
-static int fail(lua_State *L) {
-  const char *name = luaL_checkstring(L, 1), *message = luaL_checkstring(L, 2);
+static mg_status status_named(lua_State *L, int index) {
+  const char *name = luaL_checkstring(L, index);
   for (int status = MG_OK + 1; status < MG_STATUS_COUNT; status++)
-    if (strcmp(mg_status_name((mg_status)status), name) == 0) mg__raise_text(L, (mg_status)status, "%s", message);
-  mg__raise_text(L, MG_BUG, "%s (and '%s' is no status)", message, name);
+    if (strcmp(mg_status_name((mg_status)status), name) == 0) return (mg_status)status;
+  return MG_BUG;
+}
+
+/* fail(status, message): raises at the script's line, "usage" being a mistake in the script */
+static int fail(lua_State *L) {
+  mg__raise_text(L, status_named(L, 1), "%s", luaL_checkstring(L, 2));
+}
+
+/* fail_plain(status, message): the same for a message that names its line already */
+static int fail_plain(lua_State *L) {
+  const mg_status status = status_named(L, 1);
+  mg__raise_plain(L, status, luaL_checkstring(L, 2));
 }
 
 /* error_of(error) -> status name or nil, message */
@@ -99,11 +120,11 @@ static int nearest(lua_State *L) {
   return 1;
 }
 
-/* hash_function(f) -> fingerprint */
-static int hash_function(lua_State *L) {
+/* hash_value(value) -> fingerprint */
+static int hash_value(lua_State *L) {
   char hash[MG_HASH_TEXT_BYTES];
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  mg__function_hash(L, 1, hash);
+  luaL_checkany(L, 1);
+  mg__value_hash(L, 1, hash);
   lua_pushstring(L, hash);
   return 1;
 }
@@ -137,40 +158,48 @@ static int routers(lua_State *L) {
   return 1;
 }
 
-/* probe(instructions, f, ...) -> like pcall, but ends after so many instructions and while training is only checked */
+/* probe(instructions, f, ...) -> done, result or error, out of instructions; mg.train only checks meanwhile */
 static int probe(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
   const lua_Integer most = luaL_checkinteger(L, 1);
   lua_remove(L, 1);
+  engine->probing = true;
   engine->instructions_left = most;
   const int code = lua_pcall(L, lua_gettop(L) - 1, 1, 0);
-  engine->instructions_left = -1;
+  const bool spent = engine->instructions_left < 0;
+  engine->probing = false;
+  mg__watch(L);
   lua_pushboolean(L, code == LUA_OK);
   lua_insert(L, 1);
-  return lua_gettop(L);
+  lua_pushboolean(L, spent);
+  return 3;
 }
 
 /* probing() -> true while a probe runs */
 static int probing(lua_State *L) {
-  lua_pushboolean(L, mg__engine_of(L)->instructions_left >= 0);
+  lua_pushboolean(L, mg__engine_of(L)->probing);
   return 1;
 }
 
 void mg__push_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"to_json", to_json},
+                                       {"to_json_strict", to_json_strict},
                                        {"from_json", from_json},
                                        {"list", list},
                                        {"run_gnuplot", run_gnuplot},
                                        {"fail", fail},
+                                       {"fail_plain", fail_plain},
                                        {"error_of", error_of},
                                        {"nearest", nearest},
-                                       {"hash_function", hash_function},
+                                       {"hash_value", hash_value},
                                        {"router", router},
                                        {"routers", routers},
                                        {"probe", probe},
                                        {"probing", probing},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
+  mg__add_training(L);
+  mg__add_routers(L);
   lua_pushliteral(L, MG_VERSION);
   lua_setfield(L, -2, "version");
   lua_pushboolean(L, mg__engine_of(L)->settings.smoke);

@@ -57,8 +57,9 @@ static int open_everything(lua_State *L) {
   mg__open_values(L);
   mg__open_errors(L);
   mg__open_sandbox(L);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, "moegauge.loaded"); /* require finds it there */
   mg__push_core(L);
-  lua_setfield(L, LUA_REGISTRYINDEX, "moegauge.core");
+  lua_setfield(L, -2, "moegauge.core");
   return 0;
 }
 
@@ -79,7 +80,6 @@ mg_status mg_engine_create(mg_context *context, const mg_engine_settings *settin
   engine->context = context;
   engine->settings = *settings;
   engine->most_bytes = settings->memory_bytes ? settings->memory_bytes : standard_memory_bytes;
-  engine->instructions_left = -1;
   mg_status status = find_scripts(engine, settings->scripts);
   if (status == MG_OK && !(engine->folder = mg_strdup(context, ""))) status = MG_MEMORY;
   if (status == MG_OK) status = open_state(engine);
@@ -177,13 +177,17 @@ static mg_status set_folder(mg_engine *engine, const char *path) {
 }
 
 mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *overrides, const json_t *seeds) {
-  if (access(path, R_OK) != 0) return mg_fail(engine->context, MG_USAGE, "%s: cannot be read: %s", path, strerror(errno));
+  if (access(path, R_OK) != 0)
+    return mg_fail(engine->context, MG_USAGE, "%s: cannot be read: %s", path, strerror(errno));
   MG_TRY(set_folder(engine, path));
   lua_pushcfunction(engine->state, load_experiment);
   lua_pushlightuserdata(engine->state, (void *)(uintptr_t)path);
   MG_TRY(mg__protected_call(engine, 1, 0, MG_USAGE));
-  library_call call = {.module = "moegauge.experiment", .function = "configure", .with_experiment = true,
-                       .arguments = {overrides, seeds}, .where = "settings"};
+  library_call call = {.module = "moegauge.experiment",
+                       .function = "configure",
+                       .with_experiment = true,
+                       .arguments = {overrides, seeds},
+                       .where = "settings"};
   MG_TRY(library(engine, &call, MG_USAGE));
   json_decref(engine->run_settings);
   engine->run_settings = call.result;
@@ -212,10 +216,10 @@ static mg_status hash_cases(mg_engine *engine, json_t *plan) {
   size_t index;
   json_t *one;
   json_array_foreach(json_object_get(plan, "cases"), index, one) {
-    json_t *key = json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:b}", "version", MG_VERSION, "library", library_hash,
-                            "params", json_object_get(one, "params"), "settings", json_object_get(plan, "settings"),
-                            "source", json_object_get(plan, "source"), "plugins", plugins, "smoke",
-                            engine->settings.smoke);
+    json_t *key =
+        json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:b}", "version", MG_VERSION, "library", library_hash, "params",
+                  json_object_get(one, "params"), "settings", json_object_get(plan, "settings"), "source",
+                  json_object_get(plan, "source"), "plugins", plugins, "smoke", engine->settings.smoke);
     char *text = key ? json_dumps(key, JSON_COMPACT | JSON_SORT_KEYS) : NULL, hash[MG_HASH_TEXT_BYTES];
     json_decref(key);
     if (!text) {
@@ -250,8 +254,12 @@ mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result,
   json_decref(engine->partial);
   engine->partial = NULL;
   engine->provenance = json_object();
-  library_call call = {.module = "moegauge.experiment", .function = "run_case", .with_experiment = true,
-                       .number = number, .numbers = MG__NUMBERS_RESULT, .where = "result"};
+  library_call call = {.module = "moegauge.experiment",
+                       .function = "run_case",
+                       .with_experiment = true,
+                       .number = number,
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = "result"};
   const mg_status status = library(engine, &call, MG_CASES_FAILED);
   *provenance = json_incref(engine->provenance);
   *result = status == MG_OK ? call.result : json_incref(engine->partial);
@@ -277,11 +285,16 @@ static mg_status write_files(mg_engine *engine, const json_t *files, const char 
   return MG_OK;
 }
 
-mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder, char **out) {
+mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder,
+                           char **out) {
   *out = NULL;
   json_t *wanted = json_string(format);
-  library_call call = {.module = "moegauge.experiment", .function = "render", .with_experiment = true,
-                       .arguments = {stored, wanted}, .numbers = MG__NUMBERS_RESULT, .where = "report"};
+  library_call call = {.module = "moegauge.experiment",
+                       .function = "render",
+                       .with_experiment = true,
+                       .arguments = {stored, wanted},
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = "report"};
   const mg_status rendered = library(engine, &call, MG_USAGE);
   json_decref(wanted);
   MG_TRY(rendered);

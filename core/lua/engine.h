@@ -11,11 +11,11 @@ typedef struct mg_engine mg_engine;
 
 typedef struct mg_engine_settings {
   mg_registry *registry; /* of the same context as the engine */
-  const char *scripts; /* folder that holds moegauge/init.lua; NULL = the build or install tree's */
-  const char *cache;   /* folder for corpora and other derived data; NULL = none: opening a corpus fails */
-  bool allow_files;    /* gives scripts `io` and all of `os` but exit and execute */
-  bool smoke;          /* mg.train stops after two tiny steps */
-  size_t memory_bytes; /* the most a script may hold; 0 = 1 GiB */
+  const char *scripts;   /* folder that holds moegauge/init.lua; NULL = the build or install tree's */
+  const char *cache;     /* folder for corpora and other derived data; NULL = none: opening a corpus fails */
+  bool allow_files;      /* gives scripts `io` and all of `os` but exit and execute */
+  bool smoke;            /* mg.train stops after two tiny steps */
+  size_t memory_bytes;   /* the most a script may hold; 0 = 1 GiB */
   /* Asked now and then while Lua or training runs; true stops with MG_INTERRUPTED. May be NULL. */
   bool (*stopped)(void *user);
   /* Progress of the running case: {"step", "steps", "loss", "tokens_per_second"}; may be NULL. */

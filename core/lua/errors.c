@@ -42,6 +42,24 @@ static void push_user_line(lua_State *L) {
   lua_pushliteral(L, "");
 }
 
+/* Raises the text on top of the stack. */
+static _Noreturn void raise_top(lua_State *L, mg_status status) {
+  lua_createtable(L, 2, 0);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, 2);
+  lua_pushinteger(L, status);
+  lua_rawseti(L, -2, 1);
+  luaL_setmetatable(L, error_name);
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+_Noreturn void mg__raise_plain(lua_State *L, mg_status status, const char *message) {
+  luaL_checkstack(L, 8, "error");
+  lua_pushstring(L, message);
+  raise_top(L, status);
+}
+
 _Noreturn void mg__raise_text(lua_State *L, mg_status status, const char *format, ...) {
   char text[MESSAGE_BYTES];
   va_list arguments;
@@ -49,16 +67,10 @@ _Noreturn void mg__raise_text(lua_State *L, mg_status status, const char *format
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   luaL_checkstack(L, 8, "error");
-  lua_createtable(L, 2, 0);
-  lua_pushinteger(L, status);
-  lua_rawseti(L, -2, 1);
   push_user_line(L);
   lua_pushstring(L, text);
   lua_concat(L, 2);
-  lua_rawseti(L, -2, 2);
-  luaL_setmetatable(L, error_name);
-  lua_error(L);
-  __builtin_unreachable();
+  raise_top(L, status);
 }
 
 _Noreturn void mg__raise(lua_State *L, mg_status status) {

@@ -1,4 +1,4 @@
-/* The fingerprint of a script's function: what it computes cannot change unless one of these does. A function is its
+/* The fingerprint of a script's values: what a run function computes cannot change unless this does. A function is its
  * stripped bytecode and the fingerprints of its upvalues; a table the sum over its pairs, so that their order plays no
  * part. Comments, line numbers and report functions therefore cause no case to be run again. */
 #include <stdio.h>
@@ -166,7 +166,7 @@ static void push_shared(lua_State *L) {
   lua_pop(L, 1);
 }
 
-void mg__function_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]) {
+void mg__value_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]) {
   index = lua_absindex(L, index);
   const int top = lua_gettop(L);
   luaL_checkstack(L, 12, "fingerprint");
@@ -178,7 +178,7 @@ void mg__function_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]) {
 }
 
 /* The files that decide what a run function computes; those that only draw reports are not among them. */
-static const char *const library_files[] = {"init.lua", "experiment.lua", "specification.lua", "label.lua"};
+static const char *const library_files[] = {"init.lua", "experiment.lua", "specification.lua"};
 
 mg_status mg__library_hash(mg_engine *engine, char text[MG_HASH_TEXT_BYTES]) {
   begin(text, "library");

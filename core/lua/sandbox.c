@@ -206,8 +206,11 @@ static void open_system(lua_State *L, bool files) {
 }
 
 static void replace_globals(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"load", text_load}, {"require", require_module}, {"print", print_to_log}, {"collectgarbage", count_memory}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"load", text_load},
+                                       {"require", require_module},
+                                       {"print", print_to_log},
+                                       {"collectgarbage", count_memory},
+                                       {NULL, NULL}};
   static const char *const removed[] = {"dofile", "loadfile", "warn", NULL};
   lua_pushglobaltable(L);
   luaL_setfuncs(L, functions, 0);
@@ -262,10 +265,11 @@ void mg__open_sandbox(lua_State *L) {
 static void watch(lua_State *L, lua_Debug *at) {
   (void)at;
   mg_engine *engine = mg__engine_of(L);
-  if (engine->settings.stopped && engine->settings.stopped(engine->settings.user)) {
-    lua_sethook(L, watch, LUA_MASKLINE | LUA_MASKCOUNT, 1); /* a pcall in a loop must not swallow it for ever */
-    mg__raise_text(L, MG_INTERRUPTED, "interrupted");
-  }
+  const bool stopped = engine->settings.stopped && engine->settings.stopped(engine->settings.user);
+  const bool spent = engine->probing && (engine->instructions_left -= WATCH_INSTRUCTIONS) < 0;
+  if (!stopped && !spent) return;
+  lua_sethook(L, watch, LUA_MASKLINE | LUA_MASKCOUNT, 1); /* a pcall in a loop must not swallow it for ever */
+  mg__raise_text(L, stopped ? MG_INTERRUPTED : MG_NOTHING, "%s", stopped ? "interrupted" : "the probe took too long");
 }
 
 void mg__watch(lua_State *L) {

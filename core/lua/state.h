@@ -14,7 +14,8 @@ struct mg_engine {
   char *scripts; /* folder of the library */
   char *folder;  /* of the experiment file; "" before one is loaded */
   size_t used_bytes, most_bytes;
-  int64_t instructions_left; /* of a probe; negative = no limit */
+  bool probing;              /* a run function is called to see what it would train */
+  int64_t instructions_left; /* of that probe */
   json_t *run_settings;      /* run-wide settings of the loaded experiment, for mg.core.train */
   json_t *provenance;        /* what the running case reported */
   json_t *partial;           /* what a failed training recorded */
@@ -28,6 +29,7 @@ mg_engine *mg__engine_of(lua_State *L);
 /* Raises the context's message as an error object that carries `status`, at the first line on the stack that is not
  * the library's own. Hold no resource when calling it. */
 _Noreturn void mg__raise(lua_State *L, mg_status status);
+_Noreturn void mg__raise_plain(lua_State *L, mg_status status, const char *message); /* adds no line */
 _Noreturn void mg__raise_text(lua_State *L, mg_status status, const char *format, ...) MG_PRINTF(3, 4);
 /* Calls the function on the stack below its `arguments`; an error becomes a status and a message. */
 mg_status mg__protected_call(mg_engine *engine, int arguments, int results, mg_status otherwise);
@@ -38,8 +40,8 @@ void mg__open_errors(lua_State *L);
 
 typedef enum mg__numbers { MG__NUMBERS_STRICT, MG__NUMBERS_RESULT } mg__numbers;
 
-/* The value at `index` as JSON, or NULL with a message that names the path ("feed_forward.router.k"). Whole floats become
- * integers. MG__NUMBERS_STRICT refuses NaN and infinity, MG__NUMBERS_RESULT writes null. Raises no Lua error. */
+/* The value at `index` as JSON, or NULL with a message that names the path ("feed_forward.router.k"). Whole floats
+ * become integers. MG__NUMBERS_STRICT refuses NaN and infinity, MG__NUMBERS_RESULT writes null. Raises no Lua error. */
 json_t *mg__to_json(lua_State *L, int index, mg__numbers numbers, const char *where);
 /* Pushes a JSON value; may raise a memory error, so `json` must be in a box (below). null becomes nil in an object and
  * NaN in a list. */
@@ -63,8 +65,8 @@ void mg__add_training(lua_State *L); /* adds to the table on top */
 void mg__add_routers(lua_State *L);
 void mg__free_routers(mg_engine *engine);
 
-/* XXH3 of all that a function's result can depend on in the script: stripped bytecode, constants and upvalues. */
-void mg__function_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]);
+/* XXH3 of a value and all that it can depend on in the script: stripped bytecode, constants, upvalues, fields. */
+void mg__value_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]);
 /* The library's own files, and their hash. */
 mg_status mg__library_hash(mg_engine *engine, char text[MG_HASH_TEXT_BYTES]);
 

@@ -1,0 +1,91 @@
+/* moegauge report: renders stored results again. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/session.h"
+
+typedef struct report_options {
+  int64_t format;
+  char out[MG_OPTION_STRING_MAX];
+  bool smoke;
+} report_options;
+
+static const char *const formats[] = {"table", "html", "md", "csv", "json", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_CHOICE(report_options, format, 0, formats,
+                     "table, md, csv and json are printed; all but table are written too"),
+    MG_OPTION_STRING(report_options, out, "", "folder of the results, when it is not results/NAME"),
+    MG_OPTION_BOOL(report_options, smoke, false, "the results of a --smoke run"), MG_OPTION_END};
+
+static const mg_example examples[] = {
+    {"moegauge report experiments/quickstart.lua", "the table of its latest run"},
+    {"moegauge report experiments/quickstart.lua --format html", "writes results/quickstart/report.html"},
+    {"moegauge report results/quickstart --format csv", "one line per case, for a spreadsheet"},
+    MG_EXAMPLE_END};
+
+static bool is_folder(const char *path) {
+  struct stat about;
+  return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+/* The experiment file that a run noted in its results; "" if it is gone, and the standard report is made then. */
+static void find_script(const json_t *stored, char script[MG_SESSION_PATH_BYTES]) {
+  const char *noted = json_string_value(json_object_get(json_object_get(stored, "experiment"), "script"));
+  snprintf(script, MG_SESSION_PATH_BYTES, "%s", noted && access(noted, R_OK) == 0 ? noted : "");
+}
+
+static mg_status read_store(mg_cli *cli, const char *folder, json_t **out) {
+  mg_store *store;
+  MG_TRY(mg_session_store(cli, folder, true, &store));
+  const mg_status status = mg_store_get(store, out);
+  mg_store_close(store);
+  return status;
+}
+
+static mg_status report(mg_cli *cli, mg_session *session, const char *folder, const json_t *stored,
+                        const char *format) {
+  MG_TRY(mg_session_report(session, stored, format, folder));
+  if (strcmp(format, "html") == 0) printf("%s/report.html\n", folder);
+  if (json_array_size(json_object_get(stored, "cases")) == 0)
+    return mg_fail(cli->context, MG_NOTHING, "%s: no case is stored yet; `moegauge run` makes some", folder);
+  return MG_OK;
+}
+
+static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words *words) {
+  const report_options *set = option_values;
+  char folder[MG_SESSION_PATH_BYTES], script[MG_SESSION_PATH_BYTES];
+  json_t *stored = NULL;
+  mg_session session = {.cli = cli, .request = {.smoke = set->smoke}};
+  mg_status status;
+  if (is_folder(words->word[0])) {
+    snprintf(folder, sizeof folder, "%s", words->word[0]);
+    MG_TRY(read_store(cli, folder, &stored));
+    find_script(stored, script);
+    status = mg_session_open(cli, &(mg_session_request){.experiment = *script ? script : NULL}, &session);
+  } else {
+    status = mg_session_open(cli, &(mg_session_request){.experiment = words->word[0], .smoke = set->smoke}, &session);
+    mg_session_folder(&session, set->out, folder);
+    if (status == MG_OK) status = read_store(cli, folder, &stored);
+  }
+  if (status == MG_OK) status = report(cli, &session, folder, stored, formats[set->format]);
+  mg_session_close(&session);
+  json_decref(stored);
+  return status;
+}
+
+const mg_command mg__command_report = {
+    .name = "report",
+    .words = "EXPERIMENT.lua|FOLDER",
+    .summary = "show stored results as a table, a page, Markdown, CSV or JSON",
+    .details = "Every form is a view of results.sqlite and can be made again at any time, also of a run that was "
+               "interrupted or is still going on.",
+    .options = options,
+    .options_size = sizeof(report_options),
+    .words_least = 1,
+    .words_most = 1,
+    .examples = examples,
+    .run = run};

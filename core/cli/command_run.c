@@ -1,0 +1,263 @@
+/* moegauge run: plans an experiment, runs the cases that are not stored yet, each in a process of its own, and reports.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/session.h"
+#include "lab/runner.h"
+#include "measure/provenance.h"
+
+enum { ARGUMENTS_MAX = 60 };
+
+typedef struct run_options {
+  char set[MG_OPTION_STRING_MAX], seeds[MG_OPTION_STRING_MAX], out[MG_OPTION_STRING_MAX];
+  int64_t jobs;
+  double timeout;
+  bool dry_run, smoke, fresh, allow_fs;
+} run_options;
+
+static const mg_option options[] = {
+    MG_OPTION_STRING(run_options, set, "",
+                     "KEY=VALUE: an option or axis of the experiment, or backend, precision, threads"),
+    MG_OPTION_STRING(run_options, seeds, "", "seeds to run, as 1..5 or 1,2,3; default: the experiment's"),
+    MG_OPTION_INT(run_options, jobs, 1, 1, 1024,
+                  "cases at the same time; they share the processor and disturb timings"),
+    MG_OPTION_BOOL(run_options, dry_run, false, "check everything, show the cases, run nothing"),
+    MG_OPTION_BOOL(run_options, smoke, false, "two tiny training steps per case; kept apart in results/NAME-smoke"),
+    MG_OPTION_BOOL(run_options, fresh, false, "run stored cases again"),
+    MG_OPTION_STRING(run_options, out, "", "folder for the results; default: results/NAME"),
+    MG_OPTION_FLOAT(run_options, timeout, 0, 0, 1e9, "seconds after which a case is stopped and fails; 0 = none"),
+    MG_OPTION_BOOL(run_options, allow_fs, false, "let the script read and write files"),
+    MG_OPTION_END};
+
+static const mg_example examples[] = {
+    {"moegauge run experiments/quickstart.lua", "run what is not stored yet, then show the table"},
+    {"moegauge run experiments/quickstart.lua --dry-run", "show the cases and check them"},
+    {"moegauge run experiments/quickstart.lua --seeds 1..5 --set tokens=200000", "more seeds, fewer tokens"},
+    {"moegauge run experiments/quickstart.lua --smoke --jobs 2", "does every case work at all?"},
+    MG_EXAMPLE_END};
+
+typedef struct plan {
+  json_t *json;
+  mg_case *cases;
+  int64_t count;
+} plan;
+
+/* ---- the plan ----------------------------------------------------------------------------------------------- */
+
+static void free_plan(mg_context *context, plan *p) {
+  mg_free(context, p->cases, (size_t)p->count * sizeof *p->cases);
+  json_decref(p->json);
+}
+
+static mg_status make_plan(mg_session *session, plan *p) {
+  mg_context *context = session->cli->context;
+  MG_TRY(mg_engine_plan(session->engine, &p->json));
+  const json_t *cases = json_object_get(p->json, "cases");
+  p->count = (int64_t)json_array_size(cases);
+  if (p->count == 0) return mg_fail(context, MG_NOTHING, "%s: the filter leaves no case", session->request.experiment);
+  p->cases = mg_alloc(context, (size_t)p->count * sizeof *p->cases);
+  if (!p->cases) return MG_MEMORY;
+  for (int64_t i = 0; i < p->count; i++) {
+    const json_t *one = json_array_get(cases, (size_t)i);
+    mg_case *what = &p->cases[i];
+    what->number = json_integer_value(json_object_get(one, "number"));
+    what->label = json_string_value(json_object_get(one, "label"));
+    what->params = json_object_get(one, "params");
+    snprintf(what->hash, sizeof what->hash, "%s", json_string_value(json_object_get(one, "hash")));
+  }
+  return MG_OK;
+}
+
+static void print_axes(const json_t *plan_json) {
+  const char *name;
+  json_t *values;
+  json_object_foreach(json_object_get(plan_json, "axes"), name, values) {
+    size_t index;
+    json_t *value;
+    printf("  %-14s", name);
+    json_array_foreach(values, index, value) printf("%s%s", index ? ", " : "", json_string_value(value));
+    putchar('\n');
+  }
+}
+
+/* Shows the plan and which of its cases are stored already. */
+static mg_status print_plan(mg_session *session, const plan *p, const char *folder, const run_options *set) {
+  char path[MG_SESSION_PATH_BYTES + 32];
+  mg_store *store = NULL;
+  snprintf(path, sizeof path, "%s/results.sqlite", folder);
+  if (access(path, R_OK) == 0) MG_TRY(mg_session_store(session->cli, folder, true, &store));
+  printf("%s\n\n%lld cases in %s, %lld at a time\n", json_string_value(json_object_get(p->json, "title")),
+         (long long)p->count, folder, (long long)set->jobs);
+  print_axes(p->json);
+  printf("\n  case  state   parameters\n");
+  mg_status status = MG_OK;
+  for (int64_t i = 0; i < p->count && status == MG_OK; i++) {
+    char stored[16] = "";
+    if (store) status = mg_store_status(store, p->cases[i].hash, stored);
+    const bool kept = strcmp(stored, "ok") == 0 && !set->fresh;
+    printf("  %4lld  %-6s  %s\n", (long long)p->cases[i].number, kept ? "stored" : "to run", p->cases[i].label);
+  }
+  mg_store_close(store);
+  return status;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------ */
+
+/* The command of a child: this very program with the same experiment and settings. */
+static mg_status child_command(const mg_session *session, const run_options *set,
+                               const char *arguments[ARGUMENTS_MAX]) {
+  int count = 0;
+  arguments[count++] = session->cli->program;
+  arguments[count++] = "case";
+  if (set->smoke) arguments[count++] = "--smoke";
+  if (set->allow_fs) arguments[count++] = "--allow-fs";
+  if (*set->seeds) {
+    arguments[count++] = "--seeds";
+    arguments[count++] = set->seeds;
+  }
+  for (int64_t i = 0; i < session->request.settings_count; i++) {
+    if (count + 5 > ARGUMENTS_MAX) return mg_fail(session->cli->context, MG_USAGE, "--set: too many settings");
+    arguments[count++] = "--set";
+    arguments[count++] = session->request.settings[i];
+  }
+  arguments[count++] = "--";
+  arguments[count++] = session->request.experiment;
+  arguments[count] = NULL;
+  return MG_OK;
+}
+
+/* One run at a time per folder; the lock goes with the process. */
+static mg_status lock_folder(mg_context *context, const char *folder, int *lock) {
+  MG_TRY(mg_folder_make(context, folder));
+  *lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (*lock < 0) return mg_fail(context, MG_WRITE, "%s: cannot be opened: %s", folder, strerror(errno));
+  if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return MG_OK;
+  return mg_fail(context, MG_WRITE, "%s: another moegauge run is writing here; wait for it, or use another --out",
+                 folder);
+}
+
+static mg_status note_facts(mg_session *session, const plan *p, mg_store *store) {
+  MG_TRY(mg_store_set(store, "title", json_string_value(json_object_get(p->json, "title"))));
+  MG_TRY(mg_store_set(store, "name", session->name));
+  MG_TRY(mg_store_set(store, "script", session->request.experiment));
+  char *settings = json_dumps(json_object_get(p->json, "settings"), JSON_COMPACT | JSON_SORT_KEYS);
+  const mg_status status = settings ? mg_store_set(store, "settings", settings) : MG_OK;
+  free(settings);
+  MG_TRY(status);
+  return mg_store_set_plan(store, json_object_get(p->json, "cases"));
+}
+
+static mg_status run_plan(mg_session *session, const plan *p, const run_options *set, mg_store *store) {
+  mg_context *context = session->cli->context;
+  const char *arguments[ARGUMENTS_MAX];
+  mg_progress *progress = NULL;
+  mg_run_summary summary;
+  json_t *provenance = NULL;
+  MG_TRY(child_command(session, set, arguments));
+  MG_TRY(note_facts(session, p, store));
+  mg_status status = mg_provenance(context, &provenance);
+  if (status == MG_OK) status = mg_progress_create(context, p->count, isatty(STDERR_FILENO), &progress);
+  if (status == MG_OK) {
+    const mg_run_request request = {.command = arguments,
+                                    .cases = p->cases,
+                                    .cases_count = p->count,
+                                    .jobs = set->jobs,
+                                    .case_timeout_seconds = set->timeout,
+                                    .fresh = set->fresh,
+                                    .store = store,
+                                    .provenance = provenance,
+                                    .changed = mg_progress_changed,
+                                    .user = progress};
+    status = mg_run_cases(context, &request, &summary);
+    mg_progress_destroy(progress);
+    if (summary.kept > 0)
+      fprintf(stderr, "%lld of %lld cases were stored before and not run again (--fresh runs them)\n",
+              (long long)summary.kept, (long long)p->count);
+  }
+  json_decref(provenance);
+  return status;
+}
+
+/* Reports after the outcome is known: a report that fails does not hide why cases did. */
+static mg_status show(mg_session *session, mg_store *store, const char *folder) {
+  json_t *stored;
+  MG_TRY(mg_store_get(store, &stored));
+  mg_status status = mg_session_report(session, stored, "table", folder);
+  if (status == MG_OK) status = mg_session_report(session, stored, "html", folder);
+  if (status == MG_OK) printf("report: %s/report.html\n", folder);
+  json_decref(stored);
+  return status;
+}
+
+static mg_status run_and_show(mg_session *session, const plan *p, const run_options *set, const char *folder) {
+  mg_context *context = session->cli->context;
+  mg_store *store = NULL;
+  char message[2048];
+  MG_TRY(mg_session_store(session->cli, folder, false, &store));
+  const mg_status status = run_plan(session, p, set, store);
+  snprintf(message, sizeof message, "%s", mg_context_message(context));
+  mg_status shown = MG_OK;
+  if (status == MG_OK || status == MG_CASES_FAILED) shown = show(session, store, folder);
+  mg_store_close(store);
+  if (status == MG_OK) return shown;
+  if (shown != MG_OK) fprintf(stderr, "warning: no report: %s\n", mg_context_message(context));
+  return mg_fail(context, status, "%s", message);
+}
+
+static mg_status run_session(mg_session *session, const run_options *set) {
+  mg_context *context = session->cli->context;
+  char folder[MG_SESSION_PATH_BYTES];
+  plan p = {0};
+  int lock = -1;
+  mg_session_folder(session, set->out, folder);
+  mg_status status = make_plan(session, &p);
+  if (status == MG_OK && set->dry_run) {
+    status = print_plan(session, &p, folder, set);
+  } else if (status == MG_OK) {
+    status = lock_folder(context, folder, &lock);
+    if (status == MG_OK) status = run_and_show(session, &p, set, folder);
+    if (lock >= 0) close(lock);
+  }
+  free_plan(context, &p);
+  return status;
+}
+
+static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words *words) {
+  const run_options *set = option_values;
+  const mg_session_request request = {.experiment = words->word[0],
+                                      .settings = words->repeated,
+                                      .settings_count = words->repeated_count,
+                                      .seeds = set->seeds,
+                                      .smoke = set->smoke,
+                                      .allow_files = set->allow_fs};
+  mg_session session;
+  mg_status status = mg_session_open(cli, &request, &session);
+  if (status == MG_OK) status = run_session(&session, set);
+  mg_session_close(&session);
+  return status;
+}
+
+const mg_command mg__command_run = {
+    .name = "run",
+    .words = "EXPERIMENT.lua",
+    .summary = "run an experiment: every case that is not stored yet, then the table and a report",
+    .details =
+        "Each case runs in a process of its own, so that one that crashes fails one row. What is finished is kept: "
+        "after Ctrl-C, a crash or a power cut the same command goes on where it stopped. Press Ctrl-C once to "
+        "stop the running cases in good order, twice to kill them.",
+    .options = options,
+    .options_size = sizeof(run_options),
+    .repeats = "set",
+    .words_least = 1,
+    .words_most = 1,
+    .examples = examples,
+    .counts_interrupts = true,
+    .run = run};

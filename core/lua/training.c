@@ -1,0 +1,274 @@
+/* mg.core's specifications and training: what a script describes as tables becomes models, corpora and runs here. Each
+ * function gathers its inputs first (Lua may raise then), works without touching Lua, frees what it made, and only then
+ * raises or pushes. */
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/options.h"
+#include "lua/state.h"
+
+/* A layer of this shape stands in for the real one while a feed-forward is checked by itself; the model's own check
+ * knows the real shape. */
+enum { NOMINAL_WIDTH = 1024, NOMINAL_VOCABULARY = 1024 };
+
+static const char backend_key[] = "backend";
+
+/* ---- checks ------------------------------------------------------------------------------------------------- */
+
+/* A dense feed-forward is checked inside a model that is otherwise standard. */
+static mg_status check_dense(mg_engine *engine, json_t *spec) {
+  json_t *model = json_pack("{s:O}", "feed_forward", spec);
+  if (!model) return mg_fail(engine->context, MG_MEMORY, "mg.dense: no memory");
+  const mg_status status = mg_model_check_spec(engine->context, engine->settings.registry, model);
+  json_decref(model);
+  return status;
+}
+
+static mg_status check_moe(mg_engine *engine, json_t *spec) {
+  return mg_moe_check_spec(engine->context, engine->settings.registry, spec, NOMINAL_WIDTH, NOMINAL_VOCABULARY);
+}
+
+/* The seed travels in the table and is no part of the specification. */
+static mg_status check_model(mg_engine *engine, json_t *spec) {
+  const json_t *seed = json_object_get(spec, "seed");
+  if (seed && (!json_is_integer(seed) || json_integer_value(seed) < 0))
+    return mg_fail(engine->context, MG_USAGE, "mg.model: 'seed' must be a whole number from 0 up");
+  json_object_del(spec, "seed");
+  return mg_model_check_spec(engine->context, engine->settings.registry, spec);
+}
+
+static mg_status check_corpus(mg_engine *engine, json_t *spec) {
+  const char *name = json_string_value(json_object_get(spec, "corpus"));
+  if (!name)
+    return mg_fail(engine->context, MG_USAGE, "mg.corpus: 'corpus' is needed: \"manpages\", \"synthetic\" or a folder");
+  if (strchr(name, '/') && access(name, R_OK | X_OK) != 0)
+    return mg_fail(engine->context, MG_FILE, "mg.corpus: the folder %s cannot be read", name);
+  return MG_OK;
+}
+
+static mg_status check_train(mg_engine *engine, json_t *spec) {
+  return mg_train_check_spec(engine->context, spec, NULL);
+}
+
+/* Only the name: the options are checked against the plugin's table by the caller, the fit by the layer. */
+static mg_status check_router(mg_engine *engine, json_t *spec) {
+  const mg_router_plugin *plugin;
+  const char *name = json_string_value(json_object_get(spec, "name"));
+  MG_TRY(mg_registry_router(engine->settings.registry, name ? name : "", &plugin));
+  char *options = plugin->options_size ? mg_alloc(engine->context, plugin->options_size) : NULL;
+  if (plugin->options_size && !options) return MG_MEMORY;
+  char where[160];
+  snprintf(where, sizeof where, "mg.router.%s", plugin->name);
+  json_object_del(spec, "name");
+  const mg_status status = mg_options_from_json(engine->context, plugin->options, spec, where, options);
+  mg_free(engine->context, options, plugin->options_size);
+  return status;
+}
+
+static const struct {
+  const char *kind;
+  mg_status (*check)(mg_engine *engine, json_t *spec); /* may change `spec` */
+} checks[] = {{"dense", check_dense},   {"moe", check_moe},     {"model", check_model},
+              {"corpus", check_corpus}, {"train", check_train}, {"router", check_router}};
+
+/* check(kind, table): raises at the script's line when the specification is wrong */
+static int check(lua_State *L) {
+  const char *kind = luaL_checkstring(L, 1);
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, 2, MG__NUMBERS_STRICT, kind);
+  if (!*box) mg__raise(L, MG_USAGE);
+  for (size_t i = 0; i < MG_COUNT(checks); i++) {
+    if (strcmp(kind, checks[i].kind) != 0) continue;
+    const mg_status status = checks[i].check(mg__engine_of(L), *box);
+    if (status != MG_OK) mg__raise(L, status);
+    return 0;
+  }
+  mg__raise_text(L, MG_BUG, "there is no kind of specification '%s'", kind);
+}
+
+/* router_options(name) -> names of the options of a router */
+static int router_options(lua_State *L) {
+  const mg_router_plugin *plugin;
+  const char *name = luaL_checkstring(L, 1);
+  const mg_status status = mg_registry_router(mg__engine_of(L)->settings.registry, name, &plugin);
+  if (status != MG_OK) mg__raise(L, status);
+  lua_newtable(L);
+  lua_Integer count = 0;
+  for (const mg_option *o = plugin->options; o && o->type != MG_OPTION_TYPE_END; o++) {
+    lua_pushstring(L, o->name);
+    lua_rawseti(L, -2, ++count);
+  }
+  return 1;
+}
+
+/* ---- run-wide settings -------------------------------------------------------------------------------------- */
+
+static const char *backend_name(mg_engine *engine) {
+  const char *wanted = json_string_value(json_object_get(engine->run_settings, backend_key));
+  if (wanted) return wanted;
+  mg_plugin_entry entry;
+  const bool fast = mg_registry_entry(engine->settings.registry, MG_PLUGIN_BACKEND, "cpu", &entry) == MG_OK;
+  return fast && !entry.problem ? "cpu" : "reference";
+}
+
+static int push_backend_name(lua_State *L) {
+  lua_pushstring(L, backend_name(mg__engine_of(L)));
+  return 1;
+}
+
+static mg_status check_settings(mg_engine *engine, const json_t *settings) {
+  const json_t *backend = json_object_get(settings, backend_key), *precision = json_object_get(settings, "precision"),
+               *threads = json_object_get(settings, "threads");
+  const mg_backend_plugin *plugin;
+  mg_dtype dtype;
+  if (backend && !json_is_string(backend))
+    return mg_fail(engine->context, MG_USAGE, "--set backend: the name of a backend was expected");
+  if (backend) MG_TRY(mg_registry_backend(engine->settings.registry, json_string_value(backend), &plugin));
+  if (precision &&
+      (!json_is_string(precision) || !mg_dtype_from_name(json_string_value(precision), &dtype) || dtype == MG_I32))
+    return mg_fail(engine->context, MG_USAGE, "--set precision: one of f32, bf16, f64 was expected");
+  if (threads && (!json_is_integer(threads) || json_integer_value(threads) < 1))
+    return mg_fail(engine->context, MG_USAGE, "--set threads: a whole number from 1 up was expected");
+  return MG_OK;
+}
+
+static int lua_check_settings(lua_State *L) {
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, 1, MG__NUMBERS_STRICT, "settings");
+  if (!*box) mg__raise(L, MG_USAGE);
+  const mg_status status = check_settings(mg__engine_of(L), *box);
+  if (status != MG_OK) mg__raise(L, status);
+  return 0;
+}
+
+static int run_settings(lua_State *L) {
+  const mg_engine *engine = mg__engine_of(L);
+  if (engine->run_settings)
+    mg__push_json(L, engine->run_settings);
+  else
+    lua_newtable(L);
+  return 1;
+}
+
+/* ---- training ----------------------------------------------------------------------------------------------- */
+
+typedef struct training {
+  mg_engine *engine;
+  json_t *model_spec, *data_spec, *train_spec; /* borrowed from boxes */
+  mg_dataset *data;
+  mg_backend *backend;
+  mg_model *model;
+  json_t *result;
+} training;
+
+static bool pass_progress(void *user, const mg_train_progress *progress) {
+  const mg_engine_settings *settings = &((training *)user)->engine->settings;
+  if (settings->progress) {
+    json_t *json =
+        json_pack("{s:I, s:I, s:f, s:f}", "step", (json_int_t)progress->step, "steps", (json_int_t)progress->steps,
+                  "loss", progress->loss, "tokens_per_second", progress->tokens_per_second);
+    if (json) settings->progress(settings->user, json); /* NULL while the loss is not finite */
+    json_decref(json);
+  }
+  return !(settings->stopped && settings->stopped(settings->user));
+}
+
+static mg_status open_data(training *t) {
+  mg_engine *engine = t->engine;
+  if (!engine->settings.cache)
+    return mg_fail(engine->context, MG_USAGE, "mg.train: a corpus needs a cache folder, and this program gave none");
+  MG_TRY(mg_dataset_open(engine->context, t->data_spec, engine->settings.cache, &t->data));
+  json_object_set_new(t->model_spec, "vocabulary", json_integer(mg_dataset_vocabulary(t->data)));
+  json_object_set_new(engine->provenance, "data", json_deep_copy(t->data_spec));
+  json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(t->data)));
+  return MG_OK;
+}
+
+static bool has_option(const mg_option *table, const char *name) {
+  for (; table && table->type != MG_OPTION_TYPE_END; table++)
+    if (strcmp(table->name, name) == 0) return true;
+  return false;
+}
+
+static mg_status open_backend(training *t) {
+  mg_engine *engine = t->engine;
+  const char *name = backend_name(engine);
+  const mg_backend_plugin *plugin;
+  char text[512] = "";
+  MG_TRY(mg_registry_backend(engine->settings.registry, name, &plugin));
+  const json_t *threads = json_object_get(engine->run_settings, "threads");
+  const bool pass = threads && has_option(plugin->options, "threads");
+  json_t *options = pass ? json_pack("{s:I}", "threads", json_integer_value(threads)) : NULL;
+  const mg_status status = mg_backend_open(engine->context, engine->settings.registry, name, options, &t->backend);
+  json_decref(options);
+  MG_TRY(status);
+  if (plugin->describe) plugin->describe(t->backend, text, sizeof text);
+  json_object_set_new(engine->provenance, backend_key, json_string(name));
+  json_object_set_new(engine->provenance, "backend_effect", json_string(text));
+  return MG_OK;
+}
+
+static mg_status train(training *t) {
+  mg_context *context = t->engine->context;
+  const json_t *seed = json_object_get(t->model_spec, "seed");
+  const uint64_t seed_value = seed ? (uint64_t)json_integer_value(seed) : 1;
+  const char *precision = json_string_value(json_object_get(t->train_spec, "precision"));
+  const mg_dtype dtype = precision && strcmp(precision, "f64") == 0 ? MG_F64 : MG_F32;
+  json_object_del(t->model_spec, "seed");
+  MG_TRY(open_data(t));
+  MG_TRY(open_backend(t));
+  MG_TRY(
+      mg_model_create(context, t->engine->settings.registry, t->backend, t->model_spec, dtype, seed_value, &t->model));
+  json_object_set_new(t->engine->provenance, "model", json_deep_copy(mg_model_spec(t->model)));
+  const mg_train_hooks hooks = {pass_progress, t};
+  return mg_train(context, t->model, t->data, t->train_spec, &hooks, &t->result);
+}
+
+static void release(const training *t) {
+  mg_model_destroy(t->model);
+  mg_backend_close(t->backend);
+  mg_dataset_close(t->data);
+}
+
+static json_t *boxed(lua_State *L, int index, const char *where) {
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, index, MG__NUMBERS_STRICT, where);
+  if (!*box) mg__raise(L, MG_USAGE);
+  return *box;
+}
+
+/* train(model, data, spec) -> { metrics, series, tables } */
+static int lua_train(lua_State *L) {
+  mg_engine *engine = mg__engine_of(L);
+  luaL_checkstack(L, 16, "train");
+  if (!engine->provenance) mg__raise_text(L, MG_USAGE, "mg.train can only be called in an experiment's run function");
+  training t = {.engine = engine,
+                .model_spec = boxed(L, 1, "model"),
+                .data_spec = boxed(L, 2, "data"),
+                .train_spec = boxed(L, 3, "train")};
+  json_t **result = mg__push_box(L);
+  const mg_status status = train(&t);
+  *result = t.result;
+  release(&t);
+  if (status != MG_OK) {
+    json_decref(engine->partial);
+    engine->partial = json_incref(t.result);
+    mg__raise(L, status);
+  }
+  mg__push_json(L, *result);
+  return 1;
+}
+
+void mg__add_training(lua_State *L) {
+  static const luaL_Reg functions[] = {{"check", check},
+                                       {"check_settings", lua_check_settings},
+                                       {"router_options", router_options},
+                                       {"backend_name", push_backend_name},
+                                       {"run_settings", run_settings},
+                                       {"train", lua_train},
+                                       {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

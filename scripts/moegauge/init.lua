@@ -1,0 +1,51 @@
+--- What `require "moegauge"` returns: the words of an experiment. Everything here is a value or makes one; nothing runs
+--- until a case does.
+
+local core = require "moegauge.core"
+local experiment = require "moegauge.experiment"
+local specification = require "moegauge.specification"
+
+local mg = {
+  core = core,
+  version = core.version,
+  experiment = experiment.new,
+  dense = specification.dense,
+  moe = specification.moe,
+  model = specification.model,
+  corpus = specification.corpus,
+  router = specification.router,
+  train = specification.train,
+}
+
+--- Ends the running case as skipped, with a reason that stands in its row.
+--- @param reason string
+function mg.skip(reason) core.fail("nothing", reason) end
+
+--- Like pairs, but in order of the keys, which is the same in every run.
+--- @generic V
+--- @param t table<any, V>
+--- @return fun(): any, V
+function mg.sorted_pairs(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b)
+    if type(a) == type(b) and type(a) == "number" then return a < b end
+    return tostring(a) < tostring(b)
+  end)
+  local i = 0
+  return function()
+    i = i + 1
+    return keys[i], t[keys[i]]
+  end
+end
+
+return setmetatable(mg, {
+  __index = function(_, key)
+    local names = {}
+    for name in pairs(mg) do names[#names + 1] = name end
+    table.sort(names)
+    local nearest = core.nearest(tostring(key), names)
+    core.fail("usage", ("there is no mg.%s; %s"):format(key, nearest and "did you mean mg." .. nearest .. "?" or "there are: " .. table.concat(names, ", ")))
+  end,
+  __newindex = function(_, key) core.fail("usage", ("mg.%s cannot be set: the library is shared by all scripts"):format(key)) end,
+})

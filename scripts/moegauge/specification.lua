@@ -1,0 +1,129 @@
+--- The values an experiment is made of: feed-forwards, routers, models, corpora, and training, which is the one thing
+--- that runs. A value is a plain table with the fields of the specification it stands for; C checks it when it is made,
+--- so that a mistake names the line that made it.
+
+local core = require "moegauge.core"
+local label = require "moegauge.label"
+local strict = require "moegauge.strict"
+
+local specification = {}
+
+--- Names of the routers that the script used, and the functions of those it defined: part of what decides a result.
+specification.used_routers, specification.defined_routers = {}, {}
+
+local Value = { __name = "moegauge.value" }
+
+local function text_of(value)
+  local word = label.of({ value })[1]
+  local keys, parts = {}, {}
+  for key, item in pairs(value) do
+    if type(item) ~= "table" and key ~= "name" and key ~= "kind" then keys[#keys + 1] = key end
+  end
+  table.sort(keys)
+  for i, key in ipairs(keys) do parts[i] = key .. "=" .. tostring(value[key]) end
+  return word .. "(" .. table.concat(parts, ", ") .. ")"
+end
+Value.__tostring = text_of
+
+local function copy(t, where)
+  if type(t) ~= "table" then core.fail("usage", ("%s: a table was expected, not %s"):format(where, strict.describe(t))) end
+  local new = {}
+  for key, value in pairs(t) do new[key] = value end
+  return setmetatable(new, Value)
+end
+
+--- A dense feed-forward: { width = 512 }.
+function specification.dense(t)
+  local spec = copy(t, "mg.dense")
+  spec.kind = "dense"
+  core.check("dense", spec)
+  return spec
+end
+
+-- capacity = 1.25 is short for { policy = "drop", factor = 1.25 }.
+local function capacity_of(value)
+  if type(value) == "number" then return { policy = "drop", factor = value } end
+  return value
+end
+
+--- A mixture of experts: { experts = 16, width = 256, router = mg.router.topk{ k = 2 }, capacity = 1.25 }.
+function specification.moe(t)
+  local spec = copy(t, "mg.moe")
+  spec.kind = "moe"
+  spec.capacity = capacity_of(spec.capacity)
+  if type(spec.losses) == "table" and next(spec.losses) == nil then spec.losses = core.list {} end
+  core.check("moe", spec)
+  return spec
+end
+
+--- A decoder: { layers = 4, width = 128, heads = 4, feed_forward = ..., seed = 1 }. The vocabulary is the corpus's.
+function specification.model(t)
+  local spec = copy(t, "mg.model")
+  core.check("model", spec)
+  return spec
+end
+
+--- Text to train on: a name ("manpages", "synthetic"), a folder, or a table with the pipeline's keys.
+function specification.corpus(t)
+  local spec = copy(type(t) == "string" and { corpus = t } or t, "mg.corpus")
+  core.check("corpus", spec)
+  return spec
+end
+
+local function constructor(name)
+  return function(options)
+    if options ~= nil then strict.keys(options, core.router_options(name), "mg.router." .. name) end
+    local spec = copy(options or {}, "mg.router." .. name)
+    spec.name = name
+    core.check("router", spec)
+    return spec
+  end
+end
+
+--- mg.router.NAME{ options } for every router found, and mg.router.define for one in Lua.
+specification.router = setmetatable({
+  --- A router written in Lua: { name =, summary =, options = {}, params = {}, route = function(r, x, ids) ... end }.
+  --- Returns its constructor.
+  define = function(t)
+    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "route" }, "mg.router.define")
+    strict.field(t, "name", "string", "mg.router.define")
+    strict.field(t, "route", "function", "mg.router.define")
+    core.define_router(t)
+    specification.defined_routers[t.name] = t
+    specification.used_routers[t.name] = true
+    return constructor(t.name)
+  end,
+}, {
+  __index = function(_, name)
+    core.router(name)
+    specification.used_routers[name] = true
+    return constructor(name)
+  end,
+  __newindex = function(_, name) core.fail("usage", ("mg.router.%s cannot be set; use mg.router.define"):format(name)) end,
+})
+
+-- Two steps of a few short sequences: enough to run every line of a case once.
+local function shrink(spec)
+  spec.batch, spec.sequence, spec.evaluate = 2, 32, 1
+  spec.tokens = 2 * spec.batch * spec.sequence
+end
+
+--- Trains a model on a corpus: { model =, data =, tokens = 1e6, ... } -> { metrics =, series =, tables = }.
+function specification.train(t)
+  local spec = copy(t, "mg.train")
+  local model, data = spec.model, spec.data
+  if type(model) ~= "table" then core.fail("usage", "mg.train: 'model' must be made with mg.model{...}") end
+  if type(data) ~= "table" then core.fail("usage", "mg.train: 'data' must be made with mg.corpus") end
+  spec.model, spec.data = nil, nil
+  spec = setmetatable(spec, nil)
+  for key, value in pairs(core.run_settings()) do
+    if key == "precision" then spec[key] = value end
+  end
+  if spec.seed == nil then spec.seed = model.seed end
+  core.check("train", spec)
+  if core.probing() then core.fail("nothing", "the probe ends where training begins") end
+  if core.smoke then shrink(spec) end
+  return core.train(model, data, spec)
+end
+
+return specification
