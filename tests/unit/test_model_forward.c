@@ -1,0 +1,272 @@
+/* A model's gradients are those of finite differences, its FLOPs are those of the closed form, its attention sees no
+ * future, and its parameters are counted to the last one. */
+#include "support/testing.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "model/model.h"
+#include "tensor/tape_work.h"
+
+enum { VOCABULARY = 13, SEQUENCES = 2, LENGTH = 5, TOKENS = SEQUENCES * LENGTH };
+
+typedef struct world {
+  mg_context *context;
+  mg_registry *registry;
+  mg_backend *backend;
+  mg_model *model;
+  mg_tape *tape;
+  int32_t inputs[TOKENS], targets[TOKENS];
+} world;
+
+/* A model of `text` (a specification in JSON) on `backend`, with a tape that computes in `dtype`. */
+static void open_world(world *w, const char *backend, const char *text, mg_dtype dtype) {
+  memset(w, 0, sizeof *w);
+  assert_int_equal(mg_context_create(NULL, &w->context), MG_OK);
+  assert_ok(w->context, mg_registry_create(w->context, &w->registry));
+  assert_ok(w->context, mg_testing_register(w->registry));
+  assert_ok(w->context, mg_backend_open(w->context, w->registry, backend, NULL, &w->backend));
+  json_error_t error;
+  json_t *spec = json_loads(text, 0, &error);
+  if (!spec) fail_msg("%s: %s", text, error.text);
+  assert_ok(w->context, mg_model_create(w->context, w->registry, w->backend, spec, dtype, 7, &w->model));
+  json_decref(spec);
+  assert_ok(w->context, mg_tape_create(w->backend, dtype, &w->tape));
+  const mg_stream stream = mg_stream_named(3, "tokens", 0, 0);
+  for (int i = 0; i < TOKENS; i++) {
+    w->inputs[i] = (int32_t)mg_random_below(stream, (uint64_t)i, VOCABULARY);
+    w->targets[i] = i % 7 == 6 ? -1 : (int32_t)mg_random_below(stream, (uint64_t)(100 + i), VOCABULARY);
+  }
+}
+
+static void close_world(world *w) {
+  mg_tape_destroy(w->tape);
+  mg_model_destroy(w->model);
+  mg_backend_close(w->backend);
+  mg_registry_destroy(w->registry);
+  mg_context_destroy(w->context);
+}
+
+static mg_model_batch batch_of(const world *w) {
+  return (mg_model_batch){
+      .inputs = w->inputs, .targets = w->targets, .sequences = SEQUENCES, .sequence_tokens = LENGTH, .training = true};
+}
+
+/* Loss with auxiliary losses, in f64, without gradients. */
+static double total_loss(world *w) {
+  double total = 0.0;
+  mg_model_output output;
+  const mg_model_batch batch = batch_of(w);
+  mg_tape_reset(w->tape);
+  assert_ok(w->context, mg_model_forward(w->model, w->tape, &batch, &output));
+  assert_ok(w->context, mg_tape_download(w->tape, output.total, &total, sizeof total));
+  return total;
+}
+
+static double moved_loss(world *w, double *element, double value) {
+  const double kept = *element;
+  *element = value;
+  const double loss = total_loss(w);
+  *element = kept;
+  return loss;
+}
+
+/* Three elements of every parameter: |analytic - (f(p + h) - f(p - h)) / 2h| within 1e-6 of the larger of 1e-3 and it.
+ * The reference backend keeps tensors in host memory, so the test moves them in place. */
+static void check_gradients(world *w) {
+  static const double step = 1e-5;
+  mg_model_output output;
+  const mg_model_batch batch = batch_of(w);
+  mg_params *params = mg_model_params(w->model);
+  assert_ok(w->context, mg_params_zero_gradients(params));
+  assert_ok(w->context, mg_model_forward(w->model, w->tape, &batch, &output));
+  assert_ok(w->context, mg_tape_backward(w->tape, output.total));
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    mg_param *param = mg_params_at(params, i);
+    if (!param->gradient.data) continue;
+    const uint64_t count = (uint64_t)mg_tensor_count(&param->value);
+    for (uint64_t j = 0; j < 3; j++) {
+      const uint64_t at = mg_random_below(mg_stream_named(5, param->name, 0, 0), j, count);
+      double *element = (double *)param->value.data + at;
+      const double analytic = ((double *)param->gradient.data)[at];
+      const double numeric =
+          (moved_loss(w, element, *element + step) - moved_loss(w, element, *element - step)) / (2.0 * step);
+      if (fabs(analytic - numeric) > 1e-6 * fmax(fabs(analytic), 1e-3) + 1e-10)
+        fail_msg("%s[%llu]: gradient %.12g, finite difference %.12g", param->name, (unsigned long long)at, analytic,
+                 numeric);
+    }
+  }
+}
+
+static const char dense_text[] =
+    "{\"layers\": 2, \"width\": 8, \"heads\": 4, \"kv_heads\": 2, \"head_width\": 6, \"vocabulary\": 13,"
+    " \"norm\": \"layer\", \"qk_norm\": true, \"biases\": true, \"rotary\": 4, \"rope_interleaved\": true,"
+    " \"window\": [0, 3], \"tie_embeddings\": false, \"embedding_scale\": 3,"
+    " \"feed_forward\": [{\"kind\": \"dense\", \"width\": 10},"
+    "                    {\"kind\": \"dense\", \"width\": 9, \"gated\": false, \"activation\": \"gelu\"}]}";
+
+static const char moe_text[] =
+    "{\"layers\": 2, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"embedding_scale\": 40,"
+    " \"feed_forward\": [{\"kind\": \"dense\", \"width\": 10},"
+    "  {\"kind\": \"moe\", \"experts\": 4, \"width\": 6, \"router\": {\"name\": \"topk\", \"k\": 2},"
+    "   \"shared\": {\"experts\": 1, \"width\": 5},"
+    "   \"losses\": [{\"kind\": \"balance\", \"weight\": 0.1}, {\"kind\": \"z\", \"weight\": 0.01}]}]}";
+
+static void gradients_of_a_dense_model_are_finite_differences(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, "reference", dense_text, MG_F64);
+  check_gradients(&w);
+  close_world(&w);
+}
+
+static void gradients_of_a_moe_model_are_finite_differences(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, "reference", moe_text, MG_F64);
+  check_gradients(&w);
+  close_world(&w);
+}
+
+/* Counted forward FLOPs equal the closed form, part by part; the loss part holds more than it predicts. */
+static void check_flops(const char *text) {
+  world w;
+  double expected[MG_PART_COUNT];
+  mg_model_output output;
+  open_world(&w, "reference", text, MG_F32);
+  const mg_model_batch batch = batch_of(&w);
+  *mg_tape_counters(w.tape) = (mg_counters){0};
+  assert_ok(w.context, mg_model_forward(w.model, w.tape, &batch, &output));
+  mg_model_flops_per_token(w.model, LENGTH, expected);
+  for (int part = 0; part < MG_PART_COUNT; part++) {
+    const double counted = mg_tape_counters(w.tape)->flops[part];
+    if (part == MG_PART_LOSS || part == MG_PART_DISPATCH) continue;
+    if (fabs(counted - TOKENS * expected[part]) > 1e-6)
+      fail_msg("%s: counted %.3f FLOPs per token, expected %.3f", mg_part_name((mg_part)part), counted / TOKENS,
+               expected[part]);
+  }
+  assert_true(mg_tape_counters(w.tape)->flops[MG_PART_LOSS] >= TOKENS * expected[MG_PART_LOSS]);
+  close_world(&w);
+}
+
+static void counted_flops_are_the_closed_form_for_a_dense_model(void **state) {
+  (void)state;
+  check_flops(dense_text);
+}
+
+static void counted_flops_are_the_closed_form_for_a_moe_model(void **state) {
+  (void)state;
+  check_flops(moe_text);
+}
+
+/* By hand for width 8, 4 heads of 6, 2 key heads, biases, layer norms, vocabulary 13. */
+static void parameters_are_counted_by_part(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, "reference", dense_text, MG_F32);
+  const mg_model_size size = mg_model_count(w.model);
+  assert_int_equal(size.embedding, 13 * 8);
+  assert_int_equal(size.head, 13 * 8);
+  assert_int_equal(size.attention, 2 * ((24 * 8 + 24) + 2 * (12 * 8 + 12) + (8 * 24 + 8)));
+  assert_int_equal(size.dense, (2 * (10 * 8 + 10) + 8 * 10 + 8) + (9 * 8 + 9 + 8 * 9 + 8));
+  assert_int_equal(size.norm, 2 * (2 * 16 + 2 * 12) + 16);
+  assert_int_equal(size.total, mg_params_elements(mg_model_params(w.model)));
+  assert_int_equal(size.active, size.total);
+  close_world(&w);
+  open_world(&w, "reference", moe_text, MG_F32);
+  const mg_model_size moe = mg_model_count(w.model);
+  assert_int_equal(moe.routed, 4 * 3 * 6 * 8);
+  assert_int_equal(moe.shared, 3 * 5 * 8);
+  assert_int_equal(moe.router, 4 * 8);
+  assert_int_equal(moe.total, mg_params_elements(mg_model_params(w.model)));
+  assert_int_equal(moe.active, moe.total - 2 * 3 * 6 * 8);
+  close_world(&w);
+}
+
+/* Changing the last token of a sequence changes no logit before it. */
+static void attention_sees_no_future(void **state) {
+  (void)state;
+  world w;
+  float before[TOKENS * VOCABULARY], after[TOKENS * VOCABULARY];
+  mg_model_output output;
+  open_world(&w, "reference", dense_text, MG_F32);
+  const mg_model_batch batch = batch_of(&w);
+  assert_ok(w.context, mg_model_forward(w.model, w.tape, &batch, &output));
+  assert_ok(w.context, mg_tape_download(w.tape, output.logits, before, sizeof before));
+  w.inputs[LENGTH - 1] = (w.inputs[LENGTH - 1] + 1) % VOCABULARY;
+  mg_tape_reset(w.tape);
+  assert_ok(w.context, mg_model_forward(w.model, w.tape, &batch, &output));
+  assert_ok(w.context, mg_tape_download(w.tape, output.logits, after, sizeof after));
+  const size_t row = VOCABULARY * sizeof(float);
+  for (int t = 0; t < TOKENS; t++) {
+    const bool same = memcmp(before + t * VOCABULARY, after + t * VOCABULARY, row) == 0;
+    assert_int_equal(same, t != LENGTH - 1);
+  }
+  close_world(&w);
+}
+
+/* Fresh small weights: the loss is near ln(vocabulary); it is a mean over the targets that are not -1. */
+static void the_loss_is_the_mean_over_targets(void **state) {
+  (void)state;
+  world w;
+  float losses[TOKENS], loss;
+  mg_model_output output;
+  open_world(&w, "reference", moe_text, MG_F32);
+  const mg_model_batch batch = batch_of(&w);
+  assert_ok(w.context, mg_model_forward(w.model, w.tape, &batch, &output));
+  assert_ok(w.context, mg_tape_download(w.tape, output.token_loss, losses, sizeof losses));
+  assert_ok(w.context, mg_tape_download(w.tape, output.loss, &loss, sizeof loss));
+  double sum = 0.0;
+  int count = 0;
+  for (int t = 0; t < TOKENS; t++) {
+    if (w.targets[t] < 0) assert_true(losses[t] == 0.0f);
+    sum += (double)losses[t];
+    count += w.targets[t] >= 0;
+  }
+  assert_true(fabs(sum / count - (double)loss) < 1e-5);
+  assert_true(fabs((double)loss - log(VOCABULARY)) < 0.2);
+  assert_int_equal(output.records_count, 1);
+  assert_non_null(output.records[0].loss);
+  close_world(&w);
+}
+
+static void a_token_outside_the_vocabulary_is_refused(void **state) {
+  (void)state;
+  world w;
+  mg_model_output output;
+  open_world(&w, "reference", dense_text, MG_F32);
+  const mg_model_batch batch = batch_of(&w);
+  w.inputs[3] = VOCABULARY;
+  assert_refused(w.context, MG_USAGE, "input 3 is token 13", mg_model_forward(w.model, w.tape, &batch, &output));
+  w.inputs[3] = 0;
+  w.targets[4] = -2;
+  assert_refused(w.context, MG_USAGE, "target 4 is token -2", mg_model_forward(w.model, w.tape, &batch, &output));
+  close_world(&w);
+}
+
+static void weights_depend_on_the_seed_and_their_name_alone(void **state) {
+  (void)state;
+  world a, b;
+  open_world(&a, "reference", dense_text, MG_F32);
+  open_world(&b, "reference", moe_text, MG_F32);
+  mg_params *first = mg_model_params(a.model), *second = mg_model_params(b.model);
+  const mg_tensor *x = &mg_params_at(first, mg_params_find(first, "embedding.weight"))->value;
+  const mg_tensor *y = &mg_params_at(second, mg_params_find(second, "embedding.weight"))->value;
+  assert_memory_equal(x->data, y->data, mg_tensor_bytes(x));
+  close_world(&a);
+  close_world(&b);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_a_dense_model_are_finite_differences),
+                                     cmocka_unit_test(gradients_of_a_moe_model_are_finite_differences),
+                                     cmocka_unit_test(counted_flops_are_the_closed_form_for_a_dense_model),
+                                     cmocka_unit_test(counted_flops_are_the_closed_form_for_a_moe_model),
+                                     cmocka_unit_test(parameters_are_counted_by_part),
+                                     cmocka_unit_test(attention_sees_no_future),
+                                     cmocka_unit_test(the_loss_is_the_mean_over_targets),
+                                     cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
+                                     cmocka_unit_test(weights_depend_on_the_seed_and_their_name_alone)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
