@@ -1,8 +1,9 @@
 /* What a model costs by its specification alone: parameters, and forward FLOPs per token of each part.
  *
  * A matrix product [T,K] x [K,N] is 2 K N FLOPs per token; attention is 4 * heads * head_width for every (query, key)
- * pair that is visible; elementwise work costs what core/tensor says for one element. Auxiliary losses and what a
- * capacity policy computes are counted when they run but not predicted here; drops make the routed part smaller. */
+ * pair that is visible; elementwise work costs what core/tensor says for one element. Of the gate only the products are
+ * predicted. Auxiliary losses and capacity policies are counted when they run but not predicted; drops make the routed
+ * part smaller. */
 #include "model/block.h"
 
 #include <string.h>
