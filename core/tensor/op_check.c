@@ -21,14 +21,13 @@ static mg_status check_extent(const mg_op_check *check, const char *name, const 
   if (tensor->dims < 1 || tensor->dims > MG_DIMS_MAX)
     return mg__refuse(check, "%s has %d dimensions; it must have 1 to %d", name, tensor->dims, MG_DIMS_MAX);
   int64_t bytes = (int64_t)mg_dtype_bytes(tensor->dtype);
-  bool too_large = false, empty = false;
+  bool too_large = false;
   for (int32_t i = 0; i < tensor->dims; i++) {
     if (tensor->shape[i] < 0)
       return mg__refuse(check, "%s has a dimension of %lld; sizes are not negative", name, (long long)tensor->shape[i]);
-    empty |= tensor->shape[i] == 0;
     too_large |= tensor->shape[i] > 0 && __builtin_mul_overflow(bytes, tensor->shape[i], &bytes);
   }
-  if (too_large && !empty) return mg__refuse(check, "%s is too large for memory to address", name);
+  if (too_large) return mg__refuse(check, "%s is too large for memory to address", name);
   return MG_OK;
 }
 

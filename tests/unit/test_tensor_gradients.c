@@ -368,10 +368,21 @@ static mg_var *reuse(mg_world *w, mg_var *const *leaves, const void *user) {
   return mg_add(tape, flat, mg_reshape2(tape, mg_add(tape, product, again), 1, 9));
 }
 
+/* The sum hands one gradient to both its operands; a product then adds to that of x, which must not change that of u. */
+static mg_var *product_onto_shared(mg_world *w, mg_var *const *leaves, const void *user) {
+  (void)user;
+  mg_tape *tape = w->tape;
+  mg_var *u = mg_exp(tape, leaves[0]);
+  mg_var *x = mg_scale(tape, leaves[0], 2.0);
+  mg_var *product = mg_matmul(tape, x, false, x, true);
+  return mg_matmul(tape, product, false, mg_add(tape, x, u), false);
+}
+
 static void gradients_of_a_variable_used_many_times_add_up(void **state) {
   (void)state;
-  const mg_gradient_case c = {"reuse", {{2, {3, 2}, -1, 1}}, reuse, NULL};
-  mg_check_gradients(&world, &c);
+  const mg_gradient_case cases[] = {{"reuse", {{2, {3, 2}, -1, 1}}, reuse, NULL},
+                                    {"product onto shared", {{2, {3, 2}, -1, 1}}, product_onto_shared, NULL}};
+  check_all(cases, MG_COUNT(cases));
 }
 
 int main(void) {
