@@ -88,7 +88,6 @@ typedef struct reroute {
   int32_t *ids;  /* [T,S], changed in place */
   float *probs;  /* [T,E] */
   float *moved;  /* [T,S]: 1 where the choice changed */
-  float *ratio;  /* [T,S]: 1 / probability of the lost expert, where the choice moved */
   int64_t *load; /* [E] */
 } reroute;
 
@@ -122,23 +121,20 @@ static void place_choice(reroute *r, int64_t token, int64_t slot) {
   const int32_t other = next_best(r, token);
   r->ids[slot] = other;
   r->moved[slot] = 1;
-  if (other < 0) return;
-  r->load[other]++;
-  r->ratio[slot] = 1.0f / fmaxf(r->probs[token * r->experts + wanted], 1e-30f);
+  if (other >= 0) r->load[other]++;
 }
 
 /* One block of scratch memory cut into the arrays. */
 static mg_status reroute_memory(mg_moe *moe, reroute *r) {
   const size_t slots = (size_t)(r->tokens * r->choices), scores = (size_t)(r->tokens * r->experts);
-  const size_t bytes = (size_t)r->experts * sizeof(int64_t) + (3 * slots + scores) * sizeof(float);
+  const size_t bytes = (size_t)r->experts * sizeof(int64_t) + (2 * slots + scores) * sizeof(float);
   char *memory = mg__moe_scratch(moe, bytes);
   if (!memory) return MG_MEMORY;
   memset(memory, 0, bytes);
   r->load = (int64_t *)(void *)memory;
   r->ids = (int32_t *)(void *)(memory + (size_t)r->experts * sizeof(int64_t));
   r->moved = (float *)(void *)(r->ids + slots);
-  r->ratio = r->moved + slots;
-  r->probs = r->ratio + slots;
+  r->probs = r->moved + slots;
   return MG_OK;
 }
 
@@ -157,13 +153,11 @@ static mg_status reroute_choices(mg_moe *moe, mg_tape *tape, const mg_route_outp
 /* A moved choice weighs w * p(new) / p(lost): what the router would have given the new expert in its scale. */
 static mg_var *rerouted_weights(mg_tape *tape, const mg_route_output *route, mg_var *ids, const reroute *r) {
   const int64_t shape[] = {r->tokens, r->choices};
-  mg_dtype dtype = mg_var_dtype(route->weights);
+  const mg_dtype dtype = mg_var_dtype(route->weights);
   mg_var *moved = mg_cast(tape, mg_tape_upload(tape, MG_F32, 2, shape, r->moved), dtype);
-  mg_var *ratio = mg_cast(tape, mg_tape_upload(tape, MG_F32, 2, shape, r->ratio), dtype);
-  mg_var *still = mg_affine(tape, moved, -1, 1);
-  mg_var *scale = mg_mul(tape, mg_detach(tape, route->weights), ratio);
-  mg_var *new_probs = mg_cast(tape, mg_gather_columns(tape, route->probs, ids), dtype);
-  return mg_add(tape, mg_where(tape, still, route->weights, 0), mg_mul(tape, new_probs, scale));
+  mg_var *lost = mg_unary_op(tape, MG_UNARY_CLAMP, mg_gather_columns(tape, route->probs, route->ids), 1e-15, 1);
+  mg_var *ratio = mg_cast(tape, mg_div(tape, mg_gather_columns(tape, route->probs, ids), lost), dtype);
+  return mg_mul(tape, route->weights, mg_where(tape, moved, ratio, 1));
 }
 
 static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record) {

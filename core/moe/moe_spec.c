@@ -85,8 +85,8 @@ static mg_status read_losses(mg_context *context, const json_t *json, mg__moe_sp
 }
 
 static mg_status read_shared(mg_context *context, const json_t *json, mg__moe_spec *out) {
-  if (!json) return MG_OK;
   MG_TRY(mg_spec_read(context, shared_options, NULL, 0, json, "shared", &out->shared));
+  if (!json) out->shared.experts = 0;
   if (out->shared.width == 0) out->shared.width = out->width;
   return MG_OK;
 }
