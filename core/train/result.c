@@ -42,13 +42,13 @@ static void put_progress(const mg__run *run, json_t *metrics) {
   put(metrics, "spikes", (double)run->spikes.count);
   put(metrics, "seconds", t->seconds);
   put(metrics, "tokens_per_second", speed(run));
-  put(metrics, "data_ns_per_token", 1e9 * t->data_seconds / tokens);
-  put(metrics, "optimiser_ns_per_token", 1e9 * t->optimiser_seconds / tokens);
+  put(metrics, "data_ns_per_token", 1e9 * t->data_seconds / fmax(tokens, 1.0));
+  put(metrics, "optimiser_ns_per_token", 1e9 * t->optimiser_seconds / fmax(tokens, 1.0));
 }
 
 static void put_work(const mg__run *run, json_t *metrics) {
   const mg__totals *t = &run->totals;
-  const double tokens = (double)run->step * (double)run->step_tokens;
+  const double tokens = fmax((double)run->step * (double)run->step_tokens, 1.0);
   double forward = 0.0, backward = 0.0;
   for (int part = 0; part < MG_PART_COUNT; part++) {
     if (part != MG_PART_OPTIMISER) forward += t->flops[part] / tokens;
@@ -137,7 +137,7 @@ static void put_drops(const mg__run *run, const mg__evaluation *e, json_t *metri
   if (layers == 0.0) return;
   const double trained = (double)run->step * (double)run->step_tokens * layers;
   put(metrics, "train_dropped_assignments", t->assignments > 0 ? t->dropped_assignments / t->assignments : 0.0);
-  put(metrics, "train_dropped_tokens", t->dropped_tokens / trained);
+  put(metrics, "train_dropped_tokens", trained > 0 ? t->dropped_tokens / trained : 0.0);
   if (!e) return;
   put(metrics, "dropped_assignments", e->assignments > 0 ? e->dropped_assignments / e->assignments : 0.0);
   put(metrics, "dropped_tokens", e->dropped_tokens / ((double)e->tokens * layers));

@@ -73,20 +73,26 @@ static void note_spike(mg__run *run, double loss) {
     mg_log_line(run->context, MG_LOG_WARNING, "step %lld: the loss jumped to %.4f", (long long)run->step, loss);
 }
 
-mg_status mg__run_step(mg__run *run) {
-  const mg__train_settings *s = &run->settings;
+/* All batches of a step, forward and backward; *output is that of the last. */
+static mg_status run_batches(mg__run *run, mg_model_output *output, double *loss) {
+  const int64_t count = run->settings.accumulate;
+  *loss = 0.0;
+  for (int64_t i = 0; i < count; i++) {
+    double part = 0.0;
+    MG_TRY(run_batch(run, (run->step - 1) * count + i, output, &part));
+    *loss += part / (double)count;
+  }
+  return MG_OK;
+}
+
+static mg_status run_step(mg__run *run) {
   const int64_t start = mg_clock_ns();
   mg_model_output output;
-  double loss = 0.0, norm = 0.0;
-  run->step++;
+  double loss, norm = 0.0;
   *mg_tape_counters(run->tape) = (mg_counters){0};
   MG_TRY(mg_params_zero_gradients(mg_model_params(run->model)));
-  for (int64_t i = 0; i < s->accumulate; i++) {
-    double part = 0.0;
-    MG_TRY(run_batch(run, (run->step - 1) * s->accumulate + i, &output, &part));
-    loss += part / (double)s->accumulate;
-  }
-  const double rate = mg__schedule_rate(s, run->step, run->steps);
+  MG_TRY(run_batches(run, &output, &loss));
+  const double rate = mg__schedule_rate(&run->settings, run->step, run->steps);
   const int64_t applying = mg_clock_ns();
   MG_TRY(apply(run, rate, &norm));
   mg__load_step(run);
@@ -98,4 +104,11 @@ mg_status mg__run_step(mg__run *run) {
   count_work(run);
   note_spike(run, loss);
   return mg__record_step(run, loss, norm, rate, &output);
+}
+
+mg_status mg__run_step(mg__run *run) {
+  run->step++;
+  const mg_status status = run_step(run);
+  if (status != MG_OK) run->step--; /* so that the record tells of whole steps only */
+  return status;
 }
