@@ -1,0 +1,359 @@
+/* Attention forward and backward, block by block of queries; memory grows with Sk, never with Sq * Sk.
+ *
+ * A task is one key head of one sequence and some of the rows that read it. Keys and values are packed once per task;
+ * a block of queries then needs three steps: scores = q k^T over the keys it may see, softmax of each row, and
+ * out = p v, with the same register-blocked kernels as every other product. Formulas: backends/reference/attention.c. */
+#include "functions.h"
+#include "gemm.h"
+
+enum { KEY_ALIGN = 64 }; /* visible keys start at a multiple of this, which every kind of packing can address */
+
+typedef struct attention {
+  const mg_op_call *call;
+  const mg_tensor *q, *k, *v, *sinks;
+  const cpu_gemm *gemm;
+  int64_t batch, heads, kv_heads, group, Sq, Sk, head, value_head, window;
+  int64_t head_words, value_words, key_words; /* depths in words */
+  int64_t head_pad, value_pad, key_pad;       /* columns rounded up to whole panels */
+  bool causal, round;
+  float scale;
+} attention;
+
+static attention attention_of(const mg_backend *backend, const mg_op_call *call) {
+  const cpu_state *state = cpu_state_of(backend);
+  attention a = {.call = call, .q = call->in[0], .k = call->in[1], .v = call->in[2], .sinks = call->in[3]};
+  a.round = call->attributes.attention.compute == MG_BF16;
+  a.gemm = a.round && state->gemm_bf16 ? state->gemm_bf16 : state->gemm_f32;
+  a.batch = call->attributes.attention.batch;
+  a.heads = call->attributes.attention.heads;
+  a.kv_heads = call->attributes.attention.kv_heads;
+  a.group = a.heads / a.kv_heads;
+  a.Sq = a.batch ? mg_tensor_rows(a.q) / a.batch : 0;
+  a.Sk = a.batch ? mg_tensor_rows(a.k) / a.batch : 0;
+  a.head = mg_tensor_columns(a.q) / a.heads;
+  a.value_head = mg_tensor_columns(a.v) / a.kv_heads;
+  a.window = call->attributes.attention.window;
+  a.causal = call->attributes.attention.causal;
+  a.scale = (float)call->attributes.attention.scale;
+  a.head_words = gemm_words(a.gemm, a.head);
+  a.value_words = gemm_words(a.gemm, a.value_head);
+  a.key_words = gemm_words(a.gemm, cpu_round_up(a.Sk, KEY_ALIGN));
+  a.head_pad = cpu_round_up(a.head, a.gemm->columns);
+  a.value_pad = cpu_round_up(a.value_head, a.gemm->columns);
+  a.key_pad = cpu_round_up(a.Sk, KEY_ALIGN);
+  return a;
+}
+
+/* Head h of sequence b as (row, column of the head); `length` rows per sequence. */
+static cpu_matrix head_rows(const mg_tensor *x, int64_t heads, int64_t length, int64_t b, int64_t h) {
+  const int64_t columns = mg_tensor_columns(x), first = b * length * columns + h * (columns / heads);
+  return (cpu_matrix){(const char *)x->data + (size_t)first * mg_dtype_bytes(x->dtype), x->dtype, columns, 1};
+}
+
+static cpu_matrix transposed(cpu_matrix x) {
+  return (cpu_matrix){x.data, x.dtype, x.column, x.row};
+}
+
+static cpu_matrix float_rows(const float *data, int64_t stride) {
+  return (cpu_matrix){data, MG_F32, stride, 1};
+}
+
+/* The keys that queries [first, end) of a sequence see at most: [from, to). */
+typedef struct key_range {
+  int64_t from, to;
+} key_range;
+
+static key_range visible(const attention *a, int64_t first, int64_t end) {
+  const int64_t shift = a->Sk - a->Sq;
+  const int64_t to = a->causal ? cpu_min(a->Sk, shift + end) : a->Sk;
+  const int64_t from = a->window > 0 ? cpu_max(0, shift + first - a->window + 1) : 0;
+  return (key_range){cpu_min(from, cpu_max(to, 0)) / KEY_ALIGN * KEY_ALIGN, cpu_max(to, 0)};
+}
+
+static key_range visible_to_one(const attention *a, int64_t query) {
+  const int64_t place = a->Sk - a->Sq + query;
+  const int64_t to = cpu_max(0, a->causal ? cpu_min(a->Sk, place + 1) : a->Sk);
+  return (key_range){cpu_min(to, a->window > 0 ? cpu_max(0, place - a->window + 1) : 0), to};
+}
+
+/* c [rows, panels of b] (+)= x b, where x has `depth` columns and b is packed with `words` depth words. */
+static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t rows, int64_t depth, const uint32_t *b,
+                          int64_t panel_words, int64_t words, int64_t columns, float *c, int64_t stride,
+                          bool accumulate, uint32_t *block) {
+  const cpu_gemm *gemm = a->gemm;
+  for (int64_t row = 0; row < rows; row += gemm->rows) {
+    const int32_t here = (int32_t)cpu_min(gemm->rows, rows - row);
+    gemm_pack_block(gemm, x, row, here, depth, words, a->round, block);
+    for (int64_t column = 0; column < columns; column += gemm->columns)
+      gemm->multiply(here, words, words, block, b + column / gemm->columns * panel_words * gemm->columns,
+                     c + row * stride + column, stride, accumulate);
+  }
+}
+
+/* One row of scaled scores to probabilities over the keys [from, to) of the block; returns lse. */
+static float softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
+  float largest = sink;
+  for (int64_t j = 0; j < own.from - block.from; j++) p[j] = 0.0f;
+  float *seen = p + (own.from - block.from);
+  const int64_t n = own.to - own.from;
+#pragma omp simd reduction(max : largest)
+  for (int64_t j = 0; j < n; j++) {
+    seen[j] *= scale;
+    largest = seen[j] > largest ? seen[j] : largest;
+  }
+  float sum = largest == -INFINITY ? 0.0f : cpu_exp(sink - largest);
+  if (largest == -INFINITY) largest = 0.0f; /* nothing seen, or only -inf: all probabilities are 0 */
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; j++) {
+    const float e = cpu_exp(seen[j] - largest);
+    seen[j] = e;
+    sum += e;
+  }
+  const float inverse = sum > 0.0f || isnan(sum) ? 1.0f / sum : 0.0f;
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) seen[j] *= inverse;
+  for (int64_t j = own.to - block.from; j < cpu_round_up(block.to - block.from, KEY_ALIGN); j++) p[j] = 0.0f;
+  return sum == 0.0f ? -INFINITY : largest + logf(sum);
+}
+
+/* The scratch memory of one thread. */
+typedef struct attention_scratch {
+  uint32_t *keys, *values, *block; /* packed k as (key, depth), packed v as (column, key), one block of a */
+  float *scores, *out;
+} attention_scratch;
+
+static int64_t forward_scratch_words(const attention *a) {
+  const int64_t rows = a->gemm->rows, deepest = cpu_max(a->head_words, a->key_words);
+  return a->key_pad * a->head_words + a->value_pad * a->key_words + cpu_round_up(rows, 16) * deepest +
+         rows * a->key_pad + rows * a->value_pad + 64;
+}
+
+static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
+  const int64_t rows = a->gemm->rows;
+  attention_scratch s;
+  s.keys = memory;
+  s.values = s.keys + a->key_pad * a->head_words;
+  s.block = s.values + a->value_pad * a->key_words;
+  s.scores = (float *)(void *)(s.block + cpu_round_up(rows, 16) * cpu_max(a->head_words, a->key_words));
+  s.out = s.scores + rows * a->key_pad;
+  return s;
+}
+
+/* Queries [first, first + rows) of one head. */
+static void attend_block(const attention *a, const attention_scratch *s, int64_t b, int64_t h, int64_t first,
+                         int64_t rows) {
+  const mg_tensor *out = a->call->out[0], *lse_tensor = a->call->out[1];
+  float *lse = (float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq;
+  const float sink = a->sinks ? cpu_at(a->sinks, h) : -INFINITY;
+  const key_range keys = visible(a, first, first + rows);
+  const int64_t count = keys.to - keys.from, padded = cpu_round_up(count, KEY_ALIGN);
+  cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h);
+  q.data = (const char *)q.data + (size_t)(first * q.row) * mg_dtype_bytes(q.dtype);
+  multiply_rows(a, &q, rows, a->head, s->keys + keys.from * a->head_words, a->head_words, a->head_words, padded,
+                s->scores, a->key_pad, false, s->block);
+  for (int64_t i = 0; i < rows; i++)
+    lse[first + i] = softmax_row(s->scores + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, sink);
+  const cpu_matrix p = float_rows(s->scores, a->key_pad);
+  multiply_rows(a, &p, rows, padded, s->values + keys.from / a->gemm->pack * a->gemm->columns, a->key_words,
+                padded / a->gemm->pack, a->value_head, s->out, a->value_pad, false, s->block);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t at = (b * a->Sq + first + i) * mg_tensor_columns(out) + h * a->value_head;
+    float *target = cpu_write_begin(out, at, s->out + i * a->value_pad);
+    if (target != s->out + i * a->value_pad)
+      memcpy(target, s->out + i * a->value_pad, (size_t)a->value_head * sizeof(float));
+    cpu_write_end(out, at, a->value_head, target);
+  }
+}
+
+/* Rows [row, row_end) of the group's heads laid end to end, Sq rows each. */
+static void attend_task(const attention *a, int64_t b, int64_t kv_head, int64_t row, int64_t row_end,
+                        uint32_t *memory) {
+  const attention_scratch s = forward_scratch(a, memory);
+  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head);
+  const cpu_matrix values = transposed(head_rows(a->v, a->kv_heads, a->Sk, b, kv_head));
+  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->round, s.keys);
+  const int64_t packed = cpu_round_up(a->Sk, a->gemm->columns);
+  memset(s.keys + packed * a->head_words, 0, (size_t)((a->key_pad - packed) * a->head_words) * sizeof(uint32_t));
+  gemm_pack_panels(a->gemm, &values, 0, a->value_head, a->Sk, 0, a->key_words, a->round, s.values);
+  while (row < row_end) {
+    const int64_t first = row % a->Sq;
+    const int64_t rows = cpu_min(cpu_min(a->gemm->rows, a->Sq - first), row_end - row);
+    attend_block(a, &s, b, kv_head * a->group + row / a->Sq, first, rows);
+    row += rows;
+  }
+}
+
+mg_status CPU_NAME(attention)(mg_backend *backend, const mg_op_call *call) {
+  if (mg_tensor_count(call->out[0]) == 0) return MG_OK;
+  const attention a = attention_of(backend, call);
+  const int32_t threads = cpu_state_of(backend)->threads;
+  const int64_t rows = a.group * a.Sq, pairs = a.batch * a.kv_heads;
+  const int64_t pieces = cpu_max(1, cpu_min(cpu_ceil_div(rows, 64), cpu_ceil_div(2 * threads, pairs)));
+  const int64_t piece = cpu_ceil_div(rows, pieces), words = cpu_round_up(forward_scratch_words(&a), 16);
+  uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words) * sizeof(uint32_t));
+  if (!memory) return MG_MEMORY;
+#pragma omp parallel num_threads(threads) if (rows * pairs * a.Sk > 4096)
+  {
+    if (a.gemm->enter) a.gemm->enter();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t task = 0; task < pairs * pieces; task++) {
+      const int64_t pair = task / pieces, first = task % pieces * piece;
+      attend_task(&a, pair / a.kv_heads, pair % a.kv_heads, first, cpu_min(rows, first + piece),
+                  memory + omp_get_thread_num() * words);
+    }
+    if (a.gemm->leave) a.gemm->leave();
+  }
+  return MG_OK;
+}
+
+/* ---- backward --------------------------------------------------------------------------------------------- */
+
+enum { QUERY_BLOCK = 64 }; /* queries whose p and ds are held at once; the depth of the sums for dk and dv */
+
+typedef struct backward_scratch {
+  uint32_t *keys, *values, *keys_across, *queries, *douts, *block;
+  float *p, *ds, *dq, *dk, *dv;
+} backward_scratch;
+
+/* The next `words` of `memory`, or NULL while only counting. */
+static uint32_t *take(uint32_t *memory, int64_t *used, int64_t words) {
+  uint32_t *start = memory ? memory + *used : NULL;
+  *used += cpu_round_up(words, 16);
+  return start;
+}
+
+/* Lays the arrays out from `memory` on and returns the words used; with NULL only the number matters. */
+static int64_t lay_out_backward(const attention *a, uint32_t *memory, backward_scratch *s) {
+  int64_t used = 0;
+  const int64_t query_words = gemm_words(a->gemm, QUERY_BLOCK);
+  const int64_t deepest = cpu_max(cpu_max(a->head_words, a->value_words), cpu_max(a->key_words, query_words));
+  s->keys = take(memory, &used, a->key_pad * a->head_words);
+  s->values = take(memory, &used, a->key_pad * a->value_words);
+  s->keys_across = take(memory, &used, a->head_pad * a->key_words);
+  s->queries = take(memory, &used, a->head_pad * query_words);
+  s->douts = take(memory, &used, a->value_pad * query_words);
+  s->block = take(memory, &used, cpu_round_up(a->gemm->rows, 16) * deepest);
+  s->p = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->key_pad);
+  s->ds = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->key_pad);
+  s->dq = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->head_pad);
+  s->dk = (float *)(void *)take(memory, &used, a->key_pad * a->head_pad);
+  s->dv = (float *)(void *)take(memory, &used, a->key_pad * a->value_pad);
+  return used;
+}
+
+static float row_delta(const attention *a, int64_t b, int64_t h, int64_t query) {
+  const mg_tensor *out = a->call->in[4], *dout = a->call->in[6];
+  const int64_t first = (b * a->Sq + query) * mg_tensor_columns(out) + h * a->value_head;
+  float sum = 0.0f;
+  for (int64_t d = 0; d < a->value_head; d++) sum += cpu_at(out, first + d) * cpu_at(dout, first + d);
+  return sum;
+}
+
+/* Scores and dout v^T of one row to p and ds, zero where the key is not seen. */
+static void gradient_row(float *p, float *ds, key_range block, key_range own, float scale, float lse, float delta) {
+  const int64_t from = own.from - block.from, to = own.to - block.from;
+  const int64_t padded = cpu_round_up(block.to - block.from, KEY_ALIGN);
+  for (int64_t j = 0; j < from; j++) p[j] = ds[j] = 0.0f;
+  for (int64_t j = to; j < padded; j++) p[j] = ds[j] = 0.0f;
+#pragma omp simd
+  for (int64_t j = from; j < to; j++) {
+    const float probability = cpu_exp(p[j] * scale - lse);
+    p[j] = probability;
+    ds[j] = probability * (ds[j] - delta);
+  }
+}
+
+/* A block of queries of one head: dq is written, dk and dv grow. */
+static void backward_block(const attention *a, const backward_scratch *s, int64_t b, int64_t h, int64_t first,
+                           int64_t rows) {
+  const mg_tensor *dq = a->call->out[0], *lse_tensor = a->call->in[5];
+  const float *lse = (const float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq;
+  const key_range keys = visible(a, first, first + rows);
+  const int64_t padded = cpu_round_up(keys.to - keys.from, KEY_ALIGN), pack = a->gemm->pack;
+  cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), dout = head_rows(a->call->in[6], a->heads, a->Sq, b, h);
+  q.data = (const char *)q.data + (size_t)(first * q.row) * mg_dtype_bytes(q.dtype);
+  dout.data = (const char *)dout.data + (size_t)(first * dout.row) * mg_dtype_bytes(dout.dtype);
+  multiply_rows(a, &q, rows, a->head, s->keys + keys.from * a->head_words, a->head_words, a->head_words, padded, s->p,
+                a->key_pad, false, s->block);
+  multiply_rows(a, &dout, rows, a->value_head, s->values + keys.from * a->value_words, a->value_words, a->value_words,
+                padded, s->ds, a->key_pad, false, s->block);
+  for (int64_t i = 0; i < rows; i++)
+    gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale,
+                 lse[first + i], row_delta(a, b, h, first + i));
+  const cpu_matrix ds = float_rows(s->ds, a->key_pad), p = float_rows(s->p, a->key_pad);
+  multiply_rows(a, &ds, rows, padded, s->keys_across + keys.from / pack * a->gemm->columns, a->key_words,
+                padded / pack, a->head, s->dq, a->head_pad, false, s->block);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t d = 0; d < a->head; d++)
+      cpu_set(dq, (b * a->Sq + first + i) * mg_tensor_columns(dq) + h * a->head + d,
+              a->scale * s->dq[i * a->head_pad + d]);
+  const int64_t words = gemm_words(a->gemm, rows), seen = keys.to - keys.from;
+  const cpu_matrix q_across = transposed(q), dout_across = transposed(dout);
+  const cpu_matrix ds_across = transposed(ds), p_across = transposed(p);
+  gemm_pack_panels(a->gemm, &q_across, 0, a->head, rows, 0, words, a->round, s->queries);
+  gemm_pack_panels(a->gemm, &dout_across, 0, a->value_head, rows, 0, words, a->round, s->douts);
+  multiply_rows(a, &ds_across, seen, rows, s->queries, words, words, a->head, s->dk + keys.from * a->head_pad,
+                a->head_pad, true, s->block);
+  multiply_rows(a, &p_across, seen, rows, s->douts, words, words, a->value_head, s->dv + keys.from * a->value_pad,
+                a->value_pad, true, s->block);
+}
+
+static void store_gradient(const attention *a, const mg_tensor *out, int64_t b, int64_t kv_head, const float *sum,
+                           int64_t stride, float scale) {
+  const int64_t columns = mg_tensor_columns(out), width = columns / a->kv_heads;
+  for (int64_t j = 0; j < a->Sk; j++)
+    for (int64_t d = 0; d < width; d++)
+      cpu_set(out, (b * a->Sk + j) * columns + kv_head * width + d, scale * sum[j * stride + d]);
+}
+
+static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32_t *memory) {
+  backward_scratch s;
+  lay_out_backward(a, memory, &s);
+  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head), keys_across = transposed(keys);
+  const cpu_matrix values = head_rows(a->v, a->kv_heads, a->Sk, b, kv_head);
+  const int64_t packed = cpu_round_up(a->Sk, a->gemm->columns), left = a->key_pad - packed;
+  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->round, s.keys);
+  gemm_pack_panels(a->gemm, &values, 0, a->Sk, a->value_head, 0, a->value_words, a->round, s.values);
+  gemm_pack_panels(a->gemm, &keys_across, 0, a->head, a->Sk, 0, a->key_words, a->round, s.keys_across);
+  memset(s.keys + packed * a->head_words, 0, (size_t)(left * a->head_words) * sizeof(uint32_t));
+  memset(s.values + packed * a->value_words, 0, (size_t)(left * a->value_words) * sizeof(uint32_t));
+  memset(s.dk, 0, (size_t)(a->key_pad * a->head_pad) * sizeof(float));
+  memset(s.dv, 0, (size_t)(a->key_pad * a->value_pad) * sizeof(float));
+  for (int64_t g = 0; g < a->group; g++)
+    for (int64_t first = 0; first < a->Sq; first += QUERY_BLOCK)
+      backward_block(a, &s, b, kv_head * a->group + g, first, cpu_min(QUERY_BLOCK, a->Sq - first));
+  store_gradient(a, a->call->out[1], b, kv_head, s.dk, a->head_pad, a->scale);
+  store_gradient(a, a->call->out[2], b, kv_head, s.dv, a->value_pad, 1.0f);
+}
+
+static void sink_gradients(const attention *a) {
+  const mg_tensor *lse = a->call->in[5], *dsinks = a->call->out[3];
+  for (int64_t h = 0; h < a->heads; h++) {
+    double sum = 0.0;
+    for (int64_t row = 0; row < a->batch * a->Sq; row++) {
+      const float p = cpu_exp(cpu_at(a->sinks, h) - ((const float *)lse->data)[h * mg_tensor_columns(lse) + row]);
+      sum -= (double)(p * row_delta(a, row / a->Sq, h, row % a->Sq));
+    }
+    cpu_set(dsinks, h, (float)sum);
+  }
+}
+
+mg_status CPU_NAME(attention_backward)(mg_backend *backend, const mg_op_call *call) {
+  const attention a = attention_of(backend, call);
+  const int32_t threads = cpu_state_of(backend)->threads;
+  const int64_t pairs = a.batch * a.kv_heads;
+  backward_scratch unused;
+  const int64_t words = lay_out_backward(&a, NULL, &unused);
+  uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words) * sizeof(uint32_t));
+  if (!memory) return MG_MEMORY;
+#pragma omp parallel num_threads(threads) if (pairs * a.Sq * a.Sk > 1024)
+  {
+    if (a.gemm->enter) a.gemm->enter();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t pair = 0; pair < pairs; pair++)
+      backward_task(&a, pair / a.kv_heads, pair % a.kv_heads, memory + omp_get_thread_num() * words);
+    if (a.gemm->leave) a.gemm->leave();
+  }
+  if (call->out[3] && a.sinks) sink_gradients(&a);
+  return MG_OK;
+}

@@ -1,0 +1,85 @@
+/* The primitives that are matrix products, as lists of products for the engine. */
+#include "kernels.h"
+
+static cpu_matrix matrix(const mg_tensor *tensor, int64_t first, int64_t row, int64_t column) {
+  const char *data = (const char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype);
+  return (cpu_matrix){data, tensor->dtype, row, column};
+}
+
+static void *element(const mg_tensor *tensor, int64_t first) {
+  return (char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype);
+}
+
+static cpu_product *product_list(mg_backend *backend, int64_t count) {
+  return mg__cpu_grow(backend, &cpu_state_of(backend)->products, (size_t)cpu_max(count, 1) * sizeof(cpu_product));
+}
+
+mg_status CPU_NAME(matmul)(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *a = call->in[0], *b = call->in[1], *out = call->out[0];
+  const bool transpose_a = call->attributes.matmul.transpose_a, transpose_b = call->attributes.matmul.transpose_b;
+  const int64_t M = out->shape[out->dims - 2], N = out->shape[out->dims - 1];
+  const int64_t K = a->shape[transpose_a ? a->dims - 2 : a->dims - 1], batches = out->dims == 3 ? out->shape[0] : 1;
+  cpu_product *products = product_list(backend, batches);
+  if (!products) return MG_MEMORY;
+  for (int64_t i = 0; i < batches; i++)
+    products[i] = (cpu_product){
+        .a = transpose_a ? matrix(a, i * M * K, 1, M) : matrix(a, i * M * K, K, 1),
+        .b = transpose_b ? matrix(b, i * K * N, K, 1) : matrix(b, i * K * N, 1, N),
+        .c = element(out, i * M * N),
+        .rows = M,
+        .columns = N,
+        .depth = K,
+    };
+  return mg__cpu_multiply(backend, products, batches,
+                          (cpu_product_settings){out->dtype, call->attributes.matmul.accumulate,
+                                                 call->attributes.matmul.compute});
+}
+
+mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *x = call->in[0], *w = call->in[1], *out = call->out[0];
+  const int32_t *offsets = call->in[2]->data;
+  const int64_t experts = mg_tensor_count(call->in[2]) - 1;
+  const int64_t K = mg_tensor_columns(x), N = mg_tensor_columns(out);
+  cpu_product *products = product_list(backend, experts);
+  if (!products) return MG_MEMORY;
+  for (int64_t e = 0; e < experts; e++)
+    products[e] = (cpu_product){
+        .a = matrix(x, offsets[e] * K, K, 1),
+        .b = call->attributes.grouped.transpose_w ? matrix(w, e * K * N, K, 1) : matrix(w, e * K * N, 1, N),
+        .c = element(out, offsets[e] * N),
+        .rows = offsets[e + 1] - offsets[e],
+        .columns = N,
+        .depth = K,
+    };
+  const bool accumulate = call->attributes.grouped.accumulate;
+  const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
+  if (!accumulate && total > used)
+    memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
+  return mg__cpu_multiply(backend, products, experts,
+                          (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
+}
+
+/* dw [K,N] = x^T dout for each expert; [N,K] = dout^T x when the weight is stored so. */
+mg_status CPU_NAME(grouped_matmul_weight)(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *x = call->in[0], *dout = call->in[1], *dw = call->out[0];
+  const int32_t *offsets = call->in[2]->data;
+  const int64_t experts = mg_tensor_count(call->in[2]) - 1;
+  const int64_t K = mg_tensor_columns(x), N = mg_tensor_columns(dout);
+  const bool transpose = call->attributes.grouped.transpose_w;
+  cpu_product *products = product_list(backend, experts);
+  if (!products) return MG_MEMORY;
+  for (int64_t e = 0; e < experts; e++) {
+    const cpu_matrix columns_of_x = matrix(x, offsets[e] * K, 1, K), columns_of_dout = matrix(dout, offsets[e] * N, 1, N);
+    products[e] = (cpu_product){
+        .a = transpose ? columns_of_dout : columns_of_x,
+        .b = transpose ? columns_of_x : columns_of_dout,
+        .c = element(dw, e * K * N),
+        .rows = transpose ? N : K,
+        .columns = transpose ? K : N,
+        .depth = offsets[e + 1] - offsets[e],
+    };
+  }
+  return mg__cpu_multiply(backend, products, experts,
+                          (cpu_product_settings){dw->dtype, call->attributes.grouped.accumulate,
+                                                 call->attributes.grouped.compute});
+}

@@ -1,0 +1,138 @@
+/* Packing with AVX-512: each row of a 16 x 16 block of words is loaded (and converted) into one register; when the
+ * depth runs along memory the block is transposed in registers. */
+#ifndef MG_CPU_PACK_AVX512_H
+#define MG_CPU_PACK_AVX512_H
+
+#include <immintrin.h>
+
+#include "gemm_pack.h"
+
+/* f32 to bf16 in the low half of each word: nearest even, NaN stays NaN. */
+static inline __m512i pack_round(__m512i bits) {
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
+                                                _mm512_set1_epi32(0x7f800000));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  return _mm512_srli_epi32(_mm512_mask_mov_epi32(sum, nan, quiet), 16);
+}
+
+/* Up to 16 neighbouring elements as f32 bits. */
+static inline __m512i pack_load_f32(const cpu_matrix *view, int64_t index, __mmask16 mask) {
+  if (view->dtype == MG_F32) return _mm512_maskz_loadu_epi32(mask, (const float *)view->data + index);
+  const __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)view->data + index);
+  return _mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+}
+
+/* Up to 16 neighbouring elements as bf16 in the low half of each word. */
+static inline __m512i pack_load_bf16(const cpu_matrix *view, int64_t index, __mmask16 mask) {
+  if (view->dtype == MG_F32) return pack_round(_mm512_maskz_loadu_epi32(mask, (const float *)view->data + index));
+  return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)view->data + index));
+}
+
+static inline __mmask16 pack_mask(int64_t count) {
+  return (__mmask16)(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1);
+}
+
+/* Depth along memory: 16 words of one lane. */
+static inline __m512i pack_along_depth(const cpu_matrix *view, int64_t lane, int64_t depth, int64_t depth_end,
+                                       bool round, bool pairs) {
+  const int64_t index = lane * view->row + depth, left = depth_end - depth;
+  if (!pairs) {
+    const __m512i word = pack_load_f32(view, index, pack_mask(left));
+    return round ? _mm512_slli_epi32(pack_round(word), 16) : word;
+  }
+  if (view->dtype == MG_BF16) {
+    const __mmask32 mask = left >= 32 ? 0xffffffffu : left <= 0 ? 0u : (1u << left) - 1u;
+    return _mm512_maskz_loadu_epi16(mask, (const uint16_t *)view->data + index);
+  }
+  const __m512i low = pack_load_bf16(view, index, pack_mask(left));
+  const __m512i high = pack_load_bf16(view, index + 16, pack_mask(left - 16));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
+}
+
+/* Lanes along memory: one word of 16 lanes. */
+static inline __m512i pack_along_lanes(const cpu_matrix *view, int64_t lane, __mmask16 mask, int64_t depth,
+                                       int64_t depth_end, bool round, bool pairs) {
+  const int64_t index = lane + depth * view->column;
+  if (!pairs) {
+    const __m512i word = pack_load_f32(view, index, depth < depth_end ? mask : 0);
+    return round ? _mm512_slli_epi32(pack_round(word), 16) : word;
+  }
+  const __m512i low = pack_load_bf16(view, index, depth < depth_end ? mask : 0);
+  const __m512i high = pack_load_bf16(view, index + view->column, depth + 1 < depth_end ? mask : 0);
+  return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+/* row[i] word j becomes row[j] word i. */
+static inline void pack_transpose(__m512i row[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    t[2 * i] = _mm512_unpacklo_epi32(row[2 * i], row[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(row[2 * i], row[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    row[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    row[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    row[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    row[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_i32x4(row[i], row[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(row[i], row[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(row[i + 8], row[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(row[i + 8], row[i + 12], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    row[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    row[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    row[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    row[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
+                               int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
+                               bool pairs) {
+  const __mmask16 write = pack_mask(padded), read = pack_mask(lanes);
+  const int64_t per_word = pairs ? 2 : 1;
+  if (view->row == 1 && view->column != 1) {
+    for (int64_t w = 0; w < words; w++)
+      _mm512_mask_storeu_epi32(dst + w * stride, write,
+                               pack_along_lanes(view, lane, read, depth + per_word * w, depth_end, round, pairs));
+    return;
+  }
+  for (int64_t w = 0; w < words; w += 16) {
+    __m512i row[16];
+#pragma GCC unroll 16
+    for (int32_t l = 0; l < 16; l++)
+      row[l] = l < lanes ? pack_along_depth(view, lane + l, depth + per_word * w, depth_end, round, pairs)
+                         : _mm512_setzero_si512();
+    pack_transpose(row);
+    const int64_t here = cpu_min(16, words - w);
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; i++)
+      if (i < here) _mm512_mask_storeu_epi32(dst + (w + i) * stride, write, row[i]);
+  }
+}
+
+/* 16 words of 16 lanes, one lane after the other; lanes from `lanes` on are zero. */
+static inline void pack_tile_avx512(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
+                                    int64_t depth_end) {
+  __m512i row[16];
+  if (view->row == 1 && view->column != 1) {
+    for (int32_t w = 0; w < 16; w++)
+      row[w] = pack_along_lanes(view, lane, pack_mask(lanes), depth + 2 * w, depth_end, false, true);
+    pack_transpose(row);
+  } else {
+    for (int32_t l = 0; l < 16; l++)
+      row[l] = l < lanes ? pack_along_depth(view, lane + l, depth, depth_end, false, true) : _mm512_setzero_si512();
+  }
+  for (int32_t l = 0; l < 16; l++) _mm512_storeu_si512(dst + l * 16, row[l]);
+}
+
+#endif
