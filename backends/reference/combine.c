@@ -2,7 +2,7 @@
  *
  * combine_backward: for row a of slot i = slots[a], token t = i / S:
  *   dy[a] = weights[i] dout[t], dweights[i] = dout[t] . y[a].
- * dweights is 0 for choices without a row, dy is 0 from row offsets[E] on. Without weights there is no dweights. */
+ * dweights is 0 for choices without a row; dy is 0 where the slot is -1 and from row offsets[E] on. Without weights there is no dweights. */
 #include "reference.h"
 
 mg_status mg__reference_combine(mg_backend *backend, const mg_op_call *call) {
@@ -26,7 +26,7 @@ mg_status mg__reference_combine_backward(mg_backend *backend, const mg_op_call *
   const mg_tensor *slots = call->in[3], *offsets = call->in[4];
   const mg_tensor *dy = call->out[0], *dweights = call->out[1];
   const int64_t A = mg_tensor_rows(dy), D = mg_tensor_columns(dy), used = last_offset(offsets);
-  const int64_t S = weights ? mg_tensor_columns(weights) : call->attributes.dispatch.choices;
+  const int64_t S = call->attributes.dispatch.choices;
   MG_TRY(mg__reference_check_ids(backend, call->op, slots, mg_tensor_rows(dout) * S));
   for (int64_t i = 0; dweights && i < mg_tensor_count(dweights); i++) put(dweights, i, 0);
   for (int64_t a = 0; a < A; a++) {

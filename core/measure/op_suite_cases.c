@@ -66,6 +66,19 @@
   {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(M, K), X(K, N)}, .out = {X(M, N)}}
 #define MATMUL_BATCH(label_, B, M, K, N) \
   {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(B, M, K), X(B, K, N)}, .out = {X(B, M, N)}}
+/* f32 and bf16 operands in a mix. */
+#define MATMUL_MIXED(a, b, out_, M, K, N) \
+  {.op = MG_OP_MATMUL, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 16, \
+   .in = {OPERAND(a, FILL_NORMAL, 0, M, K), OPERAND(b, FILL_NORMAL, 0, K, N)}, .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
+#define GROUPED_MIXED(x, w, out_, T, S, E, K, N) \
+  {.op = MG_OP_GROUPED_MATMUL, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 8, \
+   ROUTING(T, S, E, 0, SPREAD_EVEN), \
+   .in = {OPERAND(x, FILL_NORMAL, 0, ROWS, K), OPERAND(w, FILL_NORMAL, 0, E, K, N), I32(FILL_OFFSETS, 0, (E) + 1)}, \
+   .out = {OPERAND(out_, FILL_NORMAL, 0, ROWS, N)}}, \
+  {.op = MG_OP_GROUPED_MATMUL_WEIGHT, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 8, \
+   ROUTING(T, S, E, 0, SPREAD_EVEN), \
+   .in = {OPERAND(x, FILL_NORMAL, 0, ROWS, K), OPERAND(w, FILL_NORMAL, 0, ROWS, N), I32(FILL_OFFSETS, 0, (E) + 1)}, \
+   .out = {OPERAND(out_, FILL_NORMAL, 0, E, K, N)}}
 #define ROUTING(T, S, E, capacity, spread) .routing = {T, S, E, capacity, spread}
 #define GROUPED(label_, T, S, E, capacity, spread, A, K, N) \
   {.op = MG_OP_GROUPED_MATMUL, .label = label_, .dtypes = REALS, .variants = 8, ROUTING(T, S, E, capacity, spread), \
@@ -103,14 +116,26 @@
   {.op = MG_OP_DISPATCH, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
    ROUTING(T, S, E, capacity, spread), \
    .in = {X(T, D), I32(FILL_SLOTS, 0, (T) * (S)), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X(A, D)}}, \
-  {.op = MG_OP_COMBINE, .label = label_, .dtypes = REALS, ROUTING(T, S, E, capacity, spread), \
+  {.op = MG_OP_COMBINE, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, ROUTING(T, S, E, capacity, spread), \
    .in = {X(A, D), X(T, S), I32(FILL_POSITION, 0, T, S)}, .out = {X(T, D)}}, \
-  {.op = MG_OP_COMBINE, .label = label_ " without weights", .dtypes = REALS, ROUTING(T, S, E, capacity, spread), \
+  {.op = MG_OP_COMBINE, .label = label_ " without weights", .dtypes = REALS, .attributes.dispatch.choices = S, ROUTING(T, S, E, capacity, spread), \
    .in = {X(A, D), NONE, I32(FILL_POSITION, 0, T, S)}, .out = {X(T, D)}}, \
   {.op = MG_OP_COMBINE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
    ROUTING(T, S, E, capacity, spread), \
    .in = {X(T, D), X(A, D), X(T, S), I32(FILL_SLOTS, 0, (T) * (S)), I32(FILL_OFFSETS, 0, (E) + 1)}, \
    .out = {X(A, D), X(T, S)}}
+
+#define PADDED(label_, T, S, E, C, spread, D) \
+  {.op = MG_OP_DISPATCH, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
+   .routing = {T, S, E, C, spread, true}, \
+   .in = {X(T, D), I32(FILL_SLOTS, 0, (E) * (C)), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X((E) * (C), D)}}, \
+  {.op = MG_OP_COMBINE, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
+   .routing = {T, S, E, C, spread, true}, \
+   .in = {X((E) * (C), D), X(T, S), I32(FILL_POSITION, 0, T, S)}, .out = {X(T, D)}}, \
+  {.op = MG_OP_COMBINE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
+   .routing = {T, S, E, C, spread, true}, \
+   .in = {X(T, D), X((E) * (C), D), X(T, S), I32(FILL_SLOTS, 0, (E) * (C)), I32(FILL_OFFSETS, 0, (E) + 1)}, \
+   .out = {X((E) * (C), D), X(T, S)}}
 
 #define NORM(label_, R, C) \
   {.op = MG_OP_NORM, .label = label_, .dtypes = REALS, .variants = 2, .attributes.norm.epsilon = 1e-5, \
@@ -191,6 +216,9 @@ static const suite_case check_cases[] = {
     GROUPED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 33, 3), GROUPED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 17, 5),
     GROUPED("capacity 1", 20, 1, 4, 1, SPREAD_EVEN, ROWS, 1, 1), GROUPED("wide", 40, 2, 3, 0, SPREAD_EVEN, ROWS, 64, 96),
     GROUPED("one expert", 35, 1, 1, 0, SPREAD_EVEN, ROWS, 70, 50),
+    MATMUL_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 17, 33, 5), MATMUL_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 5, 17, 33),
+    MATMUL_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 32, 40, 16), GROUPED_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 9, 2, 4, 17, 33),
+    GROUPED_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 9, 2, 4, 33, 5), GROUPED_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 9, 2, 3, 32, 16),
     GATHER_DOT("no token", FILL_IDS, 0, 5, 3, 2), GATHER_DOT("", FILL_IDS, 1, 1, 1, 1), GATHER_DOT("", FILL_SOME_IDS, 9, 33, 7, 4),
     GATHER_DOT("repeated ids", FILL_IDS, 17, 17, 2, 5), GATHER_DOT("wide", FILL_SOME_IDS, 40, 130, 30, 3),
     GATHER_ROWS("no token", FILL_IDS, 5, 0, 3), GATHER_ROWS("", FILL_IDS, 1, 1, 1), GATHER_ROWS("", FILL_SOME_IDS, 9, 12, 33),
@@ -215,6 +243,7 @@ static const suite_case check_cases[] = {
     DISPATCH("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5), DISPATCH("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17),
     DISPATCH("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 33), DISPATCH("dropped", 20, 2, 4, 3, SPREAD_EVEN, ROWS, 17),
     DISPATCH("unused rows", 20, 2, 4, 3, SPREAD_SOME, 40, 3), DISPATCH("all on one", 9, 3, 4, 0, SPREAD_ONE, ROWS, 1),
+    PADDED("padded", 9, 2, 4, 6, SPREAD_EVEN, 17), PADDED("padded, one choice", 5, 1, 3, 4, SPREAD_SOME, 33),
     DISPATCH("wide", 70, 2, 5, 0, SPREAD_GAP, ROWS, 130),
     NORM("no row", 0, 5), NORM("one column", 5, 1), NORM("", 7, 3), NORM("", 7, 33), NORM("wide", 3, 515), NORM("tall", 130, 17),
     ROPE("no token", 0, 2, 4, 4, 9), ROPE("", 7, 3, 4, 4, 9), ROPE("part of the head", 5, 2, 10, 4, 100),

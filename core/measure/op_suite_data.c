@@ -186,6 +186,27 @@ static mg_status make_routing(mg_context *context, mg_backend *reference, const 
   return status;
 }
 
+/* Moves the rows of each expert to its own `capacity` rows, as the capacity policy that pads does. */
+static mg_status pad_routing(mg_context *context, const suite_routing *routing, mg_tensor *routed) {
+  const int64_t rows = routing->experts * routing->capacity;
+  mg_tensor padded = {.dims = 1, .shape = {rows}, .dtype = MG_I32};
+  padded.data = mg_alloc(context, mg_tensor_bytes(&padded));
+  if (!padded.data) return MG_MEMORY;
+  int32_t *offsets = routed[ROUTE_OFFSETS].data, *position = routed[ROUTE_POSITION].data, *slots = padded.data;
+  const int32_t *old_slots = routed[ROUTE_SLOTS].data;
+  for (int64_t a = 0; a < rows; a++) slots[a] = -1;
+  for (int64_t e = 0; e < routing->experts; e++)
+    for (int64_t a = offsets[e]; a < offsets[e + 1]; a++) {
+      const int64_t moved = e * routing->capacity + a - offsets[e];
+      slots[moved] = old_slots[a];
+      position[old_slots[a]] = (int32_t)moved;
+    }
+  for (int64_t e = 0; e <= routing->experts; e++) offsets[e] = (int32_t)(e * routing->capacity);
+  free_tensor(context, &routed[ROUTE_SLOTS]);
+  routed[ROUTE_SLOTS] = padded;
+  return MG_OK;
+}
+
 static bool needs_routing(const suite_case *row) {
   return row->routing.experts > 0 && row->op != MG_OP_ASSIGN;
 }
@@ -265,7 +286,8 @@ mg_status mg__suite_data_create(mg_context *context, mg_backend *reference, cons
   *out = (suite_data){.context = context, .op = row->op, .dtype = dtype, .attributes = row->attributes};
   mg_tensor routed[MG_OP_OUTPUTS_MAX] = {{0}};
   if (needs_routing(row)) MG_TRY(make_routing(context, reference, &row->routing, name, routed));
-  mg_status status = make_operands(context, row, routed, name, out);
+  mg_status status = needs_routing(row) && row->routing.padded ? pad_routing(context, &row->routing, routed) : MG_OK;
+  if (status == MG_OK) status = make_operands(context, row, routed, name, out);
   for (int i = 0; i < MG_OP_OUTPUTS_MAX; i++) free_tensor(context, &routed[i]);
   if (status == MG_OK) status = fill_forward(reference, out);
   if (status != MG_OK) mg__suite_data_destroy(out);

@@ -61,6 +61,7 @@ typedef enum suite_spread {
 typedef struct suite_routing {
   int64_t tokens, choices, experts, capacity;
   suite_spread spread;
+  bool padded; /* each expert has exactly `capacity` rows; those without a token have slot -1 */
 } suite_routing;
 
 enum {
