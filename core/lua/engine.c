@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lua/state.h"
+#include "lua/vars.h"
 
 static const size_t standard_memory_bytes = (size_t)1 << 30;
 
@@ -56,6 +57,7 @@ static mg_status find_scripts(mg_engine *engine, const char *wanted) {
 static int open_everything(lua_State *L) {
   mg__open_values(L);
   mg__open_errors(L);
+  mg__open_vars(L);
   mg__open_sandbox(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, "moegauge.loaded"); /* require finds it there */
   mg__push_core(L);
@@ -182,7 +184,10 @@ mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *over
   MG_TRY(set_folder(engine, path));
   lua_pushcfunction(engine->state, load_experiment);
   lua_pushlightuserdata(engine->state, (void *)(uintptr_t)path);
-  MG_TRY(mg__protected_call(engine, 1, 0, MG_USAGE));
+  engine->loading = path;
+  const mg_status loaded = mg__protected_call(engine, 1, 0, MG_USAGE);
+  engine->loading = NULL;
+  MG_TRY(loaded);
   library_call call = {.module = "moegauge.experiment",
                        .function = "configure",
                        .with_experiment = true,

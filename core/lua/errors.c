@@ -39,7 +39,8 @@ static void push_user_line(lua_State *L) {
       return;
     }
   }
-  lua_pushliteral(L, "");
+  const char *loading = mg__engine_of(L)->loading; /* `return mg.experiment{...}` is a tail call: its line is gone */
+  lua_pushfstring(L, loading ? "%s: " : "", loading);
 }
 
 /* Raises the text on top of the stack. */

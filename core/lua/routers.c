@@ -1,7 +1,447 @@
+/* Routers written in Lua: mg.router.define{...} becomes a router plugin whose functions call back into the script. The
+ * definition is kept as JSON (names, options, shapes) beside references to its Lua functions. */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/options.h"
 #include "lua/state.h"
-void mg__add_routers(lua_State *L) {
-  (void)L;
+#include "lua/vars.h"
+
+enum { OPTIONS_MAX = 32, PARAMS_MAX = 16, CHOICES_MAX = 32 };
+
+static const double number_limit = 9007199254740992.0; /* 2^53: whole floats are exact below it */
+
+typedef struct mg__lua_router {
+  struct mg__lua_router *next;
+  mg_engine *engine;
+  mg_router_plugin plugin;
+  json_t *definition; /* owns every text that the tables point at */
+  mg_option options[OPTIONS_MAX + 1];
+  mg_param_spec params[PARAMS_MAX + 1];
+  const char *words[OPTIONS_MAX][CHOICES_MAX + 1];
+  uint32_t promises;
+  int route; /* reference to the Lua function */
+} lua_router;
+
+/* ---- options from the definition ----------------------------------------------------------------------------- */
+
+static mg_status refuse(const lua_router *r, const char *part, const char *name, const char *why) {
+  return mg_fail(r->engine->context, MG_USAGE, "mg.router.define: %s.%s: %s", part, name, why);
 }
+
+static size_t size_of(mg_option_type type) {
+  switch (type) {
+  case MG_OPTION_TYPE_STRING: return MG_OPTION_STRING_MAX;
+  case MG_OPTION_TYPE_INTS: return sizeof(mg_option_ints);
+  default: return 8;
+  }
+}
+
+static mg_status read_choices(lua_router *r, mg_option *option, size_t index, const json_t *choices,
+                              const char *wanted) {
+  size_t i;
+  json_t *word;
+  option->type = MG_OPTION_TYPE_CHOICE;
+  option->choices = r->words[index];
+  if (!json_is_array(choices) || json_array_size(choices) > CHOICES_MAX)
+    return refuse(r, "options", option->name, "'choices' must be a list of texts");
+  json_array_foreach(choices, i, word) {
+    if (!json_is_string(word)) return refuse(r, "options", option->name, "'choices' must be a list of texts");
+    r->words[index][i] = json_string_value(word);
+    if (strcmp(json_string_value(word), wanted) == 0) option->value = (double)i;
+  }
+  return MG_OK;
+}
+
+static double bound(const json_t *entry, const char *key, double otherwise) {
+  const json_t *value = json_object_get(entry, key);
+  return json_is_number(value) ? json_number_value(value) : otherwise;
+}
+
+/* `entry` is { default =, min =, max =, choices =, help = } or just the default. */
+static mg_status read_option(lua_router *r, size_t index, const char *name, const json_t *entry, size_t *offset) {
+  const json_t *standard = json_is_object(entry) ? json_object_get(entry, "default") : entry;
+  const char *help = json_string_value(json_object_get(entry, "help"));
+  mg_option *option = &r->options[index];
+  *option = (mg_option){.name = name, .offset = *offset, .help = help ? help : "set by the script"};
+  option->minimum = bound(entry, "min", -number_limit);
+  option->maximum = bound(entry, "max", number_limit);
+  option->value = json_is_boolean(standard) ? json_is_true(standard) : json_number_value(standard);
+  mg_status status = MG_OK;
+  if (json_is_boolean(standard))
+    option->type = MG_OPTION_TYPE_BOOL;
+  else if (json_is_integer(standard))
+    option->type = json_object_get(entry, "float") ? MG_OPTION_TYPE_FLOAT : MG_OPTION_TYPE_INT;
+  else if (json_is_real(standard))
+    option->type = MG_OPTION_TYPE_FLOAT;
+  else if (json_is_string(standard) && json_object_get(entry, "choices"))
+    status = read_choices(r, option, index, json_object_get(entry, "choices"), json_string_value(standard));
+  else if (json_is_string(standard))
+    *option =
+        (mg_option){name, MG_OPTION_TYPE_STRING, *offset, 0, json_string_value(standard), 0, 0, NULL, option->help};
+  else
+    status = refuse(r, "options", name, "a default (number, boolean or text) is needed");
+  *offset += size_of(option->type);
+  return status;
+}
+
+static mg_status read_options(lua_router *r) {
+  size_t count = 0, offset = 0;
+  const char *name;
+  json_t *entry;
+  json_object_foreach(json_object_get(r->definition, "options"), name, entry) {
+    if (count == OPTIONS_MAX) return refuse(r, "options", name, "there are too many");
+    MG_TRY(read_option(r, count++, name, entry, &offset));
+  }
+  r->plugin.options = count ? r->options : NULL;
+  r->plugin.options_size = offset;
+  return MG_OK;
+}
+
+/* ---- parameters ------------------------------------------------------------------------------------------------ */
+
+static int64_t dimension_from(const json_t *word) {
+  static const struct {
+    const char *word;
+    int64_t dimension;
+  } names[] = {{"width", MG_DIM_WIDTH}, {"experts", MG_DIM_EXPERTS}, {"vocabulary", MG_DIM_VOCABULARY}};
+  if (json_is_integer(word) && json_integer_value(word) > 0) return json_integer_value(word);
+  for (size_t i = 0; i < MG_COUNT(names) && json_is_string(word); i++)
+    if (strcmp(json_string_value(word), names[i].word) == 0) return names[i].dimension;
+  return json_is_string(word) ? MG_DIM_CUSTOM : MG_DIM_NONE; /* the name of an option */
+}
+
+static mg_status read_init(const lua_router *r, mg_param_spec *param, const json_t *entry) {
+  static const struct {
+    const char *word;
+    mg_init init;
+  } names[] = {{"zero", MG_INIT_ZERO},
+               {"one", MG_INIT_ONE},
+               {"normal", MG_INIT_NORMAL},
+               {"truncated_fan_in", MG_INIT_TRUNCATED_FAN_IN}};
+  const char *word = json_string_value(json_object_get(entry, "init"));
+  if (!word) word = "normal";
+  for (size_t i = 0; i < MG_COUNT(names); i++)
+    if (strcmp(word, names[i].word) == 0) {
+      param->init = names[i].init;
+      return MG_OK;
+    }
+  return refuse(r, "params", param->name, "'init' must be one of zero, one, normal, truncated_fan_in");
+}
+
+static mg_status read_param(const lua_router *r, mg_param_spec *param, const char *name, const json_t *entry) {
+  const json_t *shape = json_object_get(entry, "shape");
+  *param = (mg_param_spec){.name = name, .scale = bound(entry, "scale", 0.02)};
+  param->fixed = json_is_true(json_object_get(entry, "fixed"));
+  if (!json_is_array(shape) || json_array_size(shape) < 1 || json_array_size(shape) > MG_DIMS_MAX)
+    return refuse(r, "params", name, "'shape' is needed, for example { \"experts\", \"width\" }");
+  for (size_t d = 0; d < json_array_size(shape); d++) {
+    param->shape[d] = dimension_from(json_array_get(shape, d));
+    if (param->shape[d] == MG_DIM_NONE)
+      return refuse(r, "params", name, "a dimension is a positive number, width, experts, vocabulary or an option");
+  }
+  return read_init(r, param, entry);
+}
+
+static mg_status read_params(lua_router *r) {
+  size_t count = 0;
+  const char *name;
+  json_t *entry;
+  json_object_foreach(json_object_get(r->definition, "params"), name, entry) {
+    if (count == PARAMS_MAX) return refuse(r, "params", name, "there are too many");
+    MG_TRY(read_param(r, &r->params[count++], name, entry));
+  }
+  r->plugin.params = count ? r->params : NULL;
+  return MG_OK;
+}
+
+static mg_status read_promises(lua_router *r) {
+  static const struct {
+    const char *word;
+    uint32_t flag;
+  } names[] = {{"weights_sum_to_one", MG_ROUTER_WEIGHTS_SUM_TO_ONE},
+               {"weights_nonnegative", MG_ROUTER_WEIGHTS_NONNEGATIVE},
+               {"causal", MG_ROUTER_CAUSAL},
+               {"per_token", MG_ROUTER_PER_TOKEN},
+               {"experts_exchangeable", MG_ROUTER_EXPERTS_EXCHANGEABLE},
+               {"gives_probs", MG_ROUTER_GIVES_PROBS},
+               {"gives_logits", MG_ROUTER_GIVES_LOGITS},
+               {"gives_load", MG_ROUTER_GIVES_LOAD}};
+  size_t index;
+  json_t *word;
+  json_array_foreach(json_object_get(r->definition, "promises"), index, word) {
+    const char *text = json_is_string(word) ? json_string_value(word) : "?";
+    size_t i = 0;
+    while (i < MG_COUNT(names) && strcmp(text, names[i].word) != 0) i++;
+    if (i == MG_COUNT(names))
+      return refuse(r, "promises", text,
+                    "is none of weights_sum_to_one, weights_nonnegative, causal, per_token, experts_exchangeable, "
+                    "gives_probs, gives_logits, gives_load");
+    r->promises |= names[i].flag;
+  }
+  return MG_OK;
+}
+
+/* ---- the plugin's functions -------------------------------------------------------------------------------------- */
+
+static const lua_router *router_of(const mg_router *router) {
+  return router->plugin->user;
+}
+
+/* The value of an integer option; `otherwise` when there is none of that name. */
+static int64_t option_value(const mg_router *router, const char *name, int64_t otherwise) {
+  for (const mg_option *o = router->plugin->options; o && o->type != MG_OPTION_TYPE_END; o++)
+    if (o->type == MG_OPTION_TYPE_INT && strcmp(o->name, name) == 0) {
+      int64_t value;
+      memcpy(&value, (const char *)router->options + o->offset, sizeof value);
+      return value;
+    }
+  return otherwise;
+}
+
+static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
+  const lua_router *r = router_of(router);
+  const json_t *entry = json_object_get(json_object_get(r->definition, "params"), r->params[param].name);
+  const char *name = json_string_value(json_array_get(json_object_get(entry, "shape"), (size_t)dim));
+  return name ? option_value(router, name, 0) : 0;
+}
+
+/* `choices` names an integer option or is a number; the default is the option k, else 1. */
+static int64_t choices(const mg_router *router) {
+  const json_t *wanted = json_object_get(router_of(router)->definition, "choices");
+  if (json_is_integer(wanted)) return json_integer_value(wanted);
+  return option_value(router, json_is_string(wanted) ? json_string_value(wanted) : "k", 1);
+}
+
+static mg_status check(const mg_router *router) {
+  const int64_t count = choices(router);
+  if (count >= 1 && count <= router->experts) return MG_OK;
+  return mg_fail(router->context, MG_USAGE, "router %s: chooses %lld experts, but the layer has %lld",
+                 router->plugin->name, (long long)count, (long long)router->experts);
+}
+
+static uint32_t promises(const mg_router *router) {
+  return router_of(router)->promises;
+}
+
+/* Two FLOPs for each element of a parameter that a hidden state is multiplied by. */
+static double gate_flops(const mg_router *router) {
+  const lua_router *r = router_of(router);
+  double flops = 0;
+  for (const mg_param_spec *p = r->params; p->name; p++) {
+    if (p->shape[0] == MG_DIM_EXPERTS && p->shape[1] == MG_DIM_WIDTH)
+      flops += 2.0 * (double)router->experts * (double)router->width;
+    else if (p->shape[0] > 0 && p->shape[1] == MG_DIM_WIDTH)
+      flops += 2.0 * (double)p->shape[0] * (double)router->width;
+  }
+  return flops;
+}
+
+/* ---- one call ------------------------------------------------------------------------------------------------------ */
+
+typedef struct route_call {
+  const lua_router *definition;
+  mg_router *router;
+  mg_tape *tape;
+  const mg_route_input *in;
+  mg_route_output *out;
+  int64_t draws; /* how many random tensors the script asked for */
+} route_call;
+
+/* r:param(name) -> Var */
+static int get_param(lua_State *L) {
+  const route_call *call = mg__engine_of(L)->route;
+  const char *name = luaL_checkstring(L, 2);
+  if (!call) mg__raise_text(L, MG_USAGE, "r:param can only be called while route runs");
+  mg_var *var = mg_router_has_param(call->router, name) ? mg_router_param(call->router, call->tape, name) : NULL;
+  if (!var) mg__raise_text(L, MG_USAGE, "router %s has no parameter '%s'", call->router->plugin->name, name);
+  mg__push_var(L, var);
+  return 1;
+}
+
+static int draw(lua_State *L, mg_random_kind kind, double low, double high) {
+  route_call *call = mg__engine_of(L)->route;
+  const int64_t shape[] = {luaL_checkinteger(L, 2), luaL_checkinteger(L, 3)};
+  if (!call) mg__raise_text(L, MG_USAGE, "random numbers can only be drawn while route runs");
+  const mg_stream noise = call->in->noise;
+  const mg_stream stream = mg_stream_named(noise.seed, "lua router", noise.stream, (uint64_t)call->draws++);
+  mg_var *var = mg_random(call->tape, mg_var_dtype(call->in->x), 2, shape, kind, stream, low, high);
+  if (!var) mg__raise(L, mg_tape_status(call->tape));
+  mg__push_var(L, var);
+  return 1;
+}
+
+/* r:normal(rows, columns [, deviation]) -> Var */
+static int normal(lua_State *L) {
+  return draw(L, MG_RANDOM_NORMAL, 0, luaL_optnumber(L, 4, 1));
+}
+
+/* r:uniform(rows, columns [, low, high]) -> Var */
+static int uniform(lua_State *L) {
+  return draw(L, MG_RANDOM_UNIFORM, luaL_optnumber(L, 4, 0), luaL_optnumber(L, 5, 1));
+}
+
+static void set_integer(lua_State *L, const char *name, int64_t value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, name);
+}
+
+/* Pushes r: the options by name, the shape of the layer, and methods. */
+static void push_view(lua_State *L, const route_call *call) {
+  static const luaL_Reg methods[] = {{"param", get_param}, {"normal", normal}, {"uniform", uniform}, {NULL, NULL}};
+  json_t **box = mg__push_box(L);
+  *box = mg_options_to_json(call->router->plugin->options, call->router->options);
+  if (!*box) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  mg__push_json(L, *box);
+  luaL_setfuncs(L, methods, 0);
+  set_integer(L, "width", call->router->width);
+  set_integer(L, "experts", call->router->experts);
+  set_integer(L, "layer", call->router->layer);
+  set_integer(L, "tokens", call->in->tokens);
+  set_integer(L, "sequence_tokens", call->in->sequence_tokens);
+  lua_pushboolean(L, call->in->training);
+  lua_setfield(L, -2, "training");
+  lua_remove(L, -2);
+}
+
+static mg_var *take(lua_State *L, const char *key) {
+  lua_getfield(L, -1, key);
+  mg_var *var = mg__optional_var(L, -1);
+  lua_pop(L, 1);
+  return var;
+}
+
+static int call_route(lua_State *L) {
+  const route_call *call = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->definition->route);
+  push_view(L, call);
+  mg__push_var(L, call->in->x);
+  mg__push_var(L, call->in->token_ids);
+  lua_call(L, 3, 1);
+  if (!lua_istable(L, -1))
+    mg__raise_text(L, MG_PLUGIN, "route must return { ids =, weights =, ... }, not a %s", luaL_typename(L, -1));
+  *call->out =
+      (mg_route_output){take(L, "ids"), take(L, "weights"), take(L, "probs"), take(L, "logits"), take(L, "load")};
+  return 0;
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const lua_router *r = router_of(router);
+  mg_engine *engine = r->engine;
+  route_call call = {.definition = r, .router = router, .tape = tape, .in = in, .out = out};
+  if (!lua_checkstack(engine->state, 8)) return mg_fail(router->context, MG_MEMORY, "no memory for a call into Lua");
+  engine->generation++;
+  engine->tape = tape;
+  engine->route = &call;
+  lua_pushcfunction(engine->state, call_route);
+  lua_pushlightuserdata(engine->state, &call);
+  const mg_status status = mg__protected_call(engine, 1, 0, MG_PLUGIN);
+  engine->tape = NULL;
+  engine->route = NULL;
+  if (status != MG_OK)
+    return mg_fail(router->context, status, "router %s: %s", router->plugin->name, mg_context_message(engine->context));
+  return mg_tape_status(tape);
+}
+
+/* ---- defining ------------------------------------------------------------------------------------------------------ */
+
+static void free_router(lua_router *r) {
+  json_decref(r->definition);
+  mg_free(r->engine->context, r, sizeof *r);
+}
+
 void mg__free_routers(mg_engine *engine) {
-  (void)engine;
+  while (engine->routers) {
+    lua_router *next = engine->routers->next;
+    free_router(engine->routers);
+    engine->routers = next;
+  }
+}
+
+static mg_status build(lua_router *r) {
+  const char *summary = json_string_value(json_object_get(r->definition, "summary"));
+  r->plugin = (mg_router_plugin){.abi = MG_ABI,
+                                 .size = sizeof(mg_router_plugin),
+                                 .name = json_string_value(json_object_get(r->definition, "name")),
+                                 .summary = summary ? summary : "A router written in Lua.",
+                                 .paper = json_string_value(json_object_get(r->definition, "paper")),
+                                 .check = check,
+                                 .dimension = dimension,
+                                 .choices = choices,
+                                 .promises = promises,
+                                 .route = route,
+                                 .gate_flops = gate_flops,
+                                 .user = r};
+  MG_TRY(read_options(r));
+  MG_TRY(read_params(r));
+  MG_TRY(read_promises(r));
+  return mg_registry_add_router(r->engine->settings.registry, &r->plugin);
+}
+
+/* Makes the plugin of a definition without its functions; takes the definition over. */
+static mg_status create(mg_engine *engine, json_t *definition, lua_router **out) {
+  lua_router *r = mg_alloc(engine->context, sizeof *r);
+  *out = NULL;
+  if (!r) {
+    json_decref(definition);
+    return MG_MEMORY;
+  }
+  r->engine = engine;
+  r->definition = definition;
+  r->route = LUA_NOREF;
+  const mg_status status = build(r);
+  if (status != MG_OK) {
+    free_router(r);
+    return status;
+  }
+  r->next = engine->routers;
+  engine->routers = r;
+  *out = r;
+  return MG_OK;
+}
+
+/* A copy whose keys are in order: parameters must be made in the same order in every process. */
+static json_t *in_order(const json_t *definition) {
+  char *text = json_dumps(definition, JSON_SORT_KEYS | JSON_COMPACT);
+  json_t *copy = text ? json_loads(text, 0, NULL) : NULL;
+  free(text);
+  return copy;
+}
+
+/* define_router(definition): registers it. `route` is kept as a reference, all else as data. */
+static int define_router(lua_State *L) {
+  lua_router *r;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_getfield(L, 1, "route"); /* 2 */
+  lua_newtable(L);             /* 3: the definition without its function */
+  lua_pushnil(L);
+  while (lua_next(L, 1)) {
+    if (lua_isfunction(L, -1)) {
+      lua_pop(L, 1);
+      continue;
+    }
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, 3);
+  }
+  lua_pushvalue(L, 2);
+  const int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, 3, MG__NUMBERS_STRICT, "mg.router.define");
+  if (!*box) mg__raise(L, MG_USAGE);
+  json_t *definition = in_order(*box);
+  if (!definition) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  const mg_status status = create(mg__engine_of(L), definition, &r);
+  if (status != MG_OK) mg__raise(L, status);
+  r->route = reference;
+  return 0;
+}
+
+void mg__add_routers(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"define_router", define_router}, {"var_methods", mg__var_methods}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
 }

@@ -6,6 +6,7 @@
 #include <lua.h>
 
 #include "lua/engine.h"
+#include "moegauge/tape.h"
 
 struct mg_engine {
   mg_context *context;
@@ -14,12 +15,16 @@ struct mg_engine {
   char *scripts; /* folder of the library */
   char *folder;  /* of the experiment file; "" before one is loaded */
   size_t used_bytes, most_bytes;
-  bool probing;              /* a run function is called to see what it would train */
-  int64_t instructions_left; /* of that probe */
-  json_t *run_settings;      /* run-wide settings of the loaded experiment, for mg.core.train */
-  json_t *provenance;        /* what the running case reported */
-  json_t *partial;           /* what a failed training recorded */
-  struct mg__lua_router *routers;
+  bool probing;                   /* a run function is called to see what it would train */
+  int64_t instructions_left;      /* of that probe */
+  json_t *run_settings;           /* run-wide settings of the loaded experiment, for mg.core.train */
+  json_t *provenance;             /* what the running case reported */
+  json_t *partial;                /* what a failed training recorded */
+  struct mg__lua_router *routers; /* those that scripts defined */
+  int64_t generation;             /* counts calls of route functions; a Var belongs to one */
+  mg_tape *tape;                  /* of the call that runs now; NULL between calls */
+  struct route_call *route;       /* the same */
+  const char *loading;            /* path of the file being loaded; NULL otherwise */
 };
 
 mg_engine *mg__engine_of(lua_State *L);

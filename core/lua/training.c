@@ -27,7 +27,7 @@ static const char backend_key[] = "backend";
 
 /* A dense feed-forward is checked inside a model that is otherwise standard. */
 static mg_status check_dense(mg_engine *engine, json_t *spec) {
-  json_t *model = json_pack("{s:O}", "feed_forward", spec);
+  json_t *model = json_pack("{s:O, s:i}", "feed_forward", spec, "vocabulary", NOMINAL_VOCABULARY);
   if (!model) return mg_fail(engine->context, MG_MEMORY, "mg.dense: no memory");
   const mg_status status = mg_model_check_spec(engine->context, engine->settings.registry, model);
   json_decref(model);
@@ -38,12 +38,13 @@ static mg_status check_moe(mg_engine *engine, json_t *spec) {
   return mg_moe_check_spec(engine->context, engine->settings.registry, spec, NOMINAL_WIDTH, NOMINAL_VOCABULARY);
 }
 
-/* The seed travels in the table and is no part of the specification. */
+/* The seed travels in the table and is no part of the specification; the vocabulary will be the corpus's. */
 static mg_status check_model(mg_engine *engine, json_t *spec) {
   const json_t *seed = json_object_get(spec, "seed");
   if (seed && (!json_is_integer(seed) || json_integer_value(seed) < 0))
     return mg_fail(engine->context, MG_USAGE, "mg.model: 'seed' must be a whole number from 0 up");
   json_object_del(spec, "seed");
+  if (!json_object_get(spec, "vocabulary")) json_object_set_new(spec, "vocabulary", json_integer(NOMINAL_VOCABULARY));
   return mg_model_check_spec(engine->context, engine->settings.registry, spec);
 }
 

@@ -85,7 +85,7 @@ specification.router = setmetatable({
   --- A router written in Lua: { name =, summary =, options = {}, params = {}, route = function(r, x, ids) ... end }.
   --- Returns its constructor.
   define = function(t)
-    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "route" }, "mg.router.define")
+    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "promises", "route" }, "mg.router.define")
     strict.field(t, "name", "string", "mg.router.define")
     strict.field(t, "route", "function", "mg.router.define")
     core.define_router(t)
