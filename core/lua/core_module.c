@@ -1,4 +1,5 @@
 /* mg.core: what the Lua library asks of C. Every function here unwinds what it holds before it raises. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,6 +159,18 @@ static int routers(lua_State *L) {
   return 1;
 }
 
+/* enter(f): f's place stands in messages that have no line of their own */
+static int enter(lua_State *L) {
+  mg_engine *engine = mg__engine_of(L);
+  lua_Debug about;
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_getinfo(L, ">S", &about);
+  const char *source = about.source[0] == '@' ? about.source + 1 : about.short_src;
+  snprintf(engine->place, sizeof engine->place, "%.480s:%d", source, about.linedefined);
+  return 0;
+}
+
 /* probe(instructions, f, ...) -> done, result or error, out of instructions; mg.train only checks meanwhile */
 static int probe(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
@@ -168,6 +181,7 @@ static int probe(lua_State *L) {
   const int code = lua_pcall(L, lua_gettop(L) - 1, 1, 0);
   const bool spent = engine->instructions_left < 0;
   engine->probing = false;
+  engine->place[0] = '\0';
   mg__watch(L);
   lua_pushboolean(L, code == LUA_OK);
   lua_insert(L, 1);
@@ -194,6 +208,7 @@ void mg__push_core(lua_State *L) {
                                        {"hash_value", hash_value},
                                        {"router", router},
                                        {"routers", routers},
+                                       {"enter", enter},
                                        {"probe", probe},
                                        {"probing", probing},
                                        {NULL, NULL}};

@@ -184,9 +184,9 @@ mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *over
   MG_TRY(set_folder(engine, path));
   lua_pushcfunction(engine->state, load_experiment);
   lua_pushlightuserdata(engine->state, (void *)(uintptr_t)path);
-  engine->loading = path;
+  snprintf(engine->place, sizeof engine->place, "%s", path);
   const mg_status loaded = mg__protected_call(engine, 1, 0, MG_USAGE);
-  engine->loading = NULL;
+  engine->place[0] = '\0';
   MG_TRY(loaded);
   library_call call = {.module = "moegauge.experiment",
                        .function = "configure",
@@ -266,6 +266,7 @@ mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result,
                        .numbers = MG__NUMBERS_RESULT,
                        .where = "result"};
   const mg_status status = library(engine, &call, MG_CASES_FAILED);
+  engine->place[0] = '\0';
   *provenance = json_incref(engine->provenance);
   *result = status == MG_OK ? call.result : json_incref(engine->partial);
   return status;

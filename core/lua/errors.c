@@ -39,8 +39,11 @@ static void push_user_line(lua_State *L) {
       return;
     }
   }
-  const char *loading = mg__engine_of(L)->loading; /* `return mg.experiment{...}` is a tail call: its line is gone */
-  lua_pushfstring(L, loading ? "%s: " : "", loading);
+  const char *place = mg__engine_of(L)->place; /* `return mg.train{...}` is a tail call: its line is gone */
+  if (*place)
+    lua_pushfstring(L, "%s: ", place);
+  else
+    lua_pushliteral(L, "");
 }
 
 /* Raises the text on top of the stack. */

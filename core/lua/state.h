@@ -24,7 +24,7 @@ struct mg_engine {
   int64_t generation;             /* counts calls of route functions; a Var belongs to one */
   mg_tape *tape;                  /* of the call that runs now; NULL between calls */
   struct route_call *route;       /* the same */
-  const char *loading;            /* path of the file being loaded; NULL otherwise */
+  char place[512];                /* file, or file:line of the run function, that runs now; "" = none */
 };
 
 mg_engine *mg__engine_of(lua_State *L);

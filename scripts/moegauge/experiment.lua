@@ -259,6 +259,7 @@ local function probe(self, cases)
   for _, case in ipairs(cases) do
     if idle == idle_probes_max then return end
     if case.params.seed == first_seed then
+      core.enter(self.run)
       local done, problem, spent = core.probe(probe_instructions, self.run, case_view(case.params, case.number, case.label))
       if done or spent then
         idle = idle + 1
@@ -292,6 +293,7 @@ local result_keys <const> = { "metrics", "series", "tables" }
 function experiment.run_case(self, number)
   local case = experiment.cases(self)[number]
   if not case then core.fail("usage", ("there is no case %d"):format(number)) end
+  core.enter(self.run)
   local result = self.run(case_view(case.params, case.number, case.label))
   if type(result) ~= "table" then
     core.fail("usage", ("run must return { metrics = {...} }, not %s"):format(strict.describe(result)))

@@ -104,8 +104,8 @@ specification.router = setmetatable({
 
 -- Two steps of a few short sequences: enough to run every line of a case once.
 local function shrink(spec)
-  spec.batch, spec.sequence, spec.evaluate = 2, 32, 1
-  spec.tokens = 2 * spec.batch * spec.sequence
+  spec.batch, spec.sequence, spec.accumulate, spec.timing_steps = 2, 32, 1, 1
+  spec.tokens, spec.evaluate_tokens, spec.final_tokens = 128, 64, 64
 end
 
 --- Trains a model on a corpus: { model =, data =, tokens = 1e6, ... } -> { metrics =, series =, tables = }.
