@@ -109,7 +109,7 @@ mg_status CPU_NAME(dispatch)(mg_backend *backend, const mg_op_call *call) {
   CPU_PARALLEL(backend, work)
   for (int64_t row = 0; row < rows; row++) {
     char *target = (char *)out->data + (size_t)row * bytes;
-    if (row < used)
+    if (row < used && slots[row] >= 0) /* -1 is a padding row */
       memcpy(target, (const char *)x->data + (size_t)(slots[row] / choices) * bytes, bytes);
     else
       memset(target, 0, bytes);

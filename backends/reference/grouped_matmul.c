@@ -34,10 +34,10 @@ mg_status mg__reference_grouped_matmul(mg_backend *backend, const mg_op_call *ca
 static double outer_sum(const mg_op_call *call, int64_t e, int64_t k, int64_t n) {
   const mg_tensor *x = call->in[0], *dout = call->in[1], *offsets = call->in[2];
   const mg_dtype compute = call->attributes.grouped.compute;
+  const int64_t K = mg_tensor_columns(x), N = mg_tensor_columns(dout);
   double sum = 0;
   for (int64_t a = id_at(offsets, e); a < id_at(offsets, e + 1); a++)
-    sum += operand(at(x, a * mg_tensor_columns(x) + k), compute) *
-           operand(at(dout, a * mg_tensor_columns(dout) + n), compute);
+    sum += operand(at(x, a * K + k), compute) * operand(at(dout, a * N + n), compute);
   return sum;
 }
 

@@ -214,7 +214,7 @@ static const suite_case check_cases[] = {
     GROUPED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4), GROUPED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33),
     GROUPED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33), GROUPED("all on one", 11, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
     GROUPED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 33, 3), GROUPED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 17, 5),
-    GROUPED("capacity 1", 20, 1, 4, 1, SPREAD_EVEN, ROWS, 1, 1), GROUPED("wide", 40, 2, 3, 0, SPREAD_EVEN, ROWS, 64, 96),
+    GROUPED("capacity 1", 20, 1, 4, 1, SPREAD_EVEN, ROWS, 1, 1), GROUPED("wide", 20, 2, 3, 0, SPREAD_EVEN, ROWS, 40, 48),
     GROUPED("one expert", 35, 1, 1, 0, SPREAD_EVEN, ROWS, 70, 50),
     MATMUL_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 17, 33, 5), MATMUL_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 5, 17, 33),
     MATMUL_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 32, 40, 16), GROUPED_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 9, 2, 4, 17, 33),

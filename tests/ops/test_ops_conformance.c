@@ -81,23 +81,24 @@ static void open_broken(mg_world *world, broken_backend *broken, mg_op op, mg_ke
   assert_ok(world->context, broken->plugin.open(&broken->backend));
 }
 
-/* The first failing row of a run. */
+/* The first failing row of a run, which ends there. */
 typedef struct caught {
   mg_suite_row row;
   bool any;
 } caught;
 
-static bool keep_first_failure(void *user, const mg_suite_row *row) {
+static bool stop_at_failure(void *user, const mg_suite_row *row) {
   caught *found = user;
-  if (row->verdict == MG_SUITE_FAILED && !found->any) *found = (caught){*row, true};
-  return true;
+  if (row->verdict != MG_SUITE_FAILED) return true;
+  *found = (caught){*row, true};
+  return false;
 }
 
 static mg_suite_summary run_broken(mg_world *world, broken_backend *broken, const char *filter, caught *found) {
   mg_suite_summary summary;
   *found = (caught){.any = false};
   const mg_suite_request request = {&broken->backend, world->backend, filter, found};
-  assert_ok(world->context, mg_op_suite_check(world->context, &request, keep_first_failure, &summary));
+  assert_ok(world->context, mg_op_suite_check(world->context, &request, stop_at_failure, &summary));
   broken->plugin.close(&broken->backend);
   return summary;
 }
