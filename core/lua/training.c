@@ -131,13 +131,11 @@ static mg_status check_settings(mg_engine *engine, const json_t *settings) {
   const json_t *backend = json_object_get(settings, backend_key), *precision = json_object_get(settings, "precision"),
                *threads = json_object_get(settings, "threads");
   const mg_backend_plugin *plugin;
-  mg_dtype dtype;
   if (backend && !json_is_string(backend))
     return mg_fail(engine->context, MG_USAGE, "--set backend: the name of a backend was expected");
   if (backend) MG_TRY(mg_registry_backend(engine->settings.registry, json_string_value(backend), &plugin));
-  if (precision &&
-      (!json_is_string(precision) || !mg_dtype_from_name(json_string_value(precision), &dtype) || dtype == MG_I32))
-    return mg_fail(engine->context, MG_USAGE, "--set precision: one of f32, bf16, f64 was expected");
+  if (precision && !json_is_string(precision))
+    return mg_fail(engine->context, MG_USAGE, "--set precision: bf16 or f32 was expected");
   if (threads && (!json_is_integer(threads) || json_integer_value(threads) < 1))
     return mg_fail(engine->context, MG_USAGE, "--set threads: a whole number from 1 up was expected");
   return MG_OK;
@@ -223,13 +221,11 @@ static mg_status train(training *t) {
   mg_context *context = t->engine->context;
   const json_t *seed = json_object_get(t->model_spec, "seed");
   const uint64_t seed_value = seed ? (uint64_t)json_integer_value(seed) : 1;
-  const char *precision = json_string_value(json_object_get(t->train_spec, "precision"));
-  const mg_dtype dtype = precision && strcmp(precision, "f64") == 0 ? MG_F64 : MG_F32;
   json_object_del(t->model_spec, "seed");
   MG_TRY(open_data(t));
   MG_TRY(open_backend(t));
   MG_TRY(
-      mg_model_create(context, t->engine->settings.registry, t->backend, t->model_spec, dtype, seed_value, &t->model));
+      mg_model_create(context, t->engine->settings.registry, t->backend, t->model_spec, MG_F32, seed_value, &t->model));
   json_object_set_new(t->engine->provenance, "model", json_deep_copy(mg_model_spec(t->model)));
   const mg_train_hooks hooks = {pass_progress, t};
   return mg_train(context, t->model, t->data, t->train_spec, &hooks, &t->result);
