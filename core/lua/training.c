@@ -10,13 +10,6 @@
 #include "base/options.h"
 #include "lua/state.h"
 
-#pragma weak mg_train
-#pragma weak mg_train_check_spec
-#pragma weak mg_dataset_open
-#pragma weak mg_dataset_close
-#pragma weak mg_dataset_checksum
-#pragma weak mg_dataset_vocabulary
-
 /* A layer of this shape stands in for the real one while a feed-forward is checked by itself; the model's own check
  * knows the real shape. */
 enum { NOMINAL_WIDTH = 1024, NOMINAL_VOCABULARY = 1024 };
