@@ -1,0 +1,49 @@
+/* Every router of the tree passes the suite under all its kinds of options. */
+#include "support/moe_world.h"
+
+#include <string.h>
+
+#include "measure/router_suite.h"
+
+static const char *const routers[] = {
+    "{'name': 'topk'}",
+    "{'name': 'topk', 'k': 3, 'order': 'after'}",
+    "{'name': 'topk', 'k': 1, 'renormalise': false}",
+    "{'name': 'topk', 'k': 3, 'score': 'sigmoid', 'scale': 2.5}",
+    "{'name': 'topk', 'k': 2, 'score': 'sigmoid', 'renormalise': false}",
+    "{'name': 'topk', 'k': 2, 'order': 'after', 'noise': 'learned'}",
+    "{'name': 'switch'}",
+    "{'name': 'switch', 'jitter': 0}",
+    "{'name': 'tree'}",
+    "{'name': 'tree', 'branching': 2, 'k': 3, 'renormalise': false}",
+    "{'name': 'tree', 'branching': 2, 'beam': 64}",
+    "{'name': 'tree', 'branching': 3, 'k': 1, 'renormalise': false}",
+};
+
+static bool fail_on_failure(void *user, const mg_router_row *row) {
+  if (row->verdict == MG_ROUTER_FAILED) fail_msg("%s: %s: %s", (const char *)user, row->check, row->detail);
+  return true;
+}
+
+static void every_router_passes(void **state) {
+  (void)state;
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  for (size_t i = 0; i < MG_COUNT(routers); i++) {
+    json_t *spec = moe_json(routers[i]);
+    mg_router_summary summary;
+    const mg_router_request request = {.registry = world.registry, .spec = spec, .user = (void *)(uintptr_t)routers[i]};
+    assert_ok(world.context, mg_router_suite_check(world.context, &request, fail_on_failure, &summary));
+    assert_int_equal(summary.failed, 0);
+    assert_true(summary.passed >= 12);
+    json_decref(spec);
+  }
+  moe_world_close(&world);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_router_passes),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
