@@ -10,6 +10,7 @@
   X(report)                                                                                                            \
   X(list)                                                                                                              \
   X(help)                                                                                                              \
+  X(check)                                                                                                             \
   X(bench)                                                                                                             \
   X(env)                                                                                                               \
   X(completion)                                                                                                        \

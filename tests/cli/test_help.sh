@@ -47,6 +47,10 @@ expect 2 "an argument is missing; usage: moegauge list" list
 expect 2 "did you mean 'list'?" help lst
 expect 2 "name the router" help router
 expect 2 "there is no completion for 'tcsh'" completion tcsh
+expect 2 "--set needs KEY=VALUE" check backend reference --set k
+expect 2 "unknown key 'k'" check backend reference --set k=1
+expect 4 "no primitive" check backend reference --filter nonsense --json
+expect 5 "there is no backend 'referenc'; did you mean 'reference'?" check backend referenc
 expect 5 "there is no router 'nonsense'" help router nonsense
 
 for shell in bash zsh fish; do
@@ -65,6 +69,8 @@ jq -e '.version and .compiler and .processor.usable > 0 and .libraries.sqlite' "
   complain "env lacks facts: $(cat "$work/json")"
 json list routers --json
 json list backends --json
+json check backend reference --filter softmax --json
+jq -e '(.rows | length) > 0 and all(.rows[]; .verdict == "passed")' "$work/json" >/dev/null || complain "check of softmax"
 for router in $("$MOEGAUGE" list routers --names); do
   json help router "$router" --json
   "$MOEGAUGE" help router "$router" | grep -q "^Options" || complain "help router $router has no options"

@@ -42,6 +42,12 @@ grep -q 'p = softmax(cos(x, g) / temperature)' "$work/help" || fail "the formula
 jq -e '.[] | select(.name == "counting") | .available and (.device | startswith("primitives=4/"))' "$work/backends" \
   >/dev/null || fail "counting is not listed: $(cat "$work/backends")"
 
+# A real run: the four primitives agree with the reference, and all others are named as not supported.
+"$moegauge" check backend counting --json >"$work/check" || fail "check backend counting: $(head -c 400 "$work/check")"
+jq -e '([.rows[] | select(.verdict == "passed") | .op] | unique) == ["add_scaled", "fill", "softmax", "transpose"]
+  and ([.rows[] | select(.op == "matmul") | .verdict] | unique) == ["unsupported"]' "$work/check" >/dev/null ||
+  fail "the primitives of counting: $(jq -c '[.rows[] | {op, verdict}] | unique' "$work/check")"
+
 # Installed, they are found without the variable.
 cmake --install "$work/build" >"$work/log" 2>&1 || fail "installing the plugins"
 env -u MOEGAUGE_PLUGIN_PATH "$moegauge" list routers --names | grep -qx cosine || fail "the installed cosine is not found"
