@@ -27,7 +27,7 @@ static void end_line(report *to) {
   to->open = false;
   printf("%-*s %7lld %12lld %7lld", OP_COLUMN, mg_op_name(to->op), (long long)to->counts.passed,
          (long long)to->counts.unsupported, (long long)to->counts.failed);
-  if (to->counts.passed + to->counts.failed > 0) printf(" %9.3g", to->worst);
+  if (to->counts.passed + to->counts.failed > 0 && to->worst < 1e6) printf(" %9.3g", to->worst);
   putchar('\n');
 }
 

@@ -99,6 +99,7 @@ static const mg_kernel kernels[MG_OP_COUNT] = {
 
 static bool counting_supports(const mg_backend *backend, const mg_op_call *call) {
   (void)backend;
+  if (!kernels[call->op]) return false;
   if (call->op == MG_OP_TRANSPOSE && call->in[0]->dims != 2) return false;
   for (int i = 0; i < MG_OP_INPUTS_MAX; i++)
     if (call->in[i] && call->in[i]->dtype != MG_F32) return false;
