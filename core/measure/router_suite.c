@@ -10,7 +10,7 @@
 /* Numbers of experts to try: powers of two, and others that fit trees of three. */
 static const int64_t sizes[] = {8, 4, 16, 9, 27, 64};
 
-mg_status mg__suite_failed(mg_router_row *row, const char *format, ...) {
+mg_status mg__router_suite_failed(mg_router_row *row, const char *format, ...) {
   row->verdict = MG_ROUTER_FAILED;
   va_list arguments;
   va_start(arguments, format);
@@ -19,7 +19,7 @@ mg_status mg__suite_failed(mg_router_row *row, const char *format, ...) {
   return MG_OK;
 }
 
-mg_status mg__suite_not_applicable(mg_router_row *row, const char *why) {
+mg_status mg__router_suite_not_applicable(mg_router_row *row, const char *why) {
   row->verdict = MG_ROUTER_NOT_APPLICABLE;
   snprintf(row->detail, sizeof row->detail, "%s", why);
   return MG_OK;
@@ -44,17 +44,17 @@ static mg_status check_size(suite_room *room, const suite_check *check, int64_t 
   suite_subject subject;
   row->verdict = MG_ROUTER_PASSED;
   row->detail[0] = '\0';
-  MG_TRY(mg__suite_open_subject(room, room->spec, experts, SUITE_WIDTH, &subject));
+  MG_TRY(mg__router_suite_open_subject(room, room->spec, experts, SUITE_WIDTH, &subject));
   const bool applies = (subject.promises & check->promise) == check->promise;
-  const mg_status status = applies ? check->run(&subject, row) : mg__suite_not_applicable(row, "not promised");
-  mg__suite_close_subject(&subject);
+  const mg_status status = applies ? check->run(&subject, row) : mg__router_suite_not_applicable(row, "not promised");
+  mg__router_suite_close_subject(&subject);
   mg_arena_reset(room->arena);
   if (status == MG_MEMORY) return status;
-  if (status != MG_OK) mg__suite_failed(row, "%s", mg_context_message(room->context));
+  if (status != MG_OK) mg__router_suite_failed(row, "%s", mg_context_message(room->context));
   if (row->verdict != MG_ROUTER_FAILED) return MG_OK;
   char detail[MG_ROUTER_DETAIL_BYTES];
   memcpy(detail, row->detail, sizeof detail);
-  return mg__suite_failed(row, "%lld experts: %.*s", (long long)experts, MG_ROUTER_DETAIL_BYTES - 40, detail);
+  return mg__router_suite_failed(row, "%lld experts: %.*s", (long long)experts, MG_ROUTER_DETAIL_BYTES - 40, detail);
 }
 
 /* The first failure ends a check; one size where it applies makes it pass. */

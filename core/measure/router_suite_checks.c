@@ -22,8 +22,8 @@ static double weight_of(const suite_outcome *o, int64_t token, int32_t expert) {
 }
 
 static mg_status run_default(suite_subject *subject, suite_outcome *out) {
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
-  return mg__suite_run(subject, &input, out);
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  return mg__router_suite_run(subject, &input, out);
 }
 
 /* ---- form -------------------------------------------------------------------------------------------------- */
@@ -32,18 +32,18 @@ static mg_status run_default(suite_subject *subject, suite_outcome *out) {
 static mg_status outputs(suite_subject *subject, mg_router_row *row) {
   (void)row;
   suite_outcome out;
-  suite_input input = mg__suite_input(subject, SUITE_TOKENS);
-  MG_TRY(mg__suite_run(subject, &input, &out));
+  suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  MG_TRY(mg__router_suite_run(subject, &input, &out));
   input.training = true;
-  return mg__suite_run(subject, &input, &out);
+  return mg__router_suite_run(subject, &input, &out);
 }
 
 static mg_status few_tokens(suite_subject *subject, mg_router_row *row) {
   (void)row;
   for (int64_t tokens = 0; tokens < 2; tokens++) {
     suite_outcome out;
-    const suite_input input = mg__suite_input(subject, tokens);
-    MG_TRY(mg__suite_run(subject, &input, &out));
+    const suite_input input = mg__router_suite_input(subject, tokens);
+    MG_TRY(mg__router_suite_run(subject, &input, &out));
   }
   return MG_OK;
 }
@@ -55,7 +55,7 @@ static mg_status distinct_experts(suite_subject *subject, mg_router_row *row) {
     for (int64_t a = 0; a < o.choices; a++)
       for (int64_t b = a + 1; b < o.choices; b++)
         if (id_at(&o, t, a) >= 0 && id_at(&o, t, a) == id_at(&o, t, b))
-          return mg__suite_failed(row, "token %lld chose expert %d twice", (long long)t, id_at(&o, t, a));
+          return mg__router_suite_failed(row, "token %lld chose expert %d twice", (long long)t, id_at(&o, t, a));
   return MG_OK;
 }
 
@@ -73,8 +73,8 @@ static mg_status all_finite(suite_subject *subject, mg_router_row *row) {
   for (size_t i = 0; i < MG_COUNT(outputs_of); i++)
     for (int64_t j = 0; outputs_of[i].values && j < o.tokens * outputs_of[i].columns; j++)
       if (!isfinite(outputs_of[i].values[j]))
-        return mg__suite_failed(row, "%s of token %lld is %g", outputs_of[i].name,
-                                (long long)(j / outputs_of[i].columns), outputs_of[i].values[j]);
+        return mg__router_suite_failed(row, "%s of token %lld is %g", outputs_of[i].name,
+                                       (long long)(j / outputs_of[i].columns), outputs_of[i].values[j]);
   return MG_OK;
 }
 
@@ -85,8 +85,8 @@ static mg_status nonnegative(suite_subject *subject, mg_router_row *row) {
   MG_TRY(run_default(subject, &o));
   for (int64_t i = 0; i < o.tokens * o.choices; i++)
     if (o.ids[i] >= 0 && o.weights[i] < 0)
-      return mg__suite_failed(row, "token %lld weighs expert %d by %g", (long long)(i / o.choices), o.ids[i],
-                              o.weights[i]);
+      return mg__router_suite_failed(row, "token %lld weighs expert %d by %g", (long long)(i / o.choices), o.ids[i],
+                                     o.weights[i]);
   return MG_OK;
 }
 
@@ -102,7 +102,7 @@ static mg_status sum_to_one(suite_subject *subject, mg_router_row *row) {
       chosen++;
     }
     if (chosen && !(fabs(sum - 1) <= tolerance))
-      return mg__suite_failed(row, "the weights of token %lld sum to %.9g", (long long)t, sum);
+      return mg__router_suite_failed(row, "the weights of token %lld sum to %.9g", (long long)t, sum);
   }
   return MG_OK;
 }
@@ -110,17 +110,18 @@ static mg_status sum_to_one(suite_subject *subject, mg_router_row *row) {
 static mg_status probabilities(suite_subject *subject, mg_router_row *row) {
   suite_outcome o;
   MG_TRY(run_default(subject, &o));
-  if (!o.probs) return mg__suite_failed(row, "probs were promised and are missing");
+  if (!o.probs) return mg__router_suite_failed(row, "probs were promised and are missing");
   for (int64_t t = 0; t < o.tokens; t++) {
     double sum = 0;
     for (int64_t e = 0; e < o.experts; e++) {
       const double p = o.probs[t * o.experts + e];
       if (!(p >= 0))
-        return mg__suite_failed(row, "token %lld gives expert %lld probability %g", (long long)t, (long long)e, p);
+        return mg__router_suite_failed(row, "token %lld gives expert %lld probability %g", (long long)t, (long long)e,
+                                       p);
       sum += p;
     }
     if (!(sum <= 1 + tolerance))
-      return mg__suite_failed(row, "the probabilities of token %lld sum to %.9g", (long long)t, sum);
+      return mg__router_suite_failed(row, "the probabilities of token %lld sum to %.9g", (long long)t, sum);
   }
   return MG_OK;
 }
@@ -139,65 +140,67 @@ static bool same_token(const suite_outcome *one, int64_t a, const suite_outcome 
 static mg_status deterministic(suite_subject *subject, mg_router_row *row) {
   for (int training = 0; training < 2; training++) {
     suite_outcome one, two;
-    suite_input input = mg__suite_input(subject, SUITE_TOKENS);
+    suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
     input.training = training;
-    MG_TRY(mg__suite_run(subject, &input, &one));
-    MG_TRY(mg__suite_run(subject, &input, &two));
+    MG_TRY(mg__router_suite_run(subject, &input, &one));
+    MG_TRY(mg__router_suite_run(subject, &input, &two));
     for (int64_t t = 0; t < one.tokens; t++)
       if (!same_token(&one, t, &two, t, 0))
-        return mg__suite_failed(row, "token %lld is routed differently by a second run on the same input and noise%s",
-                                (long long)t, training ? " in training" : "");
+        return mg__router_suite_failed(row,
+                                       "token %lld is routed differently by a second run on the same input and noise%s",
+                                       (long long)t, training ? " in training" : "");
   }
   return MG_OK;
 }
 
 static mg_status batch_invariant(suite_subject *subject, mg_router_row *row) {
   suite_outcome all, one;
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
-  MG_TRY(mg__suite_run(subject, &input, &all));
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  MG_TRY(mg__router_suite_run(subject, &input, &all));
   for (int64_t t = 0; t < all.tokens; t++) {
     const suite_input alone = {.tokens = 1, .x = input.x + t * subject->width, .token_ids = input.token_ids + t};
-    MG_TRY(mg__suite_run(subject, &alone, &one));
+    MG_TRY(mg__router_suite_run(subject, &alone, &one));
     if (!same_token(&all, t, &one, 0, tolerance))
-      return mg__suite_failed(row, "token %lld is routed differently when it is alone in the batch", (long long)t);
+      return mg__router_suite_failed(row, "token %lld is routed differently when it is alone in the batch",
+                                     (long long)t);
   }
   return MG_OK;
 }
 
 static mg_status token_permutation(suite_subject *subject, mg_router_row *row) {
   suite_outcome plain, moved;
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
-  suite_input turned = mg__suite_input(subject, SUITE_TOKENS);
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  suite_input turned = mg__router_suite_input(subject, SUITE_TOKENS);
   const size_t bytes = (size_t)subject->width * sizeof *input.x;
   for (int64_t t = 0; input.x && turned.x && t < SUITE_TOKENS; t++) {
     const int64_t from = (3 * t + 4) % SUITE_TOKENS;
     memcpy(turned.x + t * subject->width, input.x + from * subject->width, bytes);
     turned.token_ids[t] = input.token_ids[from];
   }
-  MG_TRY(mg__suite_run(subject, &input, &plain));
-  MG_TRY(mg__suite_run(subject, &turned, &moved));
+  MG_TRY(mg__router_suite_run(subject, &input, &plain));
+  MG_TRY(mg__router_suite_run(subject, &turned, &moved));
   for (int64_t t = 0; t < SUITE_TOKENS; t++)
     if (!same_token(&moved, t, &plain, (3 * t + 4) % SUITE_TOKENS, tolerance))
-      return mg__suite_failed(row, "token %lld is routed differently at another place of the batch",
-                              (long long)((3 * t + 4) % SUITE_TOKENS));
+      return mg__router_suite_failed(row, "token %lld is routed differently at another place of the batch",
+                                     (long long)((3 * t + 4) % SUITE_TOKENS));
   return MG_OK;
 }
 
 static mg_status causal(suite_subject *subject, mg_router_row *row) {
   suite_outcome plain, changed;
   const int64_t first = SUITE_TOKENS / 2;
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
-  suite_input other = mg__suite_input(subject, SUITE_TOKENS);
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  suite_input other = mg__router_suite_input(subject, SUITE_TOKENS);
   for (int64_t t = first; other.x && other.token_ids && t < SUITE_TOKENS; t++) {
     for (int64_t d = 0; d < subject->width; d++) other.x[t * subject->width + d] *= -3;
     other.token_ids[t] = (other.token_ids[t] + 17) % SUITE_VOCABULARY;
   }
-  MG_TRY(mg__suite_run(subject, &input, &plain));
-  MG_TRY(mg__suite_run(subject, &other, &changed));
+  MG_TRY(mg__router_suite_run(subject, &input, &plain));
+  MG_TRY(mg__router_suite_run(subject, &other, &changed));
   for (int64_t t = 0; t < first; t++)
     if (!same_token(&plain, t, &changed, t, tolerance))
-      return mg__suite_failed(row, "token %lld is routed differently when tokens from %lld on change", (long long)t,
-                              (long long)first);
+      return mg__router_suite_failed(row, "token %lld is routed differently when tokens from %lld on change",
+                                     (long long)t, (long long)first);
   return MG_OK;
 }
 
@@ -251,7 +254,7 @@ static mg_status expert_permutation(suite_subject *subject, mg_router_row *row) 
   int64_t permuted;
   MG_TRY(run_default(subject, &plain));
   MG_TRY(permute_experts(subject, &permuted));
-  if (!permuted) return mg__suite_not_applicable(row, "no parameter has one slice per expert");
+  if (!permuted) return mg__router_suite_not_applicable(row, "no parameter has one slice per expert");
   MG_TRY(run_default(subject, &moved));
   for (int64_t t = 0; t < plain.tokens; t++)
     for (int64_t s = 0; s < plain.choices; s++) {
@@ -259,9 +262,9 @@ static mg_status expert_permutation(suite_subject *subject, mg_router_row *row) 
       if (id < 0) continue;
       const double weight = weight_of(&moved, t, (int32_t)moved_to(id, plain.experts));
       if (!(fabs(weight - weight_at(&plain, t, s)) <= tolerance))
-        return mg__suite_failed(row, "token %lld chose expert %d; when its parameters move to expert %lld, that is %s",
-                                (long long)t, id, (long long)moved_to(id, plain.experts),
-                                isnan(weight) ? "not chosen" : "weighed differently");
+        return mg__router_suite_failed(
+            row, "token %lld chose expert %d; when its parameters move to expert %lld, that is %s", (long long)t, id,
+            (long long)moved_to(id, plain.experts), isnan(weight) ? "not chosen" : "weighed differently");
     }
   return MG_OK;
 }
@@ -269,21 +272,23 @@ static mg_status expert_permutation(suite_subject *subject, mg_router_row *row) 
 /* Hidden states of zero give every expert the same score in a router without biases. */
 static mg_status ties(suite_subject *subject, mg_router_row *row) {
   suite_outcome o;
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
   if (!input.x) return MG_MEMORY;
   memset(input.x, 0, (size_t)(SUITE_TOKENS * subject->width) * sizeof *input.x);
-  MG_TRY(mg__suite_run(subject, &input, &o));
+  MG_TRY(mg__router_suite_run(subject, &input, &o));
   double least = INFINITY, most = 0;
   for (int64_t i = 0; o.probs && i < o.tokens * o.experts; i++) {
     if (o.probs[i] > 0) least = fmin(least, o.probs[i]);
     most = fmax(most, o.probs[i]);
   }
-  if (!o.probs || most - least > tolerance) return mg__suite_not_applicable(row, "a zero hidden state gives no ties");
+  if (!o.probs || most - least > tolerance)
+    return mg__router_suite_not_applicable(row, "a zero hidden state gives no ties");
   for (int64_t t = 0; t < o.tokens; t++)
     for (int64_t s = 0; s < o.choices; s++)
       if (id_at(&o, t, s) >= 0 && id_at(&o, t, s) != s)
-        return mg__suite_failed(row, "all experts are equal, and choice %lld of token %lld is expert %d, not %lld",
-                                (long long)s, (long long)t, id_at(&o, t, s), (long long)s);
+        return mg__router_suite_failed(row,
+                                       "all experts are equal, and choice %lld of token %lld is expert %d, not %lld",
+                                       (long long)s, (long long)t, id_at(&o, t, s), (long long)s);
   return MG_OK;
 }
 
@@ -296,10 +301,11 @@ static mg_status dense_token(const suite_outcome *o, int64_t token, mg_router_ro
   for (int32_t e = 0; e < o->experts; e++) {
     const double weight = weight_of(o, token, e), p = o->probs ? o->probs[token * o->experts + e] : weight / sum;
     if (isnan(weight))
-      return mg__suite_failed(row, "with k = E token %lld does not choose expert %d", (long long)token, e);
+      return mg__router_suite_failed(row, "with k = E token %lld does not choose expert %d", (long long)token, e);
     if (!(fabs(weight / sum - p) <= tolerance))
-      return mg__suite_failed(row, "with k = E token %lld gives expert %d a share of %.9g, and a probability of %.9g",
-                              (long long)token, e, weight / sum, p);
+      return mg__router_suite_failed(row,
+                                     "with k = E token %lld gives expert %d a share of %.9g, and a probability of %.9g",
+                                     (long long)token, e, weight / sum, p);
   }
   return MG_OK;
 }
@@ -318,17 +324,17 @@ static bool has_option(const mg_router *router, const char *name) {
 }
 
 static mg_status all_experts(suite_subject *subject, mg_router_row *row) {
-  if (!has_option(subject->router, "k")) return mg__suite_not_applicable(row, "there is no option 'k'");
+  if (!has_option(subject->router, "k")) return mg__router_suite_not_applicable(row, "there is no option 'k'");
   json_t *spec = json_copy((json_t *)subject->room->spec);
   if (!spec) return MG_MEMORY;
   json_object_set_new(spec, "k", json_integer(subject->experts));
   suite_subject dense;
-  mg_status status = mg__suite_open_subject(subject->room, spec, subject->experts, subject->width, &dense);
+  mg_status status = mg__router_suite_open_subject(subject->room, spec, subject->experts, subject->width, &dense);
   json_decref(spec);
-  if (status == MG_USAGE) return mg__suite_not_applicable(row, mg_context_message(subject->room->context));
+  if (status == MG_USAGE) return mg__router_suite_not_applicable(row, mg_context_message(subject->room->context));
   MG_TRY(status);
   status = run_dense(&dense, row);
-  mg__suite_close_subject(&dense);
+  mg__router_suite_close_subject(&dense);
   return status;
 }
 

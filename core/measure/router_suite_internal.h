@@ -47,18 +47,18 @@ typedef struct suite_outcome {
 
 /* ---- running (router_suite_run.c) -------------------------------------------------------------------------- */
 
-mg_status mg__suite_open_subject(suite_room *room, const json_t *spec, int64_t experts, int64_t width,
-                                 suite_subject *out);
-void mg__suite_close_subject(suite_subject *subject);
+mg_status mg__router_suite_open_subject(suite_room *room, const json_t *spec, int64_t experts, int64_t width,
+                                        suite_subject *out);
+void mg__router_suite_close_subject(suite_subject *subject);
 /* Random hidden states and token ids; NULL members after a failure. */
-suite_input mg__suite_input(suite_subject *subject, int64_t tokens);
-mg_status mg__suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out);
+suite_input mg__router_suite_input(suite_subject *subject, int64_t tokens);
+mg_status mg__router_suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out);
 
 /* The sum of the weights, or of probs, logits and load, each times a fixed random number; gradients go to the
  * parameters and to input->x_gradient when `backward`. `ids` (may be NULL) receives what was chosen. */
 typedef enum suite_scalar { SUITE_WEIGHTS, SUITE_STATISTICS } suite_scalar;
-mg_status mg__suite_scalar(suite_subject *subject, const suite_input *input, suite_scalar of, bool backward,
-                           double *value, int32_t **ids);
+mg_status mg__router_suite_scalar(suite_subject *subject, const suite_input *input, suite_scalar of, bool backward,
+                                  double *value, int32_t **ids);
 
 /* ---- checks (router_suite_checks.c, router_suite_gradients.c) ---------------------------------------------- */
 
@@ -72,8 +72,8 @@ extern const suite_check mg__router_checks[];
 extern const size_t mg__router_checks_count;
 
 /* Both return MG_OK. */
-mg_status mg__suite_failed(mg_router_row *row, const char *format, ...) MG_PRINTF(2, 3);
-mg_status mg__suite_not_applicable(mg_router_row *row, const char *why);
+mg_status mg__router_suite_failed(mg_router_row *row, const char *format, ...) MG_PRINTF(2, 3);
+mg_status mg__router_suite_not_applicable(mg_router_row *row, const char *why);
 
 mg_status mg__check_gradients(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_statistics_gradients(suite_subject *subject, mg_router_row *row);

@@ -26,7 +26,7 @@ typedef struct pass {
 
 static mg_status run_layer(suite_subject *subject, mg_moe *moe, pass *out) {
   suite_room *room = subject->room;
-  const suite_input input = mg__suite_input(subject, 4 * subject->experts);
+  const suite_input input = mg__router_suite_input(subject, 4 * subject->experts);
   const int64_t shape[] = {input.tokens, subject->width};
   out->demand = mg_arena_alloc(room->arena, (size_t)subject->experts * sizeof(double));
   out->kept = mg_arena_alloc(room->arena, (size_t)subject->experts * sizeof(double));
@@ -47,15 +47,15 @@ static mg_status judge(const policy *rule, const suite_subject *subject, const p
     demand += p->demand[e];
     kept += p->kept[e];
     if (p->capacity && p->kept[e] > (double)p->capacity)
-      return mg__suite_failed(row, "policy %s: expert %lld keeps %g choices, beyond its capacity of %lld", rule->name,
-                              (long long)e, p->kept[e], (long long)p->capacity);
+      return mg__router_suite_failed(row, "policy %s: expert %lld keeps %g choices, beyond its capacity of %lld",
+                                     rule->name, (long long)e, p->kept[e], (long long)p->capacity);
   }
   if (demand != (double)p->counts.demand || kept != (double)p->counts.kept || p->counts.dropped < 0)
-    return mg__suite_failed(row, "policy %s: %g choices asked for, %g kept, %lld dropped do not add up", rule->name,
-                            demand, kept, (long long)p->counts.dropped);
+    return mg__router_suite_failed(row, "policy %s: %g choices asked for, %g kept, %lld dropped do not add up",
+                                   rule->name, demand, kept, (long long)p->counts.dropped);
   if ((!p->capacity || rule->factor > 10) && p->counts.dropped)
-    return mg__suite_failed(row, "policy %s: %lld choices are lost although there is room for all", rule->name,
-                            (long long)p->counts.dropped);
+    return mg__router_suite_failed(row, "policy %s: %lld choices are lost although there is room for all", rule->name,
+                                   (long long)p->counts.dropped);
   return MG_OK;
 }
 
@@ -92,10 +92,10 @@ mg_status mg__check_capacity(suite_subject *subject, mg_router_row *row) {
 /* Counted forward FLOPs of one call, and the analytic ones. */
 static mg_status cost(suite_subject *subject, double *counted, double *analytic) {
   suite_outcome out;
-  const suite_input input = mg__suite_input(subject, SUITE_TOKENS);
+  const suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
   mg_counters *counters = mg_tape_counters(subject->room->tape);
   memset(counters, 0, sizeof *counters);
-  MG_TRY(mg__suite_run(subject, &input, &out));
+  MG_TRY(mg__router_suite_run(subject, &input, &out));
   *counted = 0;
   for (int part = 0; part < MG_PART_COUNT; part++) *counted += counters->flops[part];
   *analytic = SUITE_TOKENS * mg_router_gate_flops(subject->router);
@@ -105,16 +105,17 @@ static mg_status cost(suite_subject *subject, double *counted, double *analytic)
 /* Elementwise work is not part of the analytic cost. It does not grow with the width in most routers, so the growth with
  * the width is compared; 5 % are left for what does. */
 mg_status mg__check_flops(suite_subject *subject, mg_router_row *row) {
-  if (!subject->router->plugin->gate_flops) return mg__suite_not_applicable(row, "the router states no cost");
+  if (!subject->router->plugin->gate_flops) return mg__router_suite_not_applicable(row, "the router states no cost");
   suite_subject wide;
   double counted, analytic, wide_counted, wide_analytic;
   MG_TRY(cost(subject, &counted, &analytic));
-  MG_TRY(mg__suite_open_subject(subject->room, subject->room->spec, subject->experts, 4 * subject->width, &wide));
+  MG_TRY(
+      mg__router_suite_open_subject(subject->room, subject->room->spec, subject->experts, 4 * subject->width, &wide));
   const mg_status status = cost(&wide, &wide_counted, &wide_analytic);
-  mg__suite_close_subject(&wide);
+  mg__router_suite_close_subject(&wide);
   MG_TRY(status);
   const double grew = wide_counted - counted, said = wide_analytic - analytic;
   if (fabs(grew - said) <= 0.05 * fmax(grew, said)) return MG_OK;
-  return mg__suite_failed(row, "from width %d to %d the gate grows by %g FLOPs per token; gate_flops says %g",
-                          SUITE_WIDTH, 4 * SUITE_WIDTH, grew / SUITE_TOKENS, said / SUITE_TOKENS);
+  return mg__router_suite_failed(row, "from width %d to %d the gate grows by %g FLOPs per token; gate_flops says %g",
+                                 SUITE_WIDTH, 4 * SUITE_WIDTH, grew / SUITE_TOKENS, said / SUITE_TOKENS);
 }

@@ -18,15 +18,15 @@ static void randomise(mg_params *params) {
   }
 }
 
-mg_status mg__suite_open_subject(suite_room *room, const json_t *spec, int64_t experts, int64_t width,
-                                 suite_subject *out) {
+mg_status mg__router_suite_open_subject(suite_room *room, const json_t *spec, int64_t experts, int64_t width,
+                                        suite_subject *out) {
   *out = (suite_subject){.room = room, .experts = experts, .width = width};
   const mg_router_place place = {.width = width, .experts = experts, .vocabulary = SUITE_VOCABULARY};
   MG_TRY(mg_params_create(room->backend, MG_F64, &out->params));
   const mg_status status =
       mg_router_create(room->context, room->registry, spec, place, out->params, "router.", suite_seed, &out->router);
   if (status != MG_OK) {
-    mg__suite_close_subject(out);
+    mg__router_suite_close_subject(out);
     return status;
   }
   randomise(out->params);
@@ -34,7 +34,7 @@ mg_status mg__suite_open_subject(suite_room *room, const json_t *spec, int64_t e
   return MG_OK;
 }
 
-void mg__suite_close_subject(suite_subject *subject) {
+void mg__router_suite_close_subject(suite_subject *subject) {
   mg_tape_reset(subject->room->tape);
   mg_router_destroy(subject->router);
   mg_params_destroy(subject->params);
@@ -42,7 +42,7 @@ void mg__suite_close_subject(suite_subject *subject) {
   subject->params = NULL;
 }
 
-suite_input mg__suite_input(suite_subject *subject, int64_t tokens) {
+suite_input mg__router_suite_input(suite_subject *subject, int64_t tokens) {
   const size_t count = (size_t)(tokens * subject->width);
   suite_input input = {.tokens = tokens,
                        .x = mg_arena_alloc(subject->room->arena, (count + 1) * sizeof(double)),
@@ -90,7 +90,7 @@ static mg_status copy_out(suite_room *room, mg_var *x, void *out) {
   return bytes ? mg_tape_download(room->tape, wide, copy, bytes) : MG_OK;
 }
 
-mg_status mg__suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out) {
+mg_status mg__router_suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out) {
   suite_room *room = subject->room;
   mg_route_output routed;
   MG_TRY(route(subject, input, &routed));
@@ -125,8 +125,8 @@ static mg_var *scalar_of(mg_tape *tape, const mg_route_output *routed, suite_sca
   return sum;
 }
 
-mg_status mg__suite_scalar(suite_subject *subject, const suite_input *input, suite_scalar of, bool backward,
-                           double *value, int32_t **ids) {
+mg_status mg__router_suite_scalar(suite_subject *subject, const suite_input *input, suite_scalar of, bool backward,
+                                  double *value, int32_t **ids) {
   suite_room *room = subject->room;
   mg_route_output routed;
   *value = 0;
