@@ -1,0 +1,133 @@
+/* Batches: every token is a target once per epoch, by position and seed, whatever the length; nothing crosses a document
+ * or a domain. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/corpus.h"
+#include "support/testing.h"
+
+static const char spec[] = "{\"corpus\": \"%s\", \"tokenizer\": \"bytes\", \"stages\": [\"split\", \"tokenize\", "
+                           "\"encode\", \"pack\"], \"split\": {\"valid_share\": 0.4}}";
+
+/* Documents of single letters, each letter in one domain: "aaaa...", "bbbb...". */
+static void write_letters(const corpus *self) {
+  for (int i = 0; i < 26; i++) {
+    char name[64], text[64] = "";
+    snprintf(name, sizeof name, "%s/%c.txt", i % 3 ? "many" : "few", 'a' + i);
+    memset(text, 'a' + i, 20 + (size_t)i);
+    corpus_write(self, name, text);
+  }
+}
+
+/* All validation sequences: counts the targets of each letter, and checks each sequence. */
+static void run_validation(mg_dataset *dataset, int64_t length, int counts[26]) {
+  int32_t *inputs = malloc((size_t)length * sizeof *inputs), *targets = malloc((size_t)length * sizeof *targets);
+  int32_t domain = 0;
+  mg_batch batch = {inputs, targets, &domain, 1, length};
+  int64_t per_domain[2] = {0}, filled = 1;
+  for (int64_t i = 0; filled > 0; i++) {
+    if (mg_dataset_batch(dataset, MG_SPLIT_VALID, 0, i, &batch, &filled) != MG_OK) abort();
+    if (filled == 0) break;
+    per_domain[domain]++;
+    const int few = strcmp(mg_dataset_domain_name(dataset, domain), "few") == 0;
+    for (int64_t k = 0; k < length; k++) {
+      assert_int_equal(few, (inputs[k] - 'a') % 3 == 0);
+      if (targets[k] < 0) continue;
+      assert_int_equal(targets[k], inputs[k]); /* a document holds one letter: a target across documents would differ */
+      counts[targets[k] - 'a']++;
+    }
+  }
+  assert_true(per_domain[0] > 0 && per_domain[1] > 0);
+  free(inputs);
+  free(targets);
+}
+
+static void every_target_once_at_any_length(void **state) {
+  corpus *self = *state;
+  write_letters(self);
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open(self, spec, &dataset));
+  int expected[26] = {0};
+  char *text = corpus_text(dataset, MG_SPLIT_VALID);
+  for (const char *c = text; *c; c++) expected[*c - 'a']++;
+  free(text);
+  const int64_t lengths[] = {1, 2, 3, 7, 16, 33, 100, 1000, 5000};
+  for (size_t n = 0; n < MG_COUNT(lengths); n++) {
+    int counts[26] = {0};
+    run_validation(dataset, lengths[n], counts);
+    for (int i = 0; i < 26; i++) assert_int_equal(counts[i], expected[i] ? expected[i] - 1 : 0);
+  }
+  mg_dataset_close(dataset);
+}
+
+static void training_epochs_are_permutations(void **state) {
+  corpus *self = *state;
+  write_letters(self);
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open(self, spec, &dataset));
+  int32_t inputs[8], targets[8], domains[2], again[8];
+  mg_batch batch = {inputs, targets, domains, 2, 4};
+  int epochs[3][26] = {{0}};
+  int64_t filled, sequences = 0;
+  const int64_t tokens = mg_dataset_tokens(dataset, MG_SPLIT_TRAIN);
+  /* The sum over domains of ceil(tokens / 4), from the report's streams. */
+  size_t row;
+  const json_t *stage;
+  json_array_foreach(mg_dataset_report(dataset), row, stage) {
+    const json_t *train = json_array_get(json_object_get(stage, "streams"), MG_SPLIT_TRAIN);
+    for (size_t d = 0; d < json_array_size(train); d++)
+      sequences += (json_integer_value(json_array_get(json_array_get(train, d), 1)) + 3) / 4;
+  }
+  assert_true(sequences * 4 >= tokens);
+  for (int64_t n = 0; n < 6 * sequences / 2; n++) { /* 3 epochs of batches of 2, so that some straddle two epochs */
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 9, n, &batch, &filled));
+    assert_int_equal(filled, 2);
+    for (int64_t k = 0; k < 8; k++) {
+      const int64_t epoch = (2 * n + k / 4) / sequences;
+      if (epoch < 3 && targets[k] >= 0) epochs[epoch][targets[k] - 'a']++;
+    }
+  }
+  assert_memory_equal(epochs[0], epochs[1], sizeof epochs[0]);
+  assert_memory_equal(epochs[0], epochs[2], sizeof epochs[0]);
+  int equal = 0;
+  for (int64_t n = 0; n < 10; n++) { /* the same by position, another order under another seed */
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 9, n, &batch, &filled));
+    memcpy(again, inputs, sizeof again);
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 9, n, &batch, &filled));
+    assert_memory_equal(again, inputs, sizeof again);
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 10, n, &batch, &filled));
+    equal += memcmp(again, inputs, sizeof again) == 0;
+  }
+  assert_true(equal < 5);
+  mg_dataset_close(dataset);
+}
+
+static void batches_allocate_nothing(void **state) {
+  corpus *self = *state;
+  write_letters(self);
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open(self, spec, &dataset));
+  int32_t inputs[40], targets[40], domains[4];
+  mg_batch batch = {inputs, targets, domains, 4, 10};
+  int64_t filled;
+  const size_t before = mg_context_bytes(self->context);
+  for (int64_t i = 0; i < 100; i++)
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 1, i, &batch, &filled));
+  assert_int_equal(mg_context_bytes(self->context), before);
+  batch.sequences = 0;
+  assert_refused(self->context, MG_USAGE, "at least 1",
+                 mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 1, 0, &batch, &filled));
+  batch.sequences = 4;
+  assert_refused(self->context, MG_USAGE, "index from 0",
+                 mg_dataset_batch(dataset, MG_SPLIT_TRAIN, 1, -1, &batch, &filled));
+  mg_dataset_close(dataset);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, corpus_setup, corpus_teardown)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length), TEST(training_epochs_are_permutations),
+                                     TEST(batches_allocate_nothing)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
