@@ -71,6 +71,10 @@ static mg_status add_scaled(mg_backend *backend, const mg_op_call *call) {
 static void softmax_row(const float *x, float *out, int64_t columns) {
   float most = -INFINITY, sum = 0.0f;
   for (int64_t c = 0; c < columns; c++) most = fmaxf(most, x[c]);
+  if (most == -INFINITY) { /* a row without any choice has no distribution: all zero */
+    memset(out, 0, (size_t)columns * sizeof *out);
+    return;
+  }
   for (int64_t c = 0; c < columns; c++) sum += out[c] = expf(x[c] - most);
   for (int64_t c = 0; c < columns; c++) out[c] /= sum;
 }
