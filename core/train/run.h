@@ -139,6 +139,6 @@ mg_status mg__result_build(mg__run *run, const mg__evaluation *evaluation, json_
 mg_status mg__timing_measure(mg__run *run, json_t *metrics);
 /* ---- account.c: memory --------------------------------------------------------------------------------------- */
 void mg__account_begin(mg__run *run);
-mg_status mg__account_report(mg__run *run, json_t *metrics);
+void mg__account_report(mg__run *run, json_t *metrics);
 
 #endif
