@@ -8,14 +8,17 @@
 mg_var *mg__linear_forward(mg_model *model, mg_tape *tape, mg__linear linear, mg_var *x) {
   mg_var *y = mg_linear(tape, x, mg_params_var(model->params, tape, linear.weight));
   if (linear.bias < 0) return y;
-  return mg_add(tape, y, mg_params_var(model->params, tape, linear.bias));
+  return mg_add(tape, y, mg_cast(tape, mg_params_var(model->params, tape, linear.bias), mg_var_dtype(y)));
 }
 
+/* In the dtype of the scale, so that a bf16 branch is normed in f32. */
 mg_var *mg__norm_forward(mg_model *model, mg_tape *tape, mg__norm norm, mg_var *x) {
   const mg__model_settings *s = &model->spec.settings;
+  mg_var *scale = mg_params_var(model->params, tape, norm.scale);
   mg_var *shift = norm.shift < 0 ? NULL : mg_params_var(model->params, tape, norm.shift);
   const mg_norm_kind kind = s->norm == 0 ? MG_NORM_RMS : MG_NORM_LAYER;
-  return mg_norm(tape, kind, x, mg_params_var(model->params, tape, norm.scale), shift, s->norm_epsilon);
+  mg_var *normed = mg_norm(tape, kind, mg_cast(tape, x, mg_var_dtype(scale)), scale, shift, s->norm_epsilon);
+  return mg_cast(tape, normed, mg_var_dtype(x));
 }
 
 /* Norm (where asked) and rotation of queries or keys [T, heads * head]. */
@@ -73,18 +76,28 @@ static mg_var *feed_moe(mg_model *model, mg_tape *tape, int64_t index, const mg_
   return mg_moe_forward(model->blocks[index].moe, tape, &input, record);
 }
 
+/* What a branch computes in: bf16 where matrix products round to it anyway, else the residual stream's dtype. */
+static mg_var *enter_branch(mg_tape *tape, mg_var *x) {
+  const mg_dtype compute = mg_tape_set_compute(tape, MG_F32);
+  mg_tape_set_compute(tape, compute);
+  return compute == MG_BF16 ? mg_cast(tape, x, MG_BF16) : x;
+}
+
+/* x + branch in the residual stream's dtype. */
+static mg_var *leave_branch(mg_tape *tape, mg_var *x, mg_var *branch) {
+  mg_tape_set_part(tape, MG_PART_OTHER);
+  return mg_add(tape, x, mg_cast(tape, branch, mg_var_dtype(x)));
+}
+
 mg_var *mg__block_forward(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
                           mg_moe_record *record) {
   const mg__block *block = &model->blocks[index];
-  mg_var *normed = mg__norm_forward(model, tape, block->attention_norm, x);
+  mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, x));
   mg_tape_set_part(tape, MG_PART_ATTENTION);
-  mg_var *branch = attend(model, tape, index, pass, normed);
-  mg_tape_set_part(tape, MG_PART_OTHER);
-  x = mg_add(tape, x, branch);
+  x = leave_branch(tape, x, attend(model, tape, index, pass, normed));
 
-  normed = mg__norm_forward(model, tape, block->feed_norm, x);
+  normed = enter_branch(tape, mg__norm_forward(model, tape, block->feed_norm, x));
   mg_tape_set_part(tape, MG_PART_DENSE);
-  branch = block->moe ? feed_moe(model, tape, index, pass, normed, record) : feed_dense(model, tape, index, normed);
-  mg_tape_set_part(tape, MG_PART_OTHER);
-  return mg_add(tape, x, branch);
+  if (block->moe) return leave_branch(tape, x, feed_moe(model, tape, index, pass, normed, record));
+  return leave_branch(tape, x, feed_dense(model, tape, index, normed));
 }

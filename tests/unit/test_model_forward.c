@@ -224,6 +224,37 @@ static void the_loss_is_the_mean_over_targets(void **state) {
   close_world(&w);
 }
 
+/* bf16 keeps 8 bits: every logit is within 2 % of the largest one of f32, and gradients reach every parameter. */
+static void bf16_branches_stay_near_f32(void **state) {
+  (void)state;
+  static const char *const texts[] = {dense_text, moe_text};
+  for (size_t i = 0; i < MG_COUNT(texts); i++) {
+    world w;
+    float exact[TOKENS * VOCABULARY], rounded[TOKENS * VOCABULARY], largest = 0.0f;
+    mg_model_output output;
+    open_world(&w, texts[i], MG_F32);
+    const mg_model_batch batch = batch_of(&w);
+    assert_ok(w.base.context, mg_model_forward(w.model, w.base.tape, &batch, &output));
+    assert_ok(w.base.context, mg_tape_download(w.base.tape, output.logits, exact, sizeof exact));
+    mg_tape_reset(w.base.tape);
+    mg_tape_set_compute(w.base.tape, MG_BF16);
+    assert_ok(w.base.context, mg_params_zero_gradients(mg_model_params(w.model)));
+    assert_ok(w.base.context, mg_model_forward(w.model, w.base.tape, &batch, &output));
+    assert_ok(w.base.context, mg_tape_download(w.base.tape, output.logits, rounded, sizeof rounded));
+    assert_ok(w.base.context, mg_tape_backward(w.base.tape, output.total));
+    for (int t = 0; t < TOKENS * VOCABULARY; t++) largest = fmaxf(largest, fabsf(exact[t]));
+    for (int t = 0; t < TOKENS * VOCABULARY; t++) assert_true(fabsf(exact[t] - rounded[t]) <= 0.02f * largest);
+    for (int64_t p = 0; p < mg_params_count(mg_model_params(w.model)); p++) {
+      const mg_tensor *gradient = &mg_params_at(mg_model_params(w.model), p)->gradient;
+      double sum = 0.0;
+      for (int64_t e = 0; gradient->data && e < mg_tensor_count(gradient); e++)
+        sum += fabs((double)((const float *)gradient->data)[e]);
+      assert_true(!gradient->data || sum > 0.0);
+    }
+    close_world(&w);
+  }
+}
+
 static void a_token_outside_the_vocabulary_is_refused(void **state) {
   (void)state;
   world w;
@@ -261,6 +292,7 @@ int main(void) {
                                      cmocka_unit_test(parameters_are_counted_by_part),
                                      cmocka_unit_test(attention_sees_no_future),
                                      cmocka_unit_test(the_loss_is_the_mean_over_targets),
+                                     cmocka_unit_test(bf16_branches_stay_near_f32),
                                      cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
                                      cmocka_unit_test(weights_depend_on_the_seed_and_their_name_alone)};
   return cmocka_run_group_tests(tests, NULL, NULL);
