@@ -3,6 +3,9 @@
  * table of rows, therefore longer than other files. */
 #include "measure/op_suite_internal.h"
 
+/* One case is one line here; the formatter would give each brace its own. */
+/* clang-format off */
+
 /* ---- operands ------------------------------------------------------------------------------------------------- */
 
 #define DIMS(...) (int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}
@@ -39,15 +42,17 @@
   {.op = MG_OP_GLU, .label = label_, .dtypes = REALS, .variants = 5, \
    .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__)}, .out = {X(__VA_ARGS__)}}, \
   {.op = MG_OP_GLU_BACKWARD, .label = label_, .dtypes = REALS, .variants = 5, \
-   .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__), X(__VA_ARGS__)}, .out = {X(__VA_ARGS__), X(__VA_ARGS__)}}
+   .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__), X(__VA_ARGS__)}, \
+   .out = {X(__VA_ARGS__), X(__VA_ARGS__)}}
 #define RANDOM(label_, first_, ...) \
   {.op = MG_OP_RANDOM, .label = label_, .dtypes = REALS, .variants = 2, \
    .attributes.random = {MG_RANDOM_UNIFORM, {12, 34}, first_, -0.5, 2.0}, .out = {X(__VA_ARGS__)}}
 
 #define SLICE(label_, R, C, first_, count) \
-  {.op = MG_OP_SLICE, .label = label_, .dtypes = REALS, .attributes.slice.first = first_, .in = {X(R, C)}, .out = {X(R, count)}}, \
-  {.op = MG_OP_SLICE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.slice.first = first_, .in = {X(R, count)}, \
-   .out = {X(R, C)}}
+  {.op = MG_OP_SLICE, .label = label_, .dtypes = REALS, .attributes.slice.first = first_, .in = {X(R, C)}, \
+   .out = {X(R, count)}}, \
+  {.op = MG_OP_SLICE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.slice.first = first_, \
+   .in = {X(R, count)}, .out = {X(R, C)}}
 #define TRANSPOSE2(label_, R, C) \
   {.op = MG_OP_TRANSPOSE, .label = label_, .dtypes = REALS, .in = {X(R, C)}, .out = {X(C, R)}}
 #define TRANSPOSE3(label_, B, R, C) \
@@ -65,11 +70,13 @@
 #define MATMUL(label_, M, K, N) \
   {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(M, K), X(K, N)}, .out = {X(M, N)}}
 #define MATMUL_BATCH(label_, B, M, K, N) \
-  {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(B, M, K), X(B, K, N)}, .out = {X(B, M, N)}}
+  {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(B, M, K), X(B, K, N)}, \
+   .out = {X(B, M, N)}}
 /* f32 and bf16 operands in a mix. */
 #define MATMUL_MIXED(a, b, out_, M, K, N) \
   {.op = MG_OP_MATMUL, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 16, \
-   .in = {OPERAND(a, FILL_NORMAL, 0, M, K), OPERAND(b, FILL_NORMAL, 0, K, N)}, .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
+   .in = {OPERAND(a, FILL_NORMAL, 0, M, K), OPERAND(b, FILL_NORMAL, 0, K, N)}, \
+   .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
 #define GROUPED_MIXED(x, w, out_, T, S, E, K, N) \
   {.op = MG_OP_GROUPED_MATMUL, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 8, \
    ROUTING(T, S, E, 0, SPREAD_EVEN), \
@@ -86,7 +93,8 @@
   {.op = MG_OP_GROUPED_MATMUL_WEIGHT, .label = label_, .dtypes = REALS, .variants = 8, \
    ROUTING(T, S, E, capacity, spread), .in = {X(A, K), X(A, N), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X(E, K, N)}}
 #define GATHER_DOT(label_, ids, T, D, N, M) \
-  {.op = MG_OP_GATHER_DOT, .label = label_, .dtypes = REALS, .in = {X(T, D), X(N, D), I32(ids, N, T, M)}, .out = {X(T, M)}}, \
+  {.op = MG_OP_GATHER_DOT, .label = label_, .dtypes = REALS, .in = {X(T, D), X(N, D), I32(ids, N, T, M)}, \
+   .out = {X(T, M)}}, \
   {.op = MG_OP_GATHER_DOT_BACKWARD_X, .label = label_, .dtypes = REALS, .in = {X(T, M), X(N, D), I32(ids, N, T, M)}, \
    .out = {X(T, D)}}, \
   {.op = MG_OP_GATHER_DOT_BACKWARD_W, .label = label_, .dtypes = REALS, .in = {X(T, M), X(T, D), I32(ids, N, T, M)}, \
@@ -96,10 +104,12 @@
   {.op = MG_OP_GATHER_ROWS, .label = label_, .dtypes = REALS, .in = {X(V, D), I32(ids, V, T)}, .out = {X(T, D)}}, \
   {.op = MG_OP_SCATTER_ADD_ROWS, .label = label_, .dtypes = REALS, .in = {X(T, D), I32(ids, V, T)}, .out = {X(V, D)}}
 #define GATHER_COLUMNS(label_, ids, T, C, S) \
-  {.op = MG_OP_GATHER_COLUMNS, .label = label_, .dtypes = REALS, .in = {X(T, C), I32(ids, C, T, S)}, .out = {X(T, S)}}, \
+  {.op = MG_OP_GATHER_COLUMNS, .label = label_, .dtypes = REALS, .in = {X(T, C), I32(ids, C, T, S)}, \
+   .out = {X(T, S)}}, \
   {.op = MG_OP_SCATTER_COLUMNS, .label = label_, .dtypes = REALS, .in = {X(T, S), I32(ids, C, T, S)}, .out = {X(T, C)}}
 #define TOP_K(label_, fill, T, C, k) \
-  {.op = MG_OP_TOP_K, .label = label_, .dtypes = REALS, .in = {FILLED(fill, T, C)}, .out = {X(T, k), I32(FILL_IDS, C, T, k)}}
+  {.op = MG_OP_TOP_K, .label = label_, .dtypes = REALS, .in = {FILLED(fill, T, C)}, \
+   .out = {X(T, k), I32(FILL_IDS, C, T, k)}}
 #define HISTOGRAM(label_, ids, T, S, segments_, bins) \
   {.op = MG_OP_HISTOGRAM, .label = label_, .dtypes = 1 << MG_F32, .attributes.histogram.segments = segments_, \
    .in = {I32(ids, bins, T, S)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, segments_, bins)}}
@@ -116,9 +126,11 @@
   {.op = MG_OP_DISPATCH, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
    ROUTING(T, S, E, capacity, spread), \
    .in = {X(T, D), I32(FILL_SLOTS, 0, (T) * (S)), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X(A, D)}}, \
-  {.op = MG_OP_COMBINE, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, ROUTING(T, S, E, capacity, spread), \
+  {.op = MG_OP_COMBINE, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
+   ROUTING(T, S, E, capacity, spread), \
    .in = {X(A, D), X(T, S), I32(FILL_POSITION, 0, T, S)}, .out = {X(T, D)}}, \
-  {.op = MG_OP_COMBINE, .label = label_ " without weights", .dtypes = REALS, .attributes.dispatch.choices = S, ROUTING(T, S, E, capacity, spread), \
+  {.op = MG_OP_COMBINE, .label = label_ " without weights", .dtypes = REALS, .attributes.dispatch.choices = S, \
+   ROUTING(T, S, E, capacity, spread), \
    .in = {X(A, D), NONE, I32(FILL_POSITION, 0, T, S)}, .out = {X(T, D)}}, \
   {.op = MG_OP_COMBINE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.dispatch.choices = S, \
    ROUTING(T, S, E, capacity, spread), \
@@ -146,12 +158,14 @@
    .in = {X(R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C), X(C)}}, \
   {.op = MG_OP_NORM_BACKWARD, .label = label_ " scale only", .dtypes = REALS, .variants = 2, \
    .attributes.norm.epsilon = 1e-5, .in = {X(R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C)}}, \
-  {.op = MG_OP_NORM_BACKWARD, .label = label_ " bare", .dtypes = REALS, .variants = 2, .attributes.norm.epsilon = 1e-5, \
+  {.op = MG_OP_NORM_BACKWARD, .label = label_ " bare", .dtypes = REALS, .variants = 2, \
+   .attributes.norm.epsilon = 1e-5, \
    .in = {X(R, C), NONE, FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C)}}
 #define ROPE(label_, T, heads, head_, rotary_, last) \
   {.op = MG_OP_ROPE, .label = label_, .dtypes = REALS, .variants = 4, \
    .attributes.rope = {head_, rotary_, false, false, 1.25}, \
-   .in = {X(T, (heads) * (head_)), I32(FILL_POSITIONS, last, T), OPERAND(TYPE_F32, FILL_FREQUENCIES, 0, (rotary_) / 2)}, \
+   .in = {X(T, (heads) * (head_)), I32(FILL_POSITIONS, last, T), \
+          OPERAND(TYPE_F32, FILL_FREQUENCIES, 0, (rotary_) / 2)}, \
    .out = {X(T, (heads) * (head_))}}
 #define ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value) \
   X((B) * (Sq), (heads_) * (head)), X((B) * (Sk), (kv) * (head)), X((B) * (Sk), (kv) * (value))
@@ -179,104 +193,149 @@
    .attributes.adamw = {rate_, 0.9, 0.95, 1e-8, 0.1, 0.5, step_}, .in = {X(n)}, \
    .out = {X(n), X(n), FILLED(FILL_POSITIVE, n)}}
 
-/* ---- cases that are checked -------------------------------------------------------------------------------------- */
+/* ---- cases that are checked ------------------------------------------------------------------------------------- */
 
 static const suite_case check_cases[] = {
     FILL("no element", 0), FILL("", 1), FILL("", 33), FILL("", 3, 17), FILL("", 2, 3, 5, 7),
-    CAST("no row", FILL_WIDE, 0, 17), CAST("", FILL_WIDE, 33), CAST("", FILL_INTEGERS, 7, 19), CAST("", FILL_HOLES, 5, 6),
+    CAST("no row", FILL_WIDE, 0, 17), CAST("", FILL_WIDE, 33), CAST("", FILL_INTEGERS, 7, 19),
+    CAST("", FILL_HOLES, 5, 6),
     UNARY("no row", FILL_NORMAL, 0, 5), UNARY("one", FILL_NORMAL, 1), UNARY("", FILL_NORMAL, 5, 33),
-    UNARY("far out", FILL_WIDE, 3, 67), UNARY("", FILL_NORMAL, 2, 3, 5, 7),
+    UNARY("far out", FILL_WIDE, 3, 67), UNARY("", FILL_NORMAL, 2, 3, 5, 7), UNARY("NaN", FILL_SOME_NAN, 5, 33),
+    UNARY("large", FILL_NORMAL, 130, 157),
     BINARY("no row", FILL_NORMAL, 0, 5, 0, 5), BINARY("like a", FILL_NORMAL, 7, 33, 7, 33),
     BINARY("equal values", FILL_TIES, 9, 17, 9, 17), BINARY("row", FILL_NORMAL, 7, 33, 33),
     BINARY("row, square", FILL_NORMAL, 5, 5, 5), BINARY("row [1,C]", FILL_NORMAL, 5, 17, 1, 17),
     BINARY("column", FILL_NORMAL, 7, 33, 7, 1), BINARY("column, square", FILL_NORMAL, 5, 5, 5, 1),
     BINARY("one element", FILL_NORMAL, 7, 33, 1), BINARY("one row", FILL_NORMAL, 1, 3, 3),
-    BINARY("one column", FILL_NORMAL, 17, 1, 1),
+    BINARY("one column", FILL_NORMAL, 17, 1, 1), BINARY("NaN", FILL_SOME_NAN, 5, 33, 5, 33),
+    BINARY("large", FILL_NORMAL, 130, 157, 130, 157), BINARY("large, row", FILL_NORMAL, 130, 157, 157),
+    BINARY("large, column", FILL_NORMAL, 130, 157, 130, 1),
     WHERE("no row", 0, 0, 5), WHERE("", -1e30, 7, 33), WHERE("", 0.5, 1),
     ADD_SCALED("nothing", REALS, TYPE_CASE, TYPE_CASE, 0), ADD_SCALED("", REALS, TYPE_CASE, TYPE_CASE, 7, 33),
     ADD_SCALED("bf16 into f32", 1 << MG_F32, TYPE_BF16, TYPE_F32, 7, 33),
-    GLU("no row", FILL_NORMAL, 0, 5), GLU("", FILL_NORMAL, 1, 1), GLU("", FILL_NORMAL, 5, 33), GLU("far out", FILL_WIDE, 3, 67),
+    GLU("no row", FILL_NORMAL, 0, 5), GLU("", FILL_NORMAL, 1, 1), GLU("", FILL_NORMAL, 5, 33),
+    GLU("far out", FILL_WIDE, 3, 67), GLU("large", FILL_NORMAL, 130, 157),
     RANDOM("nothing", 0, 0), RANDOM("", 0, 33), RANDOM("from the middle of a block", 3, 5, 7),
     RANDOM("beyond 32 bits", (UINT64_C(1) << 34) - 6, 17),
     SLICE("no row", 0, 5, 1, 2), SLICE("all", 3, 17, 0, 17), SLICE("middle", 7, 33, 16, 9), SLICE("last", 5, 7, 6, 1),
     SLICE("none", 5, 7, 3, 0),
     TRANSPOSE2("no row", 0, 5), TRANSPOSE2("", 1, 17), TRANSPOSE2("", 33, 17), TRANSPOSE2("", 64, 64),
+    TRANSPOSE2("large", 130, 157),
     TRANSPOSE3("", 3, 17, 5), TRANSPOSE3("no batch", 0, 3, 5),
     REDUCE("no row", 0, 5), REDUCE("one", 1, 1), REDUCE("", 7, 33), REDUCE("", 33, 3), REDUCE("tall", 300, 2),
-    REDUCE("wide", 2, 1030),
+    REDUCE("large", 157, 130), REDUCE("wide", 2, 1030),
     CUMSUM("no row", 0, 5), CUMSUM("", 1, 1), CUMSUM("", 7, 33), CUMSUM("wide", 3, 515),
     SOFTMAX("no row", FILL_NORMAL, 0, 5), SOFTMAX("one column", FILL_NORMAL, 5, 1), SOFTMAX("", FILL_NORMAL, 7, 3),
     SOFTMAX("", FILL_NORMAL, 7, 33), SOFTMAX("far out", FILL_WIDE, 7, 17), SOFTMAX("holes", FILL_HOLES, 9, 17),
-    SOFTMAX("wide", FILL_NORMAL, 2, 1030),
+    SOFTMAX("wide", FILL_NORMAL, 2, 1030), SOFTMAX("NaN", FILL_SOME_NAN, 9, 5),
+    SOFTMAX("large", FILL_NORMAL, 157, 130),
     MATMUL("no row", 0, 5, 4), MATMUL("no inner", 5, 0, 4), MATMUL("one", 1, 1, 1), MATMUL("one row", 1, 17, 33),
-    MATMUL("", 3, 1, 2), MATMUL("", 17, 3, 33), MATMUL("one column", 33, 17, 1), MATMUL("", 32, 64, 32), MATMUL("", 40, 70, 50),
-    MATMUL("deep", 5, 515, 7), MATMUL_BATCH("", 3, 5, 17, 9), MATMUL_BATCH("no batch", 0, 5, 17, 9),
-    GROUPED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4), GROUPED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33),
-    GROUPED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33), GROUPED("all on one", 11, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
-    GROUPED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 33, 3), GROUPED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 17, 5),
-    GROUPED("capacity 1", 20, 1, 4, 1, SPREAD_EVEN, ROWS, 1, 1), GROUPED("wide", 20, 2, 3, 0, SPREAD_EVEN, ROWS, 40, 48),
+    MATMUL("", 3, 1, 2), MATMUL("", 17, 3, 33), MATMUL("one column", 33, 17, 1), MATMUL("", 32, 64, 32),
+    MATMUL("", 40, 70, 50), MATMUL("deep", 5, 515, 7), MATMUL("large", 65, 66, 130), MATMUL_BATCH("", 3, 5, 17, 9),
+    MATMUL_BATCH("no batch", 0, 5, 17, 9),
+    GROUPED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4),
+    GROUPED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33), GROUPED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33),
+    GROUPED("all on one", 11, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
+    GROUPED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 33, 3),
+    GROUPED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 17, 5),
+    GROUPED("capacity 1", 20, 1, 4, 1, SPREAD_EVEN, ROWS, 1, 1),
+    GROUPED("wide", 20, 2, 3, 0, SPREAD_EVEN, ROWS, 40, 48),
     GROUPED("one expert", 35, 1, 1, 0, SPREAD_EVEN, ROWS, 70, 50),
     MATMUL_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 17, 33, 5), MATMUL_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 5, 17, 33),
-    MATMUL_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 32, 40, 16), GROUPED_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 9, 2, 4, 17, 33),
-    GROUPED_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 9, 2, 4, 33, 5), GROUPED_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 9, 2, 3, 32, 16),
-    GATHER_DOT("no token", FILL_IDS, 0, 5, 3, 2), GATHER_DOT("", FILL_IDS, 1, 1, 1, 1), GATHER_DOT("", FILL_SOME_IDS, 9, 33, 7, 4),
-    GATHER_DOT("repeated ids", FILL_IDS, 17, 17, 2, 5), GATHER_DOT("wide", FILL_SOME_IDS, 40, 130, 30, 3),
-    GATHER_ROWS("no token", FILL_IDS, 5, 0, 3), GATHER_ROWS("", FILL_IDS, 1, 1, 1), GATHER_ROWS("", FILL_SOME_IDS, 9, 12, 33),
-    GATHER_ROWS("repeated ids", FILL_IDS, 2, 40, 17), GATHER_ROWS("wide", FILL_SOME_IDS, 60, 50, 130),
+    MATMUL_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 32, 40, 16),
+    GROUPED_MIXED(TYPE_BF16, TYPE_F32, TYPE_BF16, 9, 2, 4, 17, 33),
+    GROUPED_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 9, 2, 4, 33, 5),
+    GROUPED_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 9, 2, 3, 32, 16),
+    GATHER_DOT("no token", FILL_IDS, 0, 5, 3, 2), GATHER_DOT("", FILL_IDS, 1, 1, 1, 1),
+    GATHER_DOT("", FILL_SOME_IDS, 9, 33, 7, 4), GATHER_DOT("repeated ids", FILL_IDS, 17, 17, 2, 5),
+    GATHER_DOT("wide", FILL_SOME_IDS, 40, 130, 30, 3), GATHER_DOT("large", FILL_SOME_IDS, 300, 70, 20, 4),
+    GATHER_ROWS("no token", FILL_IDS, 5, 0, 3), GATHER_ROWS("", FILL_IDS, 1, 1, 1),
+    GATHER_ROWS("", FILL_SOME_IDS, 9, 12, 33), GATHER_ROWS("repeated ids", FILL_IDS, 2, 40, 17),
+    GATHER_ROWS("wide", FILL_SOME_IDS, 60, 50, 130), GATHER_ROWS("large", FILL_SOME_IDS, 40, 300, 70),
     GATHER_COLUMNS("no token", FILL_IDS, 0, 5, 2), GATHER_COLUMNS("", FILL_SOME_IDS, 9, 17, 3),
     GATHER_COLUMNS("repeated ids", FILL_IDS, 9, 2, 7), GATHER_COLUMNS("", FILL_IDS, 3, 1, 1),
-    TOP_K("no token", FILL_NORMAL, 0, 5, 2), TOP_K("k = C", FILL_NORMAL, 5, 9, 9), TOP_K("k = C = 1", FILL_NORMAL, 5, 1, 1),
-    TOP_K("", FILL_NORMAL, 17, 33, 4), TOP_K("ties", FILL_TIES, 17, 33, 8), TOP_K("NaN and -inf", FILL_NAN, 17, 19, 19),
-    TOP_K("holes", FILL_HOLES, 9, 17, 6), TOP_K("wide", FILL_NORMAL, 5, 260, 8), TOP_K("wide ties", FILL_TIES, 5, 260, 13),
+    GATHER_COLUMNS("large", FILL_IDS, 3000, 6, 6),
+    TOP_K("no token", FILL_NORMAL, 0, 5, 2), TOP_K("k = C", FILL_NORMAL, 5, 9, 9),
+    TOP_K("k = C = 1", FILL_NORMAL, 5, 1, 1), TOP_K("", FILL_NORMAL, 17, 33, 4), TOP_K("ties", FILL_TIES, 17, 33, 8),
+    TOP_K("NaN and -inf", FILL_NAN, 17, 19, 19), TOP_K("holes", FILL_HOLES, 9, 17, 6),
+    TOP_K("wide", FILL_NORMAL, 5, 260, 8), TOP_K("wide ties", FILL_TIES, 5, 260, 13),
     TOP_K("64 experts", FILL_TIES, 9, 64, 8), TOP_K("k = 1", FILL_TIES, 9, 128, 1),
-    HISTOGRAM("no token", FILL_IDS, 0, 2, 1, 5), HISTOGRAM("", FILL_IDS, 17, 2, 1, 5), HISTOGRAM("-1", FILL_SOME_IDS, 18, 3, 6, 33),
-    HISTOGRAM("one bin", FILL_IDS, 40, 1, 4, 1),
+    TOP_K("large", FILL_TIES, 300, 64, 6),
+    HISTOGRAM("no token", FILL_IDS, 0, 2, 1, 5), HISTOGRAM("", FILL_IDS, 17, 2, 1, 5),
+    HISTOGRAM("-1", FILL_SOME_IDS, 18, 3, 6, 33), HISTOGRAM("one bin", FILL_IDS, 40, 1, 4, 1),
+    HISTOGRAM("large", FILL_SOME_IDS, 9000, 2, 2, 64),
     ASSIGN("no token", 0, 2, 3, 0, SPREAD_EVEN), ASSIGN("one token", 1, 1, 1, 0, SPREAD_EVEN),
-    ASSIGN("", 17, 2, 5, 0, SPREAD_EVEN), ASSIGN("-1", 17, 3, 5, 0, SPREAD_SOME), ASSIGN("all on one", 33, 2, 4, 7, SPREAD_ONE),
-    ASSIGN("capacity 1", 33, 3, 8, 1, SPREAD_EVEN), ASSIGN("capacity", 50, 2, 6, 9, SPREAD_GAP),
-    ASSIGN("capacity, -1", 70, 4, 33, 5, SPREAD_SOME), ASSIGN("more than enough", 9, 2, 3, 100, SPREAD_EVEN),
-    ASSIGN("many", 600, 2, 16, 60, SPREAD_EVEN),
-    ASSIGN_PRIORITY("no token", FILL_NORMAL, 0, 2, 3, 1, SPREAD_EVEN), ASSIGN_PRIORITY("priority", FILL_NORMAL, 50, 2, 6, 9, SPREAD_EVEN),
-    ASSIGN_PRIORITY("priority ties", FILL_TIES, 50, 3, 6, 7, SPREAD_SOME), ASSIGN_PRIORITY("priority NaN", FILL_NAN, 40, 2, 3, 5, SPREAD_GAP),
+    ASSIGN("", 17, 2, 5, 0, SPREAD_EVEN), ASSIGN("-1", 17, 3, 5, 0, SPREAD_SOME),
+    ASSIGN("all on one", 33, 2, 4, 7, SPREAD_ONE), ASSIGN("capacity 1", 33, 3, 8, 1, SPREAD_EVEN),
+    ASSIGN("capacity", 50, 2, 6, 9, SPREAD_GAP), ASSIGN("capacity, -1", 70, 4, 33, 5, SPREAD_SOME),
+    ASSIGN("more than enough", 9, 2, 3, 100, SPREAD_EVEN), ASSIGN("many", 600, 2, 16, 60, SPREAD_EVEN),
+    ASSIGN("large", 9000, 2, 64, 0, SPREAD_SOME), ASSIGN("large, capacity", 9000, 2, 16, 20, SPREAD_EVEN),
+    ASSIGN_PRIORITY("no token", FILL_NORMAL, 0, 2, 3, 1, SPREAD_EVEN),
+    ASSIGN_PRIORITY("priority", FILL_NORMAL, 50, 2, 6, 9, SPREAD_EVEN),
+    ASSIGN_PRIORITY("priority ties", FILL_TIES, 50, 3, 6, 7, SPREAD_SOME),
+    ASSIGN_PRIORITY("priority NaN", FILL_NAN, 40, 2, 3, 5, SPREAD_GAP),
     ASSIGN_PRIORITY("priority, all on one, capacity 1", FILL_TIES, 33, 2, 4, 1, SPREAD_ONE),
     ASSIGN_PRIORITY("priority, no limit", FILL_NORMAL, 17, 2, 4, 0, SPREAD_EVEN),
     DISPATCH("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5), DISPATCH("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17),
     DISPATCH("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 33), DISPATCH("dropped", 20, 2, 4, 3, SPREAD_EVEN, ROWS, 17),
     DISPATCH("unused rows", 20, 2, 4, 3, SPREAD_SOME, 40, 3), DISPATCH("all on one", 9, 3, 4, 0, SPREAD_ONE, ROWS, 1),
     PADDED("padded", 9, 2, 4, 6, SPREAD_EVEN, 17), PADDED("padded, one choice", 5, 1, 3, 4, SPREAD_SOME, 33),
-    DISPATCH("wide", 70, 2, 5, 0, SPREAD_GAP, ROWS, 130),
-    NORM("no row", 0, 5), NORM("one column", 5, 1), NORM("", 7, 3), NORM("", 7, 33), NORM("wide", 3, 515), NORM("tall", 130, 17),
+    DISPATCH("wide", 70, 2, 5, 0, SPREAD_GAP, ROWS, 130), DISPATCH("large", 170, 2, 5, 0, SPREAD_EVEN, ROWS, 70),
+    NORM("no row", 0, 5), NORM("one column", 5, 1), NORM("", 7, 3), NORM("", 7, 33), NORM("wide", 3, 515),
+    NORM("tall", 130, 17), NORM("large", 157, 130),
     ROPE("no token", 0, 2, 4, 4, 9), ROPE("", 7, 3, 4, 4, 9), ROPE("part of the head", 5, 2, 10, 4, 100),
-    ROPE("one pair", 3, 1, 2, 2, 5), ROPE("far", 9, 2, 64, 64, 4000),
+    ROPE("one pair", 3, 1, 2, 2, 5), ROPE("far", 9, 2, 64, 64, 4000), ROPE("large", 70, 4, 64, 64, 70),
     ATTENTION("no token", true, 0, 1, 0, 0, 2, 2, 4, 4), ATTENTION("one token", true, 0, 1, 1, 1, 1, 1, 1, 1),
     ATTENTION("causal", true, 0, 2, 7, 7, 3, 3, 17, 17), ATTENTION("all to all", false, 0, 1, 5, 9, 2, 2, 4, 4),
     ATTENTION("grouped heads", true, 0, 2, 6, 6, 4, 2, 8, 8), ATTENTION("one key head", true, 0, 1, 6, 6, 3, 1, 5, 7),
-    ATTENTION("window", true, 3, 1, 9, 9, 2, 1, 4, 4), ATTENTION("window without causal", false, 2, 1, 7, 7, 2, 2, 4, 4),
-    ATTENTION("later queries", true, 0, 2, 3, 8, 2, 2, 16, 16), ATTENTION("more queries than keys", true, 0, 1, 6, 4, 1, 1, 4, 4),
-    ATTENTION_SINKS("sinks", true, 0, 2, 6, 6, 4, 2, 8, 8), ATTENTION_SINKS("sinks and window", true, 2, 1, 9, 9, 2, 2, 3, 3),
+    ATTENTION("window", true, 3, 1, 9, 9, 2, 1, 4, 4),
+    ATTENTION("window without causal", false, 2, 1, 7, 7, 2, 2, 4, 4),
+    ATTENTION("later queries", true, 0, 2, 3, 8, 2, 2, 16, 16),
+    ATTENTION("more queries than keys", true, 0, 1, 6, 4, 1, 1, 4, 4),
+    ATTENTION_SINKS("sinks", true, 0, 2, 6, 6, 4, 2, 8, 8),
+    ATTENTION_SINKS("sinks and window", true, 2, 1, 9, 9, 2, 2, 3, 3),
     ATTENTION("long", true, 0, 1, 70, 70, 2, 1, 32, 32),
     CROSS_ENTROPY("no token", FILL_NORMAL, FILL_IDS, 0, 5), CROSS_ENTROPY("one word", FILL_NORMAL, FILL_IDS, 5, 1),
     CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 7, 33), CROSS_ENTROPY("-1", FILL_NORMAL, FILL_SOME_IDS, 17, 17),
     CROSS_ENTROPY("far out", FILL_WIDE, FILL_SOME_IDS, 9, 67), CROSS_ENTROPY("wide", FILL_NORMAL, FILL_IDS, 3, 1030),
-    ADAMW("nothing", 1e-2, 1, 0), ADAMW("first step", 1e-2, 1, 33), ADAMW("later", 3e-3, 1000, 515), ADAMW("rate 0", 0, 3, 17),
+    CROSS_ENTROPY("large", FILL_NORMAL, FILL_SOME_IDS, 157, 130),
+    ADAMW("nothing", 1e-2, 1, 0), ADAMW("first step", 1e-2, 1, 33), ADAMW("later", 3e-3, 1000, 515),
+    ADAMW("rate 0", 0, 3, 17), ADAMW("large", 1e-3, 7, 20410),
 };
 
-/* ---- cases that are timed ------------------------------------------------------------------------------------------ */
+/* ---- cases that are timed --------------------------------------------------------------------------------------- */
 
 static const suite_case perf_cases[] = {
-    FILL("", 4096, 1024), CAST("", FILL_NORMAL, 4096, 1024), UNARY("", FILL_NORMAL, 1024, 1024),
+    FILL("", 4096, 1024),
+    CAST("", FILL_NORMAL, 4096, 1024),
+    UNARY("", FILL_NORMAL, 1024, 1024),
     BINARY("like a", FILL_NORMAL, 4096, 1024, 4096, 1024), BINARY("row", FILL_NORMAL, 4096, 1024, 1024),
-    WHERE("", 0, 4096, 1024), ADD_SCALED("", REALS, TYPE_CASE, TYPE_CASE, 4096, 1024), GLU("", FILL_NORMAL, 4096, 512),
-    RANDOM("", 0, 1024, 1024), SLICE("", 4096, 1024, 256, 512), TRANSPOSE2("", 2048, 1024), REDUCE("", 4096, 1024),
-    CUMSUM("", 4096, 64), SOFTMAX("gate", FILL_NORMAL, 8192, 64), SOFTMAX("gate", FILL_NORMAL, 8192, 256),
-    MATMUL("", 512, 1024, 1024), GROUPED("64 tokens per expert", 512, 2, 16, 0, SPREAD_EVEN, ROWS, 1024, 2048),
-    GROUPED("block", 512, 8, 64, 0, SPREAD_EVEN, ROWS, 1024, 512), GATHER_DOT("", FILL_IDS, 4096, 512, 64, 8),
-    GATHER_ROWS("", FILL_IDS, 8192, 4096, 512), GATHER_COLUMNS("", FILL_IDS, 8192, 64, 8), TOP_K("", FILL_NORMAL, 8192, 64, 8),
-    TOP_K("", FILL_NORMAL, 8192, 256, 8), HISTOGRAM("", FILL_IDS, 8192, 8, 1, 64), ASSIGN("", 8192, 8, 64, 0, SPREAD_EVEN),
-    ASSIGN("capacity", 8192, 8, 64, 1280, SPREAD_EVEN), DISPATCH("", 4096, 2, 64, 0, SPREAD_EVEN, ROWS, 1024),
-    NORM("", 4096, 1024), ROPE("", 4096, 8, 64, 64, 4096), ATTENTION("", true, 0, 4, 512, 512, 8, 8, 64, 64),
-    CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 512, 8192), ADAMW("", 1e-3, 10, 1 << 22),
+    WHERE("", 0, 4096, 1024),
+    ADD_SCALED("", REALS, TYPE_CASE, TYPE_CASE, 4096, 1024),
+    GLU("", FILL_NORMAL, 4096, 512),
+    RANDOM("", 0, 1024, 1024),
+    SLICE("", 4096, 1024, 256, 512),
+    TRANSPOSE2("", 2048, 1024),
+    REDUCE("", 4096, 1024),
+    CUMSUM("", 4096, 64),
+    SOFTMAX("gate", FILL_NORMAL, 8192, 64), SOFTMAX("gate", FILL_NORMAL, 8192, 256),
+    MATMUL("", 512, 1024, 1024),
+    GROUPED("64 tokens per expert", 512, 2, 16, 0, SPREAD_EVEN, ROWS, 1024, 2048),
+    GROUPED("block", 512, 8, 64, 0, SPREAD_EVEN, ROWS, 1024, 512),
+    GATHER_DOT("", FILL_IDS, 4096, 512, 64, 8), GATHER_ROWS("", FILL_IDS, 8192, 4096, 512),
+    GATHER_COLUMNS("", FILL_IDS, 8192, 64, 8),
+    TOP_K("", FILL_NORMAL, 8192, 64, 8), TOP_K("", FILL_NORMAL, 8192, 256, 8),
+    HISTOGRAM("", FILL_IDS, 8192, 8, 1, 64),
+    ASSIGN("", 8192, 8, 64, 0, SPREAD_EVEN), ASSIGN("capacity", 8192, 8, 64, 1280, SPREAD_EVEN),
+    DISPATCH("", 4096, 2, 64, 0, SPREAD_EVEN, ROWS, 1024),
+    NORM("", 4096, 1024),
+    ROPE("", 4096, 8, 64, 64, 4096),
+    ATTENTION("", true, 0, 4, 512, 512, 8, 8, 64, 64),
+    CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 512, 8192),
+    ADAMW("", 1e-3, 10, 1 << 22),
 };
+
+/* clang-format on */
 
 suite_table mg__suite_check_cases(void) {
   return (suite_table){check_cases, MG_COUNT(check_cases)};

@@ -47,5 +47,5 @@ function(mg_test name)
   target_link_libraries(${name} PRIVATE moegauge_testing ${ARG_LIBS})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300
-    ENVIRONMENT "MOEGAUGE_BUILD=${CMAKE_BINARY_DIR};MOEGAUGE_SOURCE=${CMAKE_SOURCE_DIR};OMP_NUM_THREADS=2")
+    ENVIRONMENT "MOEGAUGE_BUILD=${CMAKE_BINARY_DIR};MOEGAUGE_SOURCE=${CMAKE_SOURCE_DIR};OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")
 endfunction()

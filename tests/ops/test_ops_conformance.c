@@ -136,7 +136,7 @@ static void a_small_error_in_one_element_is_caught(void **state) {
   for (size_t i = 0; i < MG_COUNT(ops); i++) assert_caught(*state, ops[i], slightly_wrong, "allowed difference");
 }
 
-/* Wrong in bf16 only, by two units in the last place. */
+/* Wrong in bf16 only, by three units in the last place. */
 static mg_status wrong_in_bf16(mg_backend *backend, const mg_op_call *call) {
   MG_TRY(true_kernel(backend, call));
   const mg_tensor *out = call->out[0];
