@@ -313,7 +313,7 @@ static mg_status heading(page *in, const char *at, const char *end) {
 static mg_status item(page *in, const char *at, const char *end) {
   MG_TRY(end_line(in));
   MG_TRY(put_arguments(in, at, end, false, 1));
-  return in->out->bytes > in->first && !at_line_start(in) ? put(in, " ", 1) : MG_OK;
+  return in->no_fill && !at_line_start(in) ? put(in, " ", 1) : MG_OK; /* filled text brings its own space */
 }
 
 /* ---- requests ---- */
