@@ -15,6 +15,9 @@ typedef enum mg_check_mode { MG_CHECK_CHECK, MG_CHECK_PERF, MG_CHECK_SUPPORT } m
 
 mg_status mg__check_backend(mg_cli *cli, const mg_check_options *set, const char *name, const json_t *plugin_options);
 
+/* `name` is a router, a plugin file with a '/' in its path, or a Lua file that defines routers. */
+mg_status mg__check_router(mg_cli *cli, const mg_check_options *set, const char *name, const mg_cli_words *words);
+
 /* The `--set key=value` words as a JSON object that `table` accepts; MG_USAGE as the table says. New reference. */
 mg_status mg__check_settings(mg_cli *cli, const mg_option *table, size_t options_size, const mg_cli_words *words,
                              const char *where, json_t **out);

@@ -11,15 +11,17 @@ static const char *const modes[] = {"check", "perf", "support", NULL};
 static const mg_option options[] = {
     MG_OPTION_BOOL(mg_check_options, json, false, "print JSON and nothing else"),
     MG_OPTION_CHOICE(mg_check_options, mode, MG_CHECK_CHECK, modes,
-                     "compare with the reference, measure speed, or ask what is supported"),
-    MG_OPTION_STRING(mg_check_options, filter, "", "primitives whose name holds this text"),
+                     "of a backend: compare with the reference, measure speed, or ask what is supported"),
+    MG_OPTION_STRING(mg_check_options, filter, "", "primitives or checks whose name holds this text"),
     MG_OPTION_STRING(mg_check_options, set, "", "KEY=VALUE, an option of the plugin"), MG_OPTION_END};
 
-static const char *const kinds[] = {"backend", NULL};
+static const char *const kinds[] = {"backend", "router", NULL};
 
 static const mg_example examples[] = {
     {"moegauge check backend cpu", "compare every primitive with the reference"},
     {"moegauge check backend cpu --filter matmul --mode perf", "time the matrix products"},
+    {"moegauge check router tree --set branching=4 --set k=3", "19 checks of a router under these options"},
+    {"moegauge check router experiments/lua_router.lua", "the routers that a Lua file defines"},
     {"moegauge check backend reference --mode support --json", "which dtypes each primitive takes, for a script"},
     MG_EXAMPLE_END};
 
@@ -60,16 +62,18 @@ static mg_status check_backend(mg_cli *cli, const mg_check_options *set, const m
 
 static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words *words) {
   if (strcmp(words->word[0], "backend") == 0) return check_backend(cli, option_values, words);
+  if (strcmp(words->word[0], "router") == 0) return mg__check_router(cli, option_values, words->word[1], words);
   return mg_cli_refuse_word(cli, "check of", words->word[0], kinds);
 }
 
 const mg_command mg__command_check = {
     .name = "check",
-    .words = "backend NAME|FILE.so",
+    .words = "backend|router NAME|FILE",
     .summary = "hold a plugin to its promises",
     .details = "A backend is compared with the reference backend, primitive by primitive, on many shapes, dtypes and "
                "edge cases. A call that the backend does not support is counted, not failed; a wrong result ends with "
-               "exit code 5.",
+               "exit code 5. A router is held to its contract and to the promises it makes under its options: "
+               "gradients, distinct experts, order of tokens and experts, causality, capacity, cost.",
     .options = options,
     .options_size = sizeof(mg_check_options),
     .repeats = "set",

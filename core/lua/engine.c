@@ -315,6 +315,7 @@ mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *
 
 typedef struct script {
   const char *path, *text, *name;
+  bool wants_result; /* a value that is not wanted need not be storable: an experiment holds functions */
   json_t *result;
 } script;
 
@@ -323,6 +324,7 @@ static int run_script(lua_State *L) {
   const int code = s->path ? mg__load_file(L, s->path) : luaL_loadbufferx(L, s->text, strlen(s->text), s->name, "t");
   if (code != LUA_OK) return lua_error(L);
   lua_call(L, 0, 1);
+  if (!s->wants_result) return 0;
   s->result = mg__to_json(L, -1, MG__NUMBERS_RESULT, "value");
   if (!s->result) mg__raise(L, MG_USAGE);
   return 0;
@@ -331,12 +333,10 @@ static int run_script(lua_State *L) {
 static mg_status run(mg_engine *engine, script *s, json_t **result) {
   lua_pushcfunction(engine->state, run_script);
   lua_pushlightuserdata(engine->state, s);
+  s->wants_result = result != NULL;
   if (result) *result = NULL;
   MG_TRY(mg__protected_call(engine, 1, 0, MG_USAGE));
-  if (result)
-    *result = s->result;
-  else
-    json_decref(s->result);
+  if (result) *result = s->result;
   return MG_OK;
 }
 
