@@ -1,0 +1,81 @@
+/* What a layer says of its cost and size is what the tape counted and the store holds. */
+#include "support/moe_world.h"
+
+#include <string.h>
+
+#include "base/counters.h"
+#include "tensor/tape_work.h"
+
+enum { T = 12, D = 6, H = 5, E = 4 };
+
+/* Counted FLOPs of one pass per part; everything that does not depend on the width is elementwise. */
+static void count_pass(int64_t width, double *flops, mg_moe_facts *facts, mg_moe_counts *counts) {
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  json_t *spec = moe_json("{'experts': 4, 'width': 5, 'shared': {'experts': 1, 'width': 3},"
+                          " 'router': {'name': 'topk', 'k': 2, 'noise': 'learned'}}");
+  const mg_moe_place here = {.width = width, .prefix = "ffn."};
+  mg_moe *moe;
+  assert_ok(world.context, mg_moe_create(world.context, world.registry, spec, here, world.params, &moe));
+  json_decref(spec);
+  double x[T * 2 * D];
+  moe_normal(3, x, T * width);
+  const mg_moe_input input = {.x = moe_upload(&world, x, T, width), .sequence_tokens = T};
+  mg_moe_record record;
+  memset(mg_tape_counters(world.tape), 0, sizeof(mg_counters));
+  mg_moe_forward(moe, world.tape, &input, &record);
+  assert_ok(world.context, mg_moe_count(moe, world.tape, &record, NULL, NULL, counts));
+  memcpy(flops, mg_tape_counters(world.tape)->flops, MG_PART_COUNT * sizeof *flops);
+  *facts = mg_moe_describe(moe);
+  mg_moe_destroy(moe);
+  moe_world_close(&world);
+}
+
+static void analytic_flops_are_the_counted_matrix_products(void **state) {
+  (void)state;
+  double narrow[MG_PART_COUNT], wide[MG_PART_COUNT];
+  mg_moe_facts few, many;
+  mg_moe_counts counts;
+  count_pass(D, narrow, &few, &counts);
+  count_pass(2 * D, wide, &many, &counts);
+  assert_close(wide[MG_PART_GATE] - narrow[MG_PART_GATE], T * (many.gate_flops_per_token - few.gate_flops_per_token),
+               0);
+  assert_close(wide[MG_PART_ROUTED] - narrow[MG_PART_ROUTED],
+               2 * T * (many.expert_flops_per_assignment - few.expert_flops_per_assignment), 0);
+  assert_close(counts.useful_flops, 2 * T * many.expert_flops_per_assignment, 0);
+  /* The shared experts' sum with the routed ones is elementwise, one FLOP per element of the output. */
+  assert_close(wide[MG_PART_SHARED] - narrow[MG_PART_SHARED],
+               T * (many.shared_flops_per_token - few.shared_flops_per_token) + T * D, 0);
+}
+
+static void facts_count_parameters(void **state) {
+  (void)state;
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  json_t *spec = moe_json("{'experts': 4, 'width': 5, 'router': {'name': 'tree', 'k': 2, 'branching': 2},"
+                          " 'shared': {}, 'losses': [{'kind': 'balance', 'scope': 'global', 'window': 4}]}");
+  const mg_moe_place here = {.width = D, .prefix = "ffn."};
+  mg_moe *moe;
+  assert_ok(world.context, mg_moe_create(world.context, world.registry, spec, here, world.params, &moe));
+  json_decref(spec);
+  const mg_moe_facts facts = mg_moe_describe(moe);
+  assert_int_equal(facts.router_parameters, (2 + 4) * D);
+  assert_int_equal(facts.expert_parameters, 3 * D * H);
+  assert_int_equal(facts.shared_parameters, 3 * D * H);
+  assert_int_equal(facts.router_parameters + E * facts.expert_parameters + facts.shared_parameters,
+                   mg_params_elements(world.params));
+  assert_int_equal(facts.groupings_count, 2);
+  assert_int_equal(facts.groupings[0], 2);
+  assert_int_equal(facts.groupings[1], 4);
+  assert_string_equal(facts.loss_names[0], "balance");
+  mg_moe_destroy(moe);
+  moe_world_close(&world);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(analytic_flops_are_the_counted_matrix_products),
+      cmocka_unit_test(facts_count_parameters),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
