@@ -1,9 +1,10 @@
 /* moegauge check router: the router suite on a terminal or as JSON, for a router of the registry, a plugin file, or every
- * router that a Lua file defines. */
+ * router that a Lua file defines; in a process of its own, because a router may take its process down. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/check.h"
+#include "cli/isolate.h"
 #include "cli/session.h"
 #include "measure/router_suite.h"
 
@@ -27,6 +28,7 @@ static bool visit_row(void *user, const mg_router_row *row) {
   else
     printf("%-*s %-14s %s\n", CHECK_COLUMN, row->check, verdict_names[row->verdict],
            row->verdict == MG_ROUTER_PASSED ? row->meaning : row->detail);
+  fflush(stdout); /* what was checked stays visible if the next check dies */
   return true;
 }
 
@@ -109,19 +111,34 @@ static bool is_script(const char *name) {
   return length > 4 && strcmp(name + length - 4, ".lua") == 0;
 }
 
-mg_status mg__check_router(mg_cli *cli, const mg_check_options *set, const char *name, const mg_cli_words *words) {
+typedef struct work {
+  const mg_check_options *set;
+  const char *name;
+  const mg_cli_words *words;
+} work;
+
+static mg_status check(mg_cli *cli, void *user) {
+  const work *of = user;
   mg_registry *registry;
-  report to = {.cli = cli, .set = set};
-  if (set->mode != MG_CHECK_CHECK)
-    return mg_fail(cli->context, MG_USAGE, "check router: --mode is for backends; leave it out");
+  report to = {.cli = cli, .set = of->set};
   MG_TRY(mg_cli_registry(cli, &registry));
-  if (set->json && !(to.rows = json_array())) return mg_fail(cli->context, MG_MEMORY, "out of host memory");
-  const mg_status status = is_script(name) ? check_script(&to, name, words) : check_plugin(&to, name, words);
-  if (!set->json) return status;
+  if (of->set->json && !(to.rows = json_array())) return mg_fail(cli->context, MG_MEMORY, "out of host memory");
+  const mg_status status =
+      is_script(of->name) ? check_script(&to, of->name, of->words) : check_plugin(&to, of->name, of->words);
+  if (!of->set->json) return status;
   if (status != MG_OK && status != MG_PLUGIN) {
     json_decref(to.rows);
     return status;
   }
   const mg_status printed = mg_cli_print_json(cli, json_pack("{s:o}", "rows", to.rows));
   return printed == MG_OK ? status : printed;
+}
+
+mg_status mg__check_router(mg_cli *cli, const mg_check_options *set, const char *name, const mg_cli_words *words) {
+  char where[512];
+  work of = {.set = set, .name = name, .words = words};
+  if (set->mode != MG_CHECK_CHECK)
+    return mg_fail(cli->context, MG_USAGE, "check router: --mode is for backends; leave it out");
+  snprintf(where, sizeof where, "router %s", name);
+  return mg_cli_isolated(cli, where, check, &of);
 }

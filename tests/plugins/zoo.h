@@ -9,7 +9,7 @@ static inline mg_var *zoo_ids(mg_tape *tape, const mg_route_input *input, int64_
 }
 
 static inline mg_var *zoo_weights(mg_tape *tape, const mg_route_input *input, int64_t choices, double weight) {
-  return mg_fill(tape, MG_F32, 2, (const int64_t[]){input->tokens, choices}, weight);
+  return mg_fill(tape, mg_var_dtype(input->x), 2, (const int64_t[]){input->tokens, choices}, weight);
 }
 
 static inline mg_status zoo_route(mg_router *router, mg_tape *tape, const mg_route_input *input,
