@@ -23,7 +23,7 @@ local function moe(router) return mg.moe { experts = 8, width = 64, router = rou
 return mg.experiment {
   title = "A top-k router in Lua and the same one in C",
   sweep = { feed_forward = { moe(mg.router.topk { k = 2 }), moe(lua_topk { k = 2 }) }, seed = { 1, 2 } },
-  options = { tokens = 40000 },
+  options = { tokens = 16384 },
   run = function(case)
     local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = case.feed_forward, seed = case.seed }
     return mg.train { model = model, data = mg.corpus "synthetic", tokens = case.tokens, batch = 8, sequence = 128 }
