@@ -15,7 +15,7 @@
 #include "base/vector.h"
 #include "train/data_stage.h"
 
-typedef enum format { ROFF, PLAIN, PERL } format;
+typedef enum format { ROFF, C, PERL } format;
 
 /* Where a domain's documents come from. */
 typedef struct source {
@@ -32,8 +32,8 @@ static const source sources[] = {{"english", "manpages", "usr/share/man/man", ".
                                  {"french", "manpages-fr", "usr/share/man/fr/", ".gz", NULL, ROFF},
                                  {"french", "manpages-fr-dev", "usr/share/man/fr/", ".gz", NULL, ROFF},
                                  {"japanese", "manpages-ja", "usr/share/man/ja/", ".gz", NULL, ROFF},
-                                 {"c", "linux-libc-dev", "usr/include/", ".h", NULL, PLAIN},
-                                 {"c", "libc6-dev", "usr/include/", ".h", NULL, PLAIN},
+                                 {"c", "linux-libc-dev", "usr/include/", ".h", NULL, C},
+                                 {"c", "libc6-dev", "usr/include/", ".h", NULL, C},
                                  {"perl", "perl-modules-5.36", "usr/share/perl/", ".pm", "/unicore/", PERL}};
 
 typedef struct manpages_options {
@@ -236,16 +236,59 @@ static mg_status without_pod(mg_context *context, const char *source_text, size_
   return MG_OK;
 }
 
+/* Where a page's last section begins that only thanks its translators or names its project, as nearly all pages of a
+ * language do in the same words; the page's end if it has none. */
+static size_t without_credits(const char *text, size_t bytes) {
+  static const char *const headings[] = {
+      "\n\xC3\x9C"
+      "BERSETZUNG\n",
+      "\nTRADUCTION\n", "\nCOLOPHON\n",
+      "\n\xE3\x81\x93\xE3\x81\xAE\xE6\x96\x87\xE6\x9B\xB8\xE3\x81\xAB\xE3\x81\xA4\xE3\x81\x84\xE3\x81\xA6\n"};
+  for (size_t i = 0; i < MG_COUNT(headings); i++) {
+    const char *found = memmem(text, bytes, headings[i], strlen(headings[i]));
+    if (found && (size_t)(found - text) + 1 < bytes) bytes = (size_t)(found - text) + 1;
+  }
+  return bytes;
+}
+
+static bool holds(const char *text, size_t bytes, const char *word) {
+  return memmem(text, bytes, word, strlen(word)) != NULL;
+}
+
+/* Bytes of the comments at a C file's start that state its licence, which hundreds of headers share. */
+static size_t licence_bytes(const char *text, size_t bytes) {
+  size_t start = 0;
+  for (;;) {
+    size_t at = start;
+    while (at < bytes && (text[at] == ' ' || text[at] == '\n' || text[at] == '\t')) at++;
+    if (bytes - at < 4 || text[at] != '/' || text[at + 1] != '*') return start;
+    const char *close = memmem(text + at + 2, bytes - at - 2, "*/", 2);
+    const size_t end = close ? (size_t)(close - text) + 2 : 0;
+    if (!close || !(holds(text + at, end - at, "SPDX") || holds(text + at, end - at, "opyright") ||
+                    holds(text + at, end - at, "icense")))
+      return start;
+    start = end;
+  }
+}
+
 static mg_status convert(unpacking *in, const char *raw, size_t bytes) {
   mg_context *context = in->pipeline->context;
   const char *skipped = NULL;
   in->text.bytes = 0;
   switch (in->from->format) {
-  case ROFF: MG_TRY(mg__roff_to_text(context, raw, bytes, &in->text, &skipped)); break;
+  case ROFF:
+    MG_TRY(mg__roff_to_text(context, raw, bytes, &in->text, &skipped));
+    if (in->text.bytes > 0) in->text.bytes = without_credits(in->text.data, in->text.bytes);
+    break;
   case PERL: MG_TRY(without_pod(context, raw, bytes, &in->text)); break;
-  case PLAIN: MG_TRY(mg__text_append(context, &in->text, raw, bytes)); break;
+  case C: {
+    const size_t licence = licence_bytes(raw, bytes);
+    MG_TRY(mg__text_append(context, &in->text, raw + licence, bytes - licence));
+    break;
+  }
   }
   if (skipped) return mg__drop_count(in->pipeline, skipped, bytes);
+  if (in->text.bytes == 0) return mg__drop_count(in->pipeline, "empty", bytes);
   return mg__document_add(in->pipeline, in->text.data, in->text.bytes, in->domain);
 }
 
@@ -315,7 +358,7 @@ const mg__stage mg__stage_manpages = {.name = "collect",
                                       .summary = "fetches manual pages, C headers and Perl modules from Debian",
                                       .corpus = "manpages",
                                       .kind = MG__COLLECT,
-                                      .version = 1,
+                                      .version = 2,
                                       .options = options_table,
                                       .options_size = sizeof(manpages_options),
                                       .identity = identity,

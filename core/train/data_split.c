@@ -41,7 +41,7 @@ static mg_status move_one(mg__pipeline *pipeline, int32_t domain, mg_split side)
                    pipeline->corpus, mg__domain_name(pipeline, domain));
   const uint64_t cluster = nearest->cluster;
   for (size_t i = 0; i < pipeline->count; i++)
-    if (pipeline->documents[i].cluster == cluster) pipeline->documents[i].split = side;
+    if (pipeline->documents[i].cluster == cluster) pipeline->documents[i].split = (int32_t)side;
   return MG_OK;
 }
 
