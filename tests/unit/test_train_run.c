@@ -103,7 +103,7 @@ typedef struct run {
 
 static void open_run(run *r, const char *model, const char *train) {
   memset(r, 0, sizeof *r);
-  mg_world_open(&r->world, "reference", MG_F32);
+  mg_world_open(&r->world, "cpu", MG_F32);
   json_t *spec = json_of(model);
   assert_ok(r->world.context,
             mg_model_create(r->world.context, r->world.registry, r->world.backend, spec, MG_F32, 11, &r->model));
