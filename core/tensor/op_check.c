@@ -162,6 +162,11 @@ mg_status mg__want_count(const mg_op_check *check, int32_t index, int64_t count,
                     mg_shape_text(tensor, shape), (long long)count, because);
 }
 
+mg_status mg__want_compute(const mg_op_check *check, mg_dtype compute) {
+  if (is_real(compute)) return MG_OK;
+  return mg__refuse(check, "a product in %s was asked for; it computes in f32, bf16 or f64", mg_dtype_name(compute));
+}
+
 mg_status mg__out(const mg_op_check *check, int32_t index, int32_t dims, const int64_t *shape) {
   mg_tensor *out = check->call->out[index];
   if (!out) return MG_OK;

@@ -71,6 +71,9 @@ mg_status mg__want_matrix(const mg_op_check *check, int32_t index, int64_t rows,
 /* Input `index` must have this many elements. NULL inputs pass. */
 mg_status mg__want_count(const mg_op_check *check, int32_t index, int64_t count, const char *because);
 
+/* The precision of a product must be f32, bf16 or f64. */
+mg_status mg__want_compute(const mg_op_check *check, mg_dtype compute);
+
 /* States the shape of output `index`: fills it in, or compares as matrices. NULL outputs pass. */
 mg_status mg__out(const mg_op_check *check, int32_t index, int32_t dims, const int64_t *shape);
 mg_status mg__out_matrix(const mg_op_check *check, int32_t index, int64_t rows, int64_t columns);

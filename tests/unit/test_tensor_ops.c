@@ -132,6 +132,8 @@ static void matmul_refuses_what_does_not_fit(void **state) {
   mg_tensor batched = shaped(MG_F32, 3, 7, 3, 5);
   call = (mg_op_call){.op = MG_OP_MATMUL, .in = {&a, &batched}, .out = {&out}};
   assert_refused(context, MG_USAGE, "both must have two dimensions", mg__op_check(context, &call));
+  call.attributes.matmul.compute = MG_I32;
+  assert_refused(context, MG_USAGE, "a product in i32 was asked for", mg__op_check(context, &call));
   mg_tensor given = matrix(MG_BF16, 2, 5), right = matrix(MG_F32, 3, 5);
   call = (mg_op_call){.op = MG_OP_MATMUL, .in = {&a, &right}, .out = {&given}};
   assert_refused(context, MG_USAGE, "out is bf16 beside a f32", mg__op_check(context, &call));

@@ -70,6 +70,7 @@ static mg_status check_settings(const mg_op_check *check) {
 }
 
 static mg_status check_inputs(const mg_op_check *check) {
+  MG_TRY(mg__want_compute(check, check->call->attributes.attention.compute));
   MG_TRY(check_settings(check));
   const mg_tensor *k = check->call->in[1], *v = check->call->in[2];
   const attention_shape s = shape_of_call(check->call);

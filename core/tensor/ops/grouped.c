@@ -7,7 +7,9 @@ static mg_status check_offsets(const mg_op_check *check, int32_t input, int64_t 
   return mg__want_count(check, input, experts + 1, "one more than w has experts");
 }
 
-static mg_status check_out_dtype(const mg_op_check *check) {
+/* Settings that the product and its weight gradient share. */
+static mg_status check_dtypes(const mg_op_check *check) {
+  MG_TRY(mg__want_compute(check, check->call->attributes.grouped.compute));
   const mg_dtype out = check->call->out[0]->dtype, first = check->call->in[0]->dtype;
   if (out == first || out == MG_F32) return MG_OK;
   return mg__refuse(check, "out is %s beside x %s; it must have x's dtype or f32", mg_dtype_name(out),
@@ -19,7 +21,7 @@ static mg_status grouped_matmul_shape(const mg_op_check *check) {
   const bool transposed = check->call->attributes.grouped.transpose_w;
   MG_TRY(mg__want_dims(check, 1, 3));
   MG_TRY(check_offsets(check, 2, w->shape[0]));
-  MG_TRY(check_out_dtype(check));
+  MG_TRY(check_dtypes(check));
   const int64_t inner = w->shape[transposed ? 2 : 1], columns = w->shape[transposed ? 1 : 2];
   if (mg_tensor_columns(x) == inner) return mg__out_matrix(check, 0, mg_tensor_rows(x), columns);
   char have[MG_SHAPE_TEXT_BYTES], weight[MG_SHAPE_TEXT_BYTES];
@@ -35,7 +37,7 @@ static mg_status grouped_matmul_weight_shape(const mg_op_check *check) {
   const mg_tensor *x = check->call->in[0], *dout = check->call->in[1], *offsets = check->call->in[2];
   const int64_t k = mg_tensor_columns(x), n = mg_tensor_columns(dout), experts = mg_tensor_count(offsets) - 1;
   MG_TRY(mg__want_matrix(check, 1, mg_tensor_rows(x), n, "as many rows as x"));
-  MG_TRY(check_out_dtype(check));
+  MG_TRY(check_dtypes(check));
   if (experts < 1) return mg__refuse(check, "offsets has no expert; it must have at least two elements");
   const bool transposed = check->call->attributes.grouped.transpose_w;
   return mg__out(check, 0, 3, (const int64_t[]){experts, transposed ? n : k, transposed ? k : n});

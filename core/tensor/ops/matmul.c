@@ -30,6 +30,7 @@ static mg_status refuse_operands(const mg_op_check *check, const char *rule) {
 static mg_status matmul_shape(const mg_op_check *check) {
   const mg_tensor *a = check->call->in[0], *b = check->call->in[1], *out = check->call->out[0];
   int64_t rows, inner, inner_b, columns;
+  MG_TRY(mg__want_compute(check, check->call->attributes.matmul.compute));
   if (a->dims != b->dims || a->dims < 2 || a->dims > 3)
     return refuse_operands(check, "both must have two dimensions, or both three");
   if (a->dims == 3 && a->shape[0] != b->shape[0])
