@@ -32,22 +32,35 @@ static void *allocate(void *user, void *pointer, size_t old_size, size_t size) {
   return result;
 }
 
-static mg_status find_scripts(mg_engine *engine, const char *wanted) {
-  char path[PATH_MAX], probe[PATH_MAX + 32];
+static bool holds_library(const char *folder) {
+  char probe[PATH_MAX + 32];
+  snprintf(probe, sizeof probe, "%s/moegauge/init.lua", folder);
+  return access(probe, R_OK) == 0;
+}
+
+/* The folder as it lies from the library: in a build or a prefix, or below a lib/ARCHITECTURE folder as on Debian. */
+static void find_beside_library(char path[PATH_MAX]) {
+  static const char *const below[] = {"..", "../.."};
   Dl_info about;
-  const char *named = wanted ? wanted : getenv("MOEGAUGE_SCRIPTS");
-  if (named) {
-    snprintf(path, sizeof path, "%s", named);
-  } else if (dladdr((void *)(uintptr_t)mg_engine_create, &about) && about.dli_fname) {
-    char here[PATH_MAX];
-    if (!realpath(about.dli_fname, here)) snprintf(here, sizeof here, "%s", about.dli_fname);
-    char *slash = strrchr(here, '/');
-    if (slash) *slash = '\0';
-    snprintf(path, sizeof path, "%.4000s/../share/moegauge", here);
+  char here[PATH_MAX] = ".";
+  if (dladdr((void *)(uintptr_t)mg_engine_create, &about) && about.dli_fname && !realpath(about.dli_fname, here))
+    snprintf(here, sizeof here, "%s", about.dli_fname);
+  char *slash = strrchr(here, '/');
+  if (slash) *slash = '\0';
+  for (size_t i = 0; i < MG_COUNT(below); i++) {
+    snprintf(path, PATH_MAX, "%.4000s/%s/share/moegauge", here, below[i]);
+    if (holds_library(path)) return;
   }
-  snprintf(probe, sizeof probe, "%s/moegauge/init.lua", path);
-  char real[PATH_MAX];
-  if (access(probe, R_OK) != 0 || !realpath(path, real))
+}
+
+static mg_status find_scripts(mg_engine *engine, const char *wanted) {
+  char path[PATH_MAX], real[PATH_MAX];
+  const char *named = wanted ? wanted : getenv("MOEGAUGE_SCRIPTS");
+  if (named)
+    snprintf(path, sizeof path, "%s", named);
+  else
+    find_beside_library(path);
+  if (!holds_library(path) || !realpath(path, real))
     return mg_fail(engine->context, MG_FILE, "%s: the Lua library is not there; name its folder in MOEGAUGE_SCRIPTS",
                    path);
   engine->scripts = mg_strdup(engine->context, real);

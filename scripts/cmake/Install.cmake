@@ -17,10 +17,9 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/moegaugeConfigVersion.cmake
 install(FILES ${CMAKE_BINARY_DIR}/moegaugeConfig.cmake ${CMAKE_BINARY_DIR}/moegaugeConfigVersion.cmake
   DESTINATION ${package_dir})
 
-# The Lua library and the experiments, as the program looks for them in an installed tree.
-if(EXISTS ${CMAKE_SOURCE_DIR}/scripts/moegauge)
-  install(DIRECTORY scripts/moegauge DESTINATION ${CMAKE_INSTALL_DATADIR}/moegauge/scripts FILES_MATCHING PATTERN "*.lua")
-endif()
+# The Lua library where the engine looks for it, and the experiments.
+install(DIRECTORY scripts/moegauge DESTINATION ${CMAKE_INSTALL_DATADIR}/moegauge FILES_MATCHING PATTERN "*.lua")
+install(DIRECTORY experiments DESTINATION ${CMAKE_INSTALL_DATADIR}/moegauge FILES_MATCHING PATTERN "*.lua")
 
 # Man pages and completion are what the program says about itself.
 install(CODE "

@@ -26,18 +26,18 @@ cmake -S "$MOEGAUGE_SOURCE/tests/plugins/out_of_tree" -B "$work/build" -G Ninja 
   -DCMAKE_PREFIX_PATH="$work/moved" >"$work/log" 2>&1 || fail "configuring the plugins"
 cmake --build "$work/build" >"$work/log" 2>&1 || fail "building the plugins"
 
-for file in routers/cosine.so:mg_router_entry backends/counting.so:mg_backend_entry; do
+for file in routers/gumbel.so:mg_router_entry backends/counting.so:mg_backend_entry; do
   exported=$(nm -D --defined-only "$work/build/moegauge/${file%:*}" | awk '$2 ~ /[A-Z]/ { print $3 }')
   [ "$exported" = "${file#*:}" ] || fail "${file%:*} exports: $exported"
 done
 
 export MOEGAUGE_PLUGIN_PATH=$work/build/moegauge
 "$moegauge" list routers --json >"$work/routers" || fail "list routers"
-jq -e '.[] | select(.name == "cosine") | .available and (.hash | length) == 32' "$work/routers" >/dev/null ||
-  fail "cosine is not listed: $(cat "$work/routers")"
-"$moegauge" help router cosine >"$work/help" || fail "help router cosine"
-grep -q 'temperature .*divides the cosine' "$work/help" || fail "the options of cosine: $(cat "$work/help")"
-grep -q 'p = softmax(cos(x, g) / temperature)' "$work/help" || fail "the formula of cosine: $(cat "$work/help")"
+jq -e '.[] | select(.name == "gumbel") | .available and (.hash | length) == 32' "$work/routers" >/dev/null ||
+  fail "gumbel is not listed: $(cat "$work/routers")"
+"$moegauge" help router gumbel >"$work/help" || fail "help router gumbel"
+grep -q 'strength .*factor on the Gumbel noise' "$work/help" || fail "the options of gumbel: $(cat "$work/help")"
+grep -q 'e = top-k(x W + strength' "$work/help" || fail "the formula of gumbel: $(cat "$work/help")"
 "$moegauge" list backends --json >"$work/backends" || fail "list backends"
 jq -e '.[] | select(.name == "counting") | .available and (.device | startswith("primitives=4/"))' "$work/backends" \
   >/dev/null || fail "counting is not listed: $(cat "$work/backends")"
@@ -48,7 +48,25 @@ jq -e '([.rows[] | select(.verdict == "passed") | .op] | unique) == ["add_scaled
   and ([.rows[] | select(.op == "matmul") | .verdict] | unique) == ["unsupported"]' "$work/check" >/dev/null ||
   fail "the primitives of counting: $(jq -c '[.rows[] | {op, verdict}] | unique' "$work/check")"
 
+# A real run: the router keeps its promises, and trains in an experiment of the installed Lua library.
+"$moegauge" check router gumbel >"$work/check" || fail "check router gumbel: $(cat "$work/check")"
+cat >"$work/gumbel.lua" <<'LUA'
+local mg <const> = require "moegauge"
+return mg.experiment {
+  title = "A router from outside the tree",
+  sweep = { strength = { 0, 1 }, seed = { 1 } },
+  run = function(case)
+    local moe = mg.moe { experts = 4, width = 16, router = mg.router.gumbel { k = 2, strength = case.strength } }
+    local model = mg.model { layers = 1, width = 16, heads = 2, feed_forward = moe, seed = case.seed }
+    return mg.train { model = model, data = mg.corpus "synthetic", tokens = 4096, batch = 2, sequence = 64 }
+  end,
+}
+LUA
+cd "$work" || exit 1
+MOEGAUGE_CACHE=$work/cache "$moegauge" run gumbel.lua --smoke --out "$work/results" >"$work/log" 2>&1 || fail "run gumbel.lua"
+grep -q "2 cases finished, 0 without a result" "$work/log" || fail "the run of gumbel did not finish: $(cat "$work/log")"
+
 # Installed, they are found without the variable.
 cmake --install "$work/build" >"$work/log" 2>&1 || fail "installing the plugins"
-env -u MOEGAUGE_PLUGIN_PATH "$moegauge" list routers --names | grep -qx cosine || fail "the installed cosine is not found"
+env -u MOEGAUGE_PLUGIN_PATH "$moegauge" list routers --names | grep -qx gumbel || fail "the installed gumbel is not found"
 echo "out of tree: built, loaded, described and installed"
