@@ -33,11 +33,108 @@ static void begin(char hash[MG_HASH_TEXT_BYTES], const char *kind) {
 
 static void hash_value(walk *w, int index, char hash[MG_HASH_TEXT_BYTES]);
 
-static int fold_code(lua_State *L, const void *bytes, size_t size, void *hash) {
+/* ---- bytecode ------------------------------------------------------------------------------------------------
+
+ * Lua 5.4's dump of a function keeps the lines where it begins and ends, even stripped. They are left out here, so that
+ * moving a function changes nothing. Format: ldump.c of Lua 5.4. */
+
+typedef struct dump {
+  mg_context *context;
+  unsigned char *bytes;
+  size_t size, room;
+  size_t at; /* how far it was read */
+  bool bad;  /* the dump is not what we expect, or memory ran out */
+} dump;
+
+enum { DUMP_HEADER = 32, NESTING_MAX = 200 }; /* 31 bytes of header, and one that counts upvalues */
+
+static int collect(lua_State *L, const void *bytes, size_t size, void *user) {
   (void)L;
-  if (size > 0) fold(hash, bytes, size);
+  dump *d = user;
+  if (d->size + size > d->room) {
+    const size_t room = 2 * d->room + size + 256;
+    unsigned char *more = mg_resize(d->context, d->bytes, d->room, room);
+    if (!more) return 1;
+    d->bytes = more;
+    d->room = room;
+  }
+  if (size > 0) memcpy(d->bytes + d->size, bytes, size);
+  d->size += size;
   return 0;
 }
+
+/* A number in groups of 7 bits, the last one marked. */
+static size_t read_number(dump *d) {
+  size_t number = 0;
+  while (d->at < d->size) {
+    const unsigned char byte = d->bytes[d->at++];
+    number = number << 7 | (byte & 0x7f);
+    if (byte & 0x80) return number;
+  }
+  d->bad = true;
+  return 0;
+}
+
+static void skip(dump *d, size_t count, size_t each) {
+  if (count > (d->size - d->at) / each)
+    d->bad = true;
+  else
+    d->at += count * each;
+}
+
+static void skip_text(dump *d) {
+  const size_t size = read_number(d); /* one more than its length; 0 = none */
+  if (size > 0) skip(d, size - 1, 1);
+}
+
+static void skip_constants(dump *d) {
+  enum { INTEGER = 0x03, FLOAT = 0x13, SHORT_TEXT = 0x04, LONG_TEXT = 0x14 };
+  for (size_t left = read_number(d); left > 0 && !d->bad; left--) {
+    const unsigned char type = d->at < d->size ? d->bytes[d->at] : 0;
+    skip(d, 1, 1);
+    if (type == INTEGER || type == FLOAT) skip(d, 8, 1);
+    if (type == SHORT_TEXT || type == LONG_TEXT) skip_text(d);
+  }
+}
+
+/* Folds one function and those inside it, all but their lines. */
+static void fold_function(dump *d, int depth, char hash[MG_HASH_TEXT_BYTES]) {
+  skip_text(d); /* the source, absent when stripped */
+  read_number(d);
+  read_number(d);
+  const size_t first = d->at;
+  skip(d, 3, 1);
+  skip(d, read_number(d), 4); /* code */
+  skip_constants(d);
+  skip(d, read_number(d), 3); /* upvalues */
+  size_t inner = read_number(d);
+  if (d->bad || depth > NESTING_MAX) {
+    d->bad = true;
+    return;
+  }
+  fold(hash, d->bytes + first, d->at - first);
+  for (; inner > 0 && !d->bad; inner--) fold_function(d, depth + 1, hash);
+  for (int empty = 0; empty < 4; empty++) /* debug information, stripped */
+    if (read_number(d) != 0) d->bad = true;
+}
+
+/* Folds the bytecode of the function on top of the stack. */
+static void fold_code(lua_State *L, char hash[MG_HASH_TEXT_BYTES]) {
+  dump d = {.context = mg__engine_of(L)->context};
+  const bool dumped = lua_dump(L, collect, &d, 1) == 0;
+  char body[MG_HASH_TEXT_BYTES];
+  begin(body, "code");
+  d.at = DUMP_HEADER;
+  d.bad = !dumped || d.size < DUMP_HEADER;
+  if (!d.bad) fold_function(&d, 0, body);
+  if (d.bad || d.at != d.size) /* another format: all of it, lines included */
+    fold(hash, d.bytes ? d.bytes : (const unsigned char *)"", d.size);
+  else
+    fold_text(hash, body);
+  mg_free(d.context, d.bytes, d.room);
+}
+
+/* ---- values -------------------------------------------------------------------------------------------------- */
 
 static void hash_function(walk *w, int index, char hash[MG_HASH_TEXT_BYTES]) {
   lua_State *L = w->state;
@@ -46,7 +143,7 @@ static void hash_function(walk *w, int index, char hash[MG_HASH_TEXT_BYTES]) {
   lua_getinfo(L, ">S", &about);
   begin(hash, "function");
   const char *library = mg__engine_of(L)->scripts;
-  if (about.what[0] == 'C' || strncmp(about.source + 1, library, strlen(library)) == 0) {
+  if (about.what[0] == 'C' || about.source[0] == '\0' || strncmp(about.source + 1, library, strlen(library)) == 0) {
     char line[32];
     snprintf(line, sizeof line, "%d", about.linedefined);
     fold_text(hash, about.source);
@@ -54,7 +151,7 @@ static void hash_function(walk *w, int index, char hash[MG_HASH_TEXT_BYTES]) {
     return;
   }
   lua_pushvalue(L, index);
-  lua_dump(L, fold_code, hash, 1);
+  fold_code(L, hash);
   lua_pop(L, 1);
   for (int i = 1; lua_getupvalue(L, index, i); i++) {
     char inner[MG_HASH_TEXT_BYTES];

@@ -39,8 +39,10 @@ function mg.sorted_pairs(t)
   end
 end
 
-return setmetatable(mg, {
+-- What a script gets is an empty table in front of this one, so that nothing can be replaced.
+return setmetatable({}, {
   __index = function(_, key)
+    if mg[key] ~= nil then return mg[key] end
     local names = {}
     for name in pairs(mg) do names[#names + 1] = name end
     table.sort(names)
