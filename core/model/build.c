@@ -95,7 +95,8 @@ static mg_status add_moe(builder *b, mg_registry *registry, int64_t index) {
                               .vocabulary = model->spec.settings.vocabulary,
                               .layer = (int32_t)index,
                               .prefix = prefix,
-                              .seed = model->seed};
+                              .seed = model->seed,
+                              .output_deviation = residual_scale(model)};
   return mg_moe_create(model->context, registry, model->spec.layers[index].feed_forward, place, model->params,
                        &model->blocks[index].moe);
 }

@@ -2,7 +2,7 @@
  *
  * expert(x) = down(act(gate x) * up x) when gated, else down(act(up x)); routed experts hold gate and up [E,H,D] and
  * down [E,D,H]; n shared experts of width h are one feed-forward of width n * h, which computes the same sum.
- * Weights start normal with deviation 0.02. The router always computes in f32 (Fedus et al. 2021, selective precision),
+ * Weights start normal with deviation 0.02, those of down with the deviation that the model asks for. The router always computes in f32 (Fedus et al. 2021, selective precision),
  * in f64 on an f64 tape. */
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +49,7 @@ mg_status mg_moe_resolve_spec(mg_context *context, mg_registry *registry, const 
 
 /* Adds a weight matrix or a stack of them (first > 0). */
 static mg_status add_weight(mg_moe *moe, const mg_moe_place *place, const char *part, int64_t first, int64_t rows,
-                            int64_t columns, int64_t *index) {
+                            int64_t columns, double deviation, int64_t *index) {
   char name[MG_PARAM_NAME_BYTES];
   if ((size_t)snprintf(name, sizeof name, "%s%s", place->prefix, part) >= sizeof name)
     return mg_fail(moe->context, MG_USAGE, "moe: the parameter name '%s%s' is longer than %d bytes", place->prefix,
@@ -58,7 +58,7 @@ static mg_status add_weight(mg_moe *moe, const mg_moe_place *place, const char *
                               .dims = first ? 3 : 2,
                               .shape = {first, rows, columns},
                               .init = MG_INIT_NORMAL,
-                              .scale = 0.02,
+                              .scale = deviation,
                               .decay = true,
                               .stream = mg_stream_named(place->seed, name, 0, 0)};
   if (!first) memcpy(request.shape, (int64_t[]){rows, columns}, 2 * sizeof(int64_t));
@@ -67,14 +67,15 @@ static mg_status add_weight(mg_moe *moe, const mg_moe_place *place, const char *
 
 static mg_status add_experts(mg_moe *moe, const mg_moe_place *place) {
   const mg__moe_spec *spec = &moe->spec;
-  const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width;
-  if (spec->gated) MG_TRY(add_weight(moe, place, "experts.gate", spec->experts, spec->width, width, &moe->gate));
-  MG_TRY(add_weight(moe, place, "experts.up", spec->experts, spec->width, width, &moe->up));
-  MG_TRY(add_weight(moe, place, "experts.down", spec->experts, width, spec->width, &moe->down));
+  const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width, experts = spec->experts;
+  const double in = 0.02, out = place->output_deviation > 0.0 ? place->output_deviation : in;
+  if (spec->gated) MG_TRY(add_weight(moe, place, "experts.gate", experts, spec->width, width, in, &moe->gate));
+  MG_TRY(add_weight(moe, place, "experts.up", experts, spec->width, width, in, &moe->up));
+  MG_TRY(add_weight(moe, place, "experts.down", experts, width, spec->width, out, &moe->down));
   if (!shared) return MG_OK;
-  if (spec->gated) MG_TRY(add_weight(moe, place, "shared.gate", 0, shared, width, &moe->shared_gate));
-  MG_TRY(add_weight(moe, place, "shared.up", 0, shared, width, &moe->shared_up));
-  return add_weight(moe, place, "shared.down", 0, width, shared, &moe->shared_down);
+  if (spec->gated) MG_TRY(add_weight(moe, place, "shared.gate", 0, shared, width, in, &moe->shared_gate));
+  MG_TRY(add_weight(moe, place, "shared.up", 0, shared, width, in, &moe->shared_up));
+  return add_weight(moe, place, "shared.down", 0, width, shared, out, &moe->shared_down);
 }
 
 /* Demand of earlier batches; a buffer among the parameters, so that checkpoints hold it. */
