@@ -1,14 +1,13 @@
 /* Stage "collect" for `manpages`: real text in several languages from Debian packages, fetched without root.
  *
  * Packages are downloaded once by `apt-get download` into CACHE/packages and stay there, so later runs need no network.
- * They are unpacked by `dpkg-deb -x` into a folder that is removed again. The report names every package file with its
+ * `dpkg-deb --fsys-tarfile` makes each a tar archive that is read in memory. The report names every package file with its
  * hash; the dataset's own checksum is over the text. */
 #include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/options.h"
@@ -46,6 +45,7 @@ static const mg_option options_table[] = {MG_OPTION_STRING(manpages_options, dom
                                           MG_OPTION_END};
 
 enum { FOLDER_BYTES = PATH_MAX + 64, PATTERN_BYTES = FOLDER_BYTES + PATH_MAX };
+static const size_t archive_bytes_most = (size_t)1 << 28;
 
 /* True if the list "a,b,c" holds the name. */
 static bool listed(const char *list, const char *name) {
@@ -127,7 +127,7 @@ static mg_status run_apt(mg__pipeline *pipeline, const char *folder, bool own_li
   while (*words && count + 1 < ARGUMENTS_MAX) arguments[count++] = *words++;
   snprintf(log, sizeof log, "%s/apt.log", folder);
   int code;
-  MG_TRY(mg__program_run(pipeline->context, arguments, folder, log, &code));
+  MG_TRY(mg__program_run(pipeline->context, arguments, folder, "/dev/null", log, &code));
   return code == 0 ? MG_OK : mg_fail(pipeline->context, MG_FILE, "apt-get ended with code %d", code);
 }
 
@@ -215,7 +215,7 @@ typedef struct unpacking {
   mg__pipeline *pipeline;
   const source *from;
   int32_t domain;
-  mg__text text;
+  mg__text page, text; /* one document before and after conversion */
 } unpacking;
 
 /* Leaves out the manual inside a Perl module ("=head1" to "=cut"), which is English. */
@@ -292,21 +292,19 @@ static mg_status convert(unpacking *in, const char *raw, size_t bytes) {
   return mg__document_add(in->pipeline, in->text.data, in->text.bytes, in->domain);
 }
 
-static mg_status add_file(void *user, const mg__visit *visit) {
+static mg_status add_member(void *user, const mg__member *member) {
   unpacking *in = user;
   const source *from = in->from;
-  const size_t length = strlen(visit->relative), suffix = strlen(from->suffix);
-  const bool wanted = strncmp(visit->relative, from->folder, strlen(from->folder)) == 0 && length > suffix &&
-                      strcmp(visit->relative + length - suffix, from->suffix) == 0 &&
-                      !(from->without && strstr(visit->relative, from->without));
+  const size_t length = strlen(member->path), suffix = strlen(from->suffix);
+  const bool wanted = strncmp(member->path, from->folder, strlen(from->folder)) == 0 && length > suffix &&
+                      strcmp(member->path + length - suffix, from->suffix) == 0 &&
+                      !(from->without && strstr(member->path, from->without));
   if (!wanted) return MG_OK;
-  if (visit->skipped) return mg__drop_count(in->pipeline, visit->skipped, 0);
-  char *raw;
-  size_t bytes;
-  MG_TRY(mg__text_read(in->pipeline->context, visit->path, &raw, &bytes));
-  const mg_status status = convert(in, raw, bytes);
-  mg_free(in->pipeline->context, raw, bytes + 1);
-  return status;
+  if (member->link) return mg__drop_count(in->pipeline, "symbolic_link", 0);
+  if (from->format != ROFF) return convert(in, member->data, member->bytes);
+  in->page.bytes = 0;
+  MG_TRY(mg__gzip_unpack(in->pipeline->context, member->path, member->data, member->bytes, &in->page));
+  return convert(in, in->page.data, in->page.bytes);
 }
 
 /* Notes a package's file name (its version is in it) and hash in the report. */
@@ -323,25 +321,33 @@ static mg_status note_package(mg__pipeline *pipeline, const char *path) {
   return MG_OK;
 }
 
+/* Turns a package into a tar archive in memory. */
+static mg_status read_archive(mg_context *context, const char *package, const char *folder, char **tar, size_t *bytes) {
+  char archive[FOLDER_BYTES], log[FOLDER_BYTES];
+  snprintf(archive, sizeof archive, "%s/package.tmp.%ld", folder, (long)getpid());
+  snprintf(log, sizeof log, "%s/dpkg.log", folder);
+  int code;
+  const char *const arguments[] = {"dpkg-deb", "--fsys-tarfile", package, NULL};
+  mg_status status = mg__program_run(context, arguments, folder, archive, log, &code);
+  if (status == MG_OK && code != 0)
+    status = mg_fail(context, MG_FILE, "%s: dpkg-deb cannot unpack it; remove it to download it again", package);
+  if (status == MG_OK) status = mg_file_read(context, archive, archive_bytes_most, tar, bytes);
+  unlink(archive);
+  return status;
+}
+
 static mg_status read_package(mg__pipeline *pipeline, const source *from, const char *folder) {
-  char package[PATH_MAX], tree[FOLDER_BYTES], log[FOLDER_BYTES];
+  char package[PATH_MAX], *tar;
+  size_t bytes;
   if (!find_package(folder, from->package, package))
     return mg_fail(pipeline->context, MG_FILE, "%s: the package %s has vanished", folder, from->package);
   MG_TRY(note_package(pipeline, package));
-  snprintf(tree, sizeof tree, "%s/tree.tmp.%ld", folder, (long)getpid());
-  snprintf(log, sizeof log, "%s/dpkg.log", folder);
-  mg__folder_remove(tree);
-  MG_TRY(mg_folder_make(pipeline->context, tree));
-  int code;
-  const char *const arguments[] = {"dpkg-deb", "-x", package, tree, NULL};
-  mg_status status = mg__program_run(pipeline->context, arguments, folder, log, &code);
-  if (status == MG_OK && code != 0)
-    status =
-        mg_fail(pipeline->context, MG_FILE, "%s: dpkg-deb cannot unpack it; remove it to download it again", package);
+  MG_TRY(read_archive(pipeline->context, package, folder, &tar, &bytes));
   unpacking in = {.pipeline = pipeline, .from = from, .domain = mg__domain_index(pipeline, from->domain)};
-  if (status == MG_OK) status = mg__folder_walk(pipeline->context, tree, add_file, &in);
+  const mg_status status = mg__tar_walk(pipeline->context, package, tar, bytes, add_member, &in);
+  MG_VECTOR_FREE(pipeline->context, in.page.data, in.page.room);
   MG_VECTOR_FREE(pipeline->context, in.text.data, in.text.room);
-  mg__folder_remove(tree);
+  mg_free(pipeline->context, tar, bytes + 1);
   return status;
 }
 

@@ -131,10 +131,31 @@ mg_status mg__folder_walk(mg_context *context, const char *folder, mg__visit_fun
 mg_status mg__text_read(mg_context *context, const char *path, char **out, size_t *bytes);
 /* Removes a folder and all in it; what cannot be removed stays. */
 void mg__folder_remove(const char *folder);
-/* Runs a program found on PATH in `folder`, its output going to the file `log`. MG_FILE if it cannot be started; *code
- * is its exit code, or 128 + signal. */
-mg_status mg__program_run(mg_context *context, const char *const *arguments, const char *folder, const char *log,
-                          int *code);
+/* Runs a program found on PATH in `folder`, its output going to the file `output` and its messages to the end of the
+ * file `log`. MG_FILE if it cannot be started; *code is its exit code, or 128 + signal. */
+mg_status mg__program_run(mg_context *context, const char *const *arguments, const char *folder, const char *output,
+                          const char *log, int *code);
+
+/* ---- archives in memory (data_tar.c) ---- */
+
+typedef struct mg__text {
+  char *data;
+  size_t bytes, room;
+} mg__text;
+mg_status mg__text_append(mg_context *context, mg__text *text, const char *data, size_t bytes);
+
+typedef struct mg__member {
+  const char *path; /* without "./" */
+  const char *data;
+  size_t bytes;
+  bool link; /* symbolic or hard: no data */
+} mg__member;
+typedef mg_status (*mg__member_function)(void *user, const mg__member *member);
+/* Visits the files and links of a tar archive; `where` names it in messages. */
+mg_status mg__tar_walk(mg_context *context, const char *where, const char *data, size_t bytes,
+                       mg__member_function member, void *user);
+/* Appends the unpacked bytes of a gzip file. */
+mg_status mg__gzip_unpack(mg_context *context, const char *where, const char *data, size_t bytes, mg__text *out);
 
 /* ---- the cache (data_cache.c) ---- */
 
@@ -161,11 +182,6 @@ uint64_t mg__window_first(const char *text);
 uint64_t mg__window_next(uint64_t rolling, char leaving, char entering);
 
 /* roff to text (data_roff.c): appends to *out; *skipped is a reason or NULL. */
-typedef struct mg__text {
-  char *data;
-  size_t bytes, room;
-} mg__text;
-mg_status mg__text_append(mg_context *context, mg__text *text, const char *data, size_t bytes);
 mg_status mg__roff_to_text(mg_context *context, const char *source, size_t bytes, mg__text *out, const char **skipped);
 
 /* ---- running (data_pipeline.c) ---- */
