@@ -7,6 +7,7 @@ began=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - began)); }
 trap 'echo "test.sh: failed in the step above" >&2' ERR
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export OMP_WAIT_POLICY=passive # tests run side by side: a waiting thread must not keep a core from another test
 
 run_tests() { # preset, then ctest arguments
   local preset=$1
