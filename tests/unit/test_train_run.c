@@ -409,6 +409,59 @@ static void a_loss_that_is_no_number_stops_the_run_and_keeps_the_record(void **s
   close_run(&r);
 }
 
+/* An allocator that gives `left` more blocks and then none. */
+static void *give_some(void *user, void *pointer, size_t old_size, size_t size) {
+  int64_t *left = user;
+  (void)old_size;
+  if (size == 0) {
+    free(pointer);
+    return NULL;
+  }
+  return (*left)-- > 0 ? realloc(pointer, size) : NULL;
+}
+
+static mg_status train_once(mg_context *context, mg_registry *registry) {
+  mg_backend *backend = NULL;
+  mg_model *model = NULL;
+  mg_dataset data = {0};
+  json_t *model_spec = json_of(moe_text), *result = NULL;
+  json_t *spec = json_of("{'tokens': 64, 'batch': 2, 'sequence': 8, 'evaluate_tokens': 16, 'timing_steps': 1}");
+  mg_status status = mg_backend_open(context, registry, "cpu", NULL, &backend);
+  if (status == MG_OK) status = mg_model_create(context, registry, backend, model_spec, MG_F32, 1, &model);
+  if (status == MG_OK) status = mg_train(context, model, &data, spec, NULL, &result);
+  mg_model_destroy(model);
+  mg_backend_close(backend);
+  json_decref(model_spec);
+  json_decref(spec);
+  json_decref(result);
+  return status;
+}
+
+/* Memory ends at every eleventh block of a run in turn: each time a status comes back and nothing is leaked. */
+static void memory_may_end_anywhere(void **state) {
+  (void)state;
+  int64_t refused = 0;
+  for (int64_t blocks = 0;; blocks += 11) {
+    int64_t left = INT64_MAX;
+    const mg_allocator allocator = {.resize = give_some, .user = &left};
+    mg_context *context;
+    mg_registry *registry;
+    assert_int_equal(mg_context_create(&allocator, &context), MG_OK);
+    assert_ok(context, mg_registry_create(context, &registry));
+    assert_ok(context, mg_testing_register(registry));
+    left = blocks;
+    const mg_status status = train_once(context, registry);
+    if (status != MG_OK && status != MG_MEMORY)
+      fail_msg("block %lld: %s", (long long)blocks, mg_context_message(context));
+    mg_registry_destroy(registry);
+    assert_int_equal(mg_context_bytes(context), 0);
+    mg_context_destroy(context);
+    if (status == MG_OK) break;
+    refused++;
+  }
+  assert_true(refused > 10);
+}
+
 static void wrong_training_specifications_are_refused(void **state) {
   (void)state;
   static const struct {
@@ -463,6 +516,7 @@ int main(void) {
                                      cmocka_unit_test(a_damaged_checkpoint_is_passed_over),
                                      cmocka_unit_test(only_the_two_newest_checkpoints_stay),
                                      cmocka_unit_test(a_loss_that_is_no_number_stops_the_run_and_keeps_the_record),
+                                     cmocka_unit_test(memory_may_end_anywhere),
                                      cmocka_unit_test(wrong_training_specifications_are_refused),
                                      cmocka_unit_test(accumulated_batches_make_one_step)};
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
