@@ -23,8 +23,8 @@ static mg_status find_bench(mg_cli *cli, char path[PATH_MAX]) {
   memcpy(path + folder, name, sizeof name);
   if (access(path, X_OK) == 0) return MG_OK;
   return mg_fail(cli->context, MG_NOTHING,
-                 "%s is not there: the benchmarks were not built; install libbenchmark-dev, configure with "
-                 "-DMG_BENCH=ON, and build again",
+                 "%s is not there: the benchmarks were not built; install libbenchmark-dev, libdnnl-dev and "
+                 "libopenblas-openmp-dev, configure with -DMG_BENCH=ON, and build again",
                  path);
 }
 

@@ -17,6 +17,11 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/moegaugeConfigVersion.cmake
 install(FILES ${CMAKE_BINARY_DIR}/moegaugeConfig.cmake ${CMAKE_BINARY_DIR}/moegaugeConfigVersion.cmake
   DESTINATION ${package_dir})
 
+# `moegauge bench` starts it from beside the program.
+if(TARGET moegauge_bench)
+  install(TARGETS moegauge_bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
 # The Lua library where the engine looks for it, and the experiments.
 install(DIRECTORY scripts/moegauge DESTINATION ${CMAKE_INSTALL_DATADIR}/moegauge FILES_MATCHING PATTERN "*.lua")
 install(DIRECTORY experiments DESTINATION ${CMAKE_INSTALL_DATADIR}/moegauge FILES_MATCHING PATTERN "*.lua")

@@ -53,6 +53,15 @@ expect 4 "no primitive" check backend reference --filter nonsense --json
 expect 5 "there is no backend 'referenc'; did you mean 'reference'?" check backend referenc
 expect 5 "there is no router 'nonsense'" help router nonsense
 
+# bench starts the program beside this one, or says what to install.
+if [ -x "$MOEGAUGE_BUILD/bin/moegauge-bench" ]; then
+  "$MOEGAUGE" bench gating -- --benchmark_list_tests >"$work/out" 2>&1 && grep -q gating "$work/out" ||
+    complain "bench: $(head -3 "$work/out")"
+fi
+mkdir "$work/alone" && cp "$MOEGAUGE" "$work/alone/"
+message=$(LD_LIBRARY_PATH=$MOEGAUGE_BUILD/lib "$work/alone/moegauge" bench 2>&1)
+[ $? = 4 ] && [[ $message == *"the benchmarks were not built; install libbenchmark-dev"* ]] || complain "bench: $message"
+
 for shell in bash zsh fish; do
   "$MOEGAUGE" completion $shell >"$work/$shell" || complain "completion $shell fails"
   command -v $shell >/dev/null && { $shell -n "$work/$shell" || complain "completion $shell does not parse"; }
