@@ -78,6 +78,9 @@ jq -e '.version and .compiler and .processor.usable > 0 and .libraries.sqlite' "
   complain "env lacks facts: $(cat "$work/json")"
 json list routers --json
 json list backends --json
+json list metrics --json
+jq -e 'length >= 10 and all(.[]; .name and .help) and (map(.name) == (map(.name) | sort))' "$work/json" >/dev/null ||
+  complain "list metrics: $(head -c 300 "$work/json")"
 json check backend reference --filter softmax --json
 jq -e '(.rows | length) > 0 and all(.rows[]; .verdict == "passed")' "$work/json" >/dev/null || complain "check of softmax"
 for router in $("$MOEGAUGE" list routers --names); do
@@ -92,7 +95,7 @@ for backend in $("$MOEGAUGE" list backends --names); do json help backend "$back
 [ $? = 8 ] || complain "a full disk behind standard output is not exit code 8"
 
 # Answers come at once: the goal is 100 ms, the limit leaves room for a loaded machine.
-for line in "--version" "help" "help list" "list routers" "list backends" "env --json"; do
+for line in "--version" "help" "help list" "list routers" "list backends" "list metrics" "env --json"; do
   best=100000
   for _ in 1 2 3 4 5; do
     start=$(date +%s%N)

@@ -1,0 +1,9 @@
+/* The lists that are not of plugins. */
+#ifndef MG_CLI_LIST_H
+#define MG_CLI_LIST_H
+
+#include "cli/cli.h"
+
+mg_status mg__list_metrics(mg_cli *cli, bool json, bool names_only);
+
+#endif
