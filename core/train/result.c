@@ -176,6 +176,38 @@ static void put_domain_load(mg__run *run, const mg__evaluation *e) {
                                 "domains", domain_names(run), "values", values));
 }
 
+/* The shares of the nodes of each level, from the load of the leaves below them; NULL when memory runs out. */
+static json_t *level_rows(mg__run *run, const mg__evaluation *e, int64_t layer, const mg_moe_facts *facts) {
+  const size_t count = (size_t)facts->experts;
+  double *load = mg_alloc(run->context, 2 * count * sizeof *load), *groups = load + count;
+  if (!load) return NULL;
+  json_t *rows = json_array();
+  for (int64_t d = 0; d < e->domains; d++)
+    for (size_t i = 0; i < count; i++) load[i] += e->load[layer][(size_t)d * count + i];
+  for (int64_t l = 0; l < facts->groupings_count; l++)
+    if (mg_balance_group(load, facts->experts, facts->groupings[l], groups))
+      json_array_append_new(rows, domain_row(groups, facts->groupings[l]));
+  mg_free(run->context, load, 2 * count * sizeof *load);
+  return rows;
+}
+
+/* For routers that name groupings: how evenly each level of the tree is loaded on the validation split. */
+static void put_level_load(mg__run *run, const mg__evaluation *e) {
+  json_t *layers = json_array(), *values = json_array();
+  for (int64_t i = 0; i < mg_model_moe_layers(run->model); i++) {
+    const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, i));
+    if (facts.groupings_count == 0) continue;
+    json_array_append_new(values, level_rows(run, e, i, &facts));
+    json_array_append_new(layers, json_integer(mg_model_moe_block(run->model, i)));
+  }
+  json_t *table =
+      json_pack("{s:[s, s, s], s:o, s:o}", "axes", "layer", "level", "node", "layers", layers, "values", values);
+  if (json_array_size(layers) == 0)
+    json_decref(table);
+  else
+    json_object_set_new(run->tables, "level_load", table);
+}
+
 static void put_domain_loss(mg__run *run, const mg__evaluation *e) {
   json_t *values = json_array();
   for (int64_t d = 0; d < e->domains; d++)
@@ -197,6 +229,7 @@ mg_status mg__result_build(mg__run *run, const mg__evaluation *evaluation, json_
   put_quality(run, evaluation, metrics);
   put_balance(run, evaluation, metrics);
   put_domain_load(run, evaluation);
+  put_level_load(run, evaluation);
   put_domain_loss(run, evaluation);
   return mg__timing_measure(run, metrics);
 }
