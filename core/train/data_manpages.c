@@ -143,8 +143,8 @@ static mg_status download(mg__pipeline *pipeline, const char *folder, const char
   return run_apt(pipeline, folder, true, words);
 }
 
-/* The last line of apt's log that names an error, for the message. */
-static void last_error(const char *folder, char line[256]) {
+/* The first line of apt's log that names an error, for the message: later ones follow from it. */
+static void first_error(const char *folder, char line[256]) {
   char path[PATTERN_BYTES], read[256];
   snprintf(path, sizeof path, "%s/apt.log", folder);
   snprintf(line, 256, "no network?");
@@ -154,6 +154,7 @@ static void last_error(const char *folder, char line[256]) {
     if (strncmp(read, "E: ", 3) != 0) continue;
     read[strcspn(read, "\n")] = '\0';
     snprintf(line, 256, "%s", read + 3);
+    break;
   }
   fclose(log);
 }
@@ -168,7 +169,7 @@ static mg_status fetch(mg__pipeline *pipeline, const char *folder, const char *c
   mg_log_line(pipeline->context, MG_LOG_INFO, "manpages: downloading %zu Debian packages (about 20 MB)", count);
   const mg_status status = download(pipeline, temporary, words);
   move_packages(temporary, folder);
-  last_error(temporary, reason);
+  first_error(temporary, reason);
   mg__folder_remove(temporary);
   if (status == MG_OK) return MG_OK;
   char why[512];
