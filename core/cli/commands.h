@@ -8,6 +8,7 @@
 #define MG_COMMAND_LIST(X)                                                                                             \
   X(run)                                                                                                               \
   X(report)                                                                                                            \
+  X(compare)                                                                                                           \
   X(list)                                                                                                              \
   X(help)                                                                                                              \
   X(check)                                                                                                             \

@@ -324,6 +324,18 @@ mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *
   return status;
 }
 
+mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out) {
+  *out = NULL;
+  library_call call = {.module = "moegauge.compare",
+                       .function = "run",
+                       .arguments = {a, b},
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = "comparison"};
+  MG_TRY(library(engine, &call, MG_BUG));
+  *out = call.result;
+  return MG_OK;
+}
+
 /* ---- other scripts ------------------------------------------------------------------------------------------ */
 
 typedef struct script {

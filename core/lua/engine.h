@@ -40,6 +40,9 @@ mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result,
 /* Renders stored results: `format` is "table", "md", "html", "csv" or "json". Text goes to *out (malloc'd); files (the
  * report and its charts) are written into `folder`. Without a loaded experiment the standard report is made. */
 mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder, char **out);
+/* Two runs as the store gives them, compared: {"unlike", "notable", "rows", "only_a", "only_b", "text"}, which
+ * scripts/moegauge/compare.lua explains. New reference. */
+mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out);
 
 /* Runs any other script file, for tests and tools; its first result goes to *result as JSON (may be NULL). */
 mg_status mg_engine_run_file(mg_engine *engine, const char *path, json_t **result);
