@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Training from the command line on the synthetic corpus: a router in Lua routes as the same one in C to the last bit,
+# the same command gives the same bits, and the wrong inputs of a training experiment are refused before anything runs.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export MOEGAUGE_CACHE="$work/cache" OMP_NUM_THREADS=2
+bad=0
+complain() { echo "FAIL: $1"; bad=1; }
+
+expect() {
+  local code=$1 words=$2 got
+  shift 2
+  "$MOEGAUGE" "$@" >out 2>err
+  got=$?
+  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
+  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
+}
+metric() { sqlite3 "$1/results.sqlite" "SELECT group_concat(value, ' ') FROM (SELECT value FROM metrics JOIN plan USING(hash) WHERE name = '$2' ORDER BY plan.number)"; }
+
+script=$MOEGAUGE_SOURCE/experiments/lua_router.lua
+"$MOEGAUGE" run "$script" --smoke --seeds 1 --out one >out 2>err || complain "smoke run fails: $(cat err)"
+"$MOEGAUGE" run "$script" --smoke --seeds 1 --out two --jobs 2 >out 2>err || complain "second smoke run fails: $(cat err)"
+for name in loss cv entropy; do
+  set -- $(metric one $name)
+  [ $# = 2 ] && [ "$1" = "$2" ] || complain "$name of the router in Lua and in C: $*"
+  [ "$(metric one $name)" = "$(metric two $name)" ] || complain "$name is another in a second run"
+done
+"$MOEGAUGE" report one --format json 2>/dev/null | jq -e '.cases[0].provenance | .data_checksum and .commit and .backend' >/dev/null || complain "provenance is missing"
+
+# A bad specification: what is put in for FEED or TRAIN, the exit code, and the words.
+refused() {
+  cat >bad.lua <<LUA
+local mg <const> = require "moegauge"
+local moe <const> = function(t) t.experts, t.width = t.experts or 8, 16 return mg.moe(t) end
+return mg.experiment { title = "bad", sweep = { ff = { $1 } },
+  run = function(case)
+    local model = mg.model { layers = 1, width = 32, heads = 2, feed_forward = case.ff }
+    return mg.train { model = model, data = mg.corpus($2), tokens = 64, batch = 1, sequence = 32, $3 }
+  end }
+LUA
+  expect "$4" "$5" run bad.lua --out bad
+  grep -q 'bad.lua' err || complain "'$5': the file is not named: $(cat err)"
+  [ -e bad/results.sqlite ] && complain "'$5': something ran"
+}
+good='mg.dense { width = 16 }' text='"synthetic"'
+refused 'moe { router = mg.router.topk { k = 9 } }' "$text" '' 2 'k = 9 is more than the 8 experts'
+refused 'moe { router = mg.router.topk { kk = 2 } }' "$text" '' 2 "did you mean 'k'?"
+refused 'moe { router = mg.router.tree { branching = { 3, 3 } } }' "$text" '' 2 'tree'
+refused 'moe { router = mg.router.topk {}, capacity = 0 }' "$text" '' 2 'factor'
+refused 'moe { router = mg.router.topk {}, capacty = 1 }' "$text" '' 2 "did you mean 'capacity'?"
+refused 'moe { router = mg.router.topk { k = "two" } }' "$text" '' 2 'must be an integer'
+refused 'moe { router = mg.router.nothing {} }' "$text" '' 5 "there is no router 'nothing'"
+refused "$good" "$text" 'tokns = 3' 2 "did you mean 'tokens'?"
+refused "$good" "$text" 'rate = -1' 2 'rate'
+refused "$good" '"/no/such/folder"' '' 3 '/no/such/folder'
+refused "$good, 0/0" "$text" '' 2 'NaN'
+expect 5 "there is no backend 'gpuu'" run "$script" --dry-run --set backend=gpuu
+expect 2 "from 1 up" run "$script" --dry-run --set threads=0
+
+[ $bad = 0 ] && echo "train: the Lua router equals the C one, runs repeat to the bit, wrong specifications are refused"
+exit $bad
