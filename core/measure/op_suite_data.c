@@ -21,7 +21,7 @@ void mg__suite_put(const mg_tensor *x, int64_t i, double value) {
   switch (x->dtype) {
   case MG_F32: ((float *)x->data)[i] = (float)value; break;
   case MG_BF16: ((uint16_t *)x->data)[i] = mg_bf16_from_f32((float)value); break;
-  case MG_I32: ((int32_t *)x->data)[i] = (int32_t)value; break;
+  case MG_I32: ((int32_t *)x->data)[i] = fabs(value) < INT32_MAX ? (int32_t)value : 0; break;
   case MG_F64: ((double *)x->data)[i] = value; break;
   case MG_DTYPE_COUNT: break;
   }

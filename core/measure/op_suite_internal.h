@@ -113,7 +113,7 @@ void mg__suite_data_destroy(suite_data *data);
 /* The same shapes and dtypes without numbers or memory; a ROWS dimension counts every choice. Needs no destroy. */
 void mg__suite_data_outline(const suite_case *row, mg_dtype dtype, suite_data *out);
 
-/* Element i of a host tensor, and its counterpart, which rounds to the dtype. */
+/* Element i of a host tensor, and its counterpart, which rounds to the dtype; what no i32 can hold becomes 0 there. */
 double mg__suite_at(const mg_tensor *x, int64_t i);
 void mg__suite_put(const mg_tensor *x, int64_t i, double value);
 
