@@ -1,0 +1,169 @@
+---@meta moegauge
+-- Annotations for editors with the Lua language server: what `require "moegauge"` gives. Nothing here runs. The methods
+-- of Var repeat the table in core/lua/vars.c; tests/lua/test_meta.lua holds the two equal.
+
+---@class moegauge
+---@field core table
+---@field version string
+local mg = {}
+
+---@class moegauge.ExperimentTable
+---@field title string
+---@field sweep? table<string, any>                          axis -> list of values; a single value is a list of one
+---@field options? table<string, number|string|boolean>     defaults that --set changes, read as case.NAME
+---@field run fun(case: moegauge.Case): moegauge.RunResult
+---@field report? fun(r: moegauge.Result): table[]
+---@field filter? fun(case: moegauge.Case): boolean          false leaves the case out
+
+---@class moegauge.Case
+---@field number integer
+---@field label string
+---@field seed integer
+---@field [string] any
+
+---@class moegauge.RunResult
+---@field metrics table<string, number>
+---@field series? table<string, number[]|number[][]>  values, or pairs { x, value }
+---@field tables? table<string, any>
+
+---@class moegauge.Value
+
+---@param t moegauge.ExperimentTable
+---@return table
+function mg.experiment(t) end
+
+---@param t { width: integer, activation?: string, gated?: boolean }
+---@return moegauge.Value
+function mg.dense(t) end
+
+---@class moegauge.MoeTable
+---@field experts integer
+---@field width integer
+---@field router moegauge.Value
+---@field activation? string
+---@field gated? boolean
+---@field capacity? number|table  a factor is short for { policy = "drop", factor = ... }
+---@field losses? table[]
+---@field shared? table
+---@param t moegauge.MoeTable
+---@return moegauge.Value
+function mg.moe(t) end
+
+---@param t table  keys as in core/model/model.h, and `seed`
+---@return moegauge.Value
+function mg.model(t) end
+
+---@param t string|table  "manpages", "synthetic", a folder, or the pipeline's keys
+---@return moegauge.Value
+function mg.corpus(t) end
+
+---@param t table  `model`, `data`, and the keys of core/train/README.md
+---@return moegauge.RunResult
+function mg.train(t) end
+
+---@param reason string
+function mg.skip(reason) end
+
+---@generic V
+---@param t table<any, V>
+---@return fun(): any, V
+function mg.sorted_pairs(t) end
+
+---@class moegauge.RouterTable
+---@field name string
+---@field summary? string
+---@field paper? string
+---@field options? table<string, any>  name -> default, or { default =, min =, max =, choices =, help = }
+---@field params? table<string, { shape: (string|integer)[], init?: "zero"|"one"|"normal"|"truncated_fan_in", scale?: number, fixed?: boolean }>
+---@field choices? string|integer  an integer option, or a number: the most experts per token; default: the option k
+---@field promises? string[]
+---@field route fun(r: moegauge.RouterCall, x: moegauge.Var, ids: moegauge.Var?): moegauge.Routing
+
+---@class moegauge.Routing
+---@field ids moegauge.Var
+---@field weights moegauge.Var
+---@field probs? moegauge.Var
+---@field logits? moegauge.Var
+---@field load? moegauge.Var
+
+---@class moegauge.RouterCall
+---@field width integer
+---@field experts integer
+---@field layer integer
+---@field tokens integer
+---@field sequence_tokens integer
+---@field training boolean
+---@field [string] any  options by name
+local RouterCall = {}
+
+---@param name string
+---@return moegauge.Var
+function RouterCall:param(name) end
+
+---@param rows integer
+---@param columns integer
+---@param deviation? number
+---@return moegauge.Var
+function RouterCall:normal(rows, columns, deviation) end
+
+---@param rows integer
+---@param columns integer
+---@param low? number
+---@param high? number
+---@return moegauge.Var
+function RouterCall:uniform(rows, columns, low, high) end
+
+---@class moegauge.RouterLibrary
+---@field [string] fun(options?: table): moegauge.Value
+mg.router = {}
+
+---@param t moegauge.RouterTable
+---@return fun(options?: table): moegauge.Value
+function mg.router.define(t) end
+
+---@alias Var moegauge.Var
+
+---@class moegauge.Var
+---@operator add(Var|number): Var
+---@operator sub(Var|number): Var
+---@operator mul(Var|number): Var
+---@operator div(Var|number): Var
+---@operator unm: Var
+---@field exp fun(self: Var): Var
+---@field log fun(self: Var): Var
+---@field square fun(self: Var): Var
+---@field sqrt fun(self: Var): Var
+---@field sigmoid fun(self: Var): Var
+---@field tanh fun(self: Var): Var
+---@field relu fun(self: Var): Var
+---@field softplus fun(self: Var): Var
+---@field normal_cdf fun(self: Var): Var
+---@field scale fun(self: Var, factor: number): Var
+---@field affine fun(self: Var, factor: number, shift: number): Var
+---@field clamp fun(self: Var, low: number, high: number): Var
+---@field greater fun(self: Var, y: Var): Var
+---@field where fun(self: Var, x: Var, otherwise: number): Var
+---@field detach fun(self: Var): Var
+---@field slice fun(self: Var, first: integer, count: integer): Var
+---@field reshape fun(self: Var, rows: integer, columns: integer): Var
+---@field transpose fun(self: Var): Var
+---@field sum fun(self: Var): Var
+---@field mean fun(self: Var): Var
+---@field sum_columns fun(self: Var): Var
+---@field sum_rows fun(self: Var): Var
+---@field mean_rows fun(self: Var): Var
+---@field cumsum fun(self: Var): Var
+---@field softmax fun(self: Var): Var
+---@field log_sum_exp fun(self: Var): Var
+---@field matmul fun(self: Var, y: Var, transpose_x?: boolean, transpose_y?: boolean): Var
+---@field linear fun(self: Var, weight: Var): Var
+---@field gather_dot fun(self: Var, weight: Var, ids: Var): Var
+---@field gather_rows fun(self: Var, ids: Var): Var
+---@field gather_columns fun(self: Var, ids: Var): Var
+---@field scatter_columns fun(self: Var, ids: Var, columns: integer): Var
+---@field top_k fun(self: Var, k: integer): Var, Var
+---@field histogram fun(self: Var, bins: integer, segments?: integer): Var
+---@field rows fun(self: Var): integer
+---@field columns fun(self: Var): integer
+
+return mg

@@ -1,0 +1,22 @@
+-- The annotations for editors name exactly the methods of Var, with their signatures, and every word of the library.
+local core = require "moegauge.core"
+
+local here = debug.traceback():match("(%S*)/tests/lua/test_meta%.lua")
+local file <close> = assert(io.open(here .. "/scripts/meta/moegauge.lua"))
+local text = file:read "a"
+
+local annotated = {}
+local section = text:match("%-%-%-@class moegauge%.Var\n(.*)$")
+for name, signature in section:gmatch("%-%-%-@field (%S+) fun(%b():[^\n]*)") do
+  annotated[name] = signature:gsub("^%(self: Var,? ?", "(")
+end
+
+for name, signature in pairs(core.var_methods()) do
+  assert(annotated[name] == signature, ("Var:%s%s is annotated as %s"):format(name, signature, tostring(annotated[name])))
+  annotated[name] = nil
+end
+assert(next(annotated) == nil, "annotated, but not there: Var:" .. tostring(next(annotated)))
+
+for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "skip", "sorted_pairs", "router.define" } do
+  assert(text:find("function mg." .. name .. "(", 1, true), "mg." .. name .. " is not annotated")
+end
