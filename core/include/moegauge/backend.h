@@ -38,6 +38,8 @@ typedef struct mg_backend_plugin {
   /* Device memory, aligned to at least 64 bytes and not zeroed. On failure MG_DEVICE or MG_MEMORY. */
   mg_status (*allocate)(mg_backend *backend, size_t bytes, void **out);
   void (*release)(mg_backend *backend, void *pointer, size_t bytes);
+  /* Both act as if after every call made before them, and are done with `host` when they return: the tape reuses memory
+   * without waiting for the device. */
   mg_status (*upload)(mg_backend *backend, void *device, const void *host, size_t bytes);
   mg_status (*download)(mg_backend *backend, void *host, const void *device, size_t bytes);
   /* Waits until every call made so far has finished. */
