@@ -281,8 +281,8 @@ static void backward_block(const attention *a, const backward_scratch *s, int64_
     gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale,
                  lse[first + i], row_delta(a, b, h, first + i));
   const cpu_matrix ds = float_rows(s->ds, a->key_pad), p = float_rows(s->p, a->key_pad);
-  multiply_rows(a, &ds, rows, padded, s->keys_across + keys.from / pack * a->gemm->columns, a->key_words,
-                padded / pack, a->head, s->dq, a->head_pad, false, s->block);
+  multiply_rows(a, &ds, rows, padded, s->keys_across + keys.from / pack * a->gemm->columns, a->key_words, padded / pack,
+                a->head, s->dq, a->head_pad, false, s->block);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t d = 0; d < a->head; d++)
       cpu_set(dq, (b * a->Sq + first + i) * mg_tensor_columns(dq) + h * a->head + d,

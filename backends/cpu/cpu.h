@@ -42,8 +42,8 @@ typedef struct cpu_gemm {
   bool tiles;
   /* Copies `lanes` (at most 16) rows and `words` depth words of a view into dst: word w of lane l goes to
    * dst[w * stride + l]. Lanes from `lanes` to `padded` get zeros. `round` rounds f32 words to bf16 precision. */
-  void (*pack_lanes)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
-                     int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round);
+  void (*pack_lanes)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes, int32_t padded,
+                     int64_t depth, int64_t depth_end, int64_t words, bool round);
   /* With `tiles`: 16 words of `lanes` rows (at most 16, others zero) from `depth` on, one row after the other. */
   void (*pack_tile)(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
                     int64_t depth_end);
@@ -67,7 +67,7 @@ typedef struct cpu_state {
   cpu_isa isa;
   const mg_kernel *kernels;
   const cpu_gemm *gemm_f32;
-  const cpu_gemm *gemm_bf16; /* NULL: bf16 products run on gemm_f32 with rounded operands */
+  const cpu_gemm *gemm_bf16;           /* NULL: bf16 products run on gemm_f32 with rounded operands */
   cpu_memory scratch, plans, products; /* grow in warm-up, freed at close */
 } cpu_state;
 
@@ -106,8 +106,8 @@ mg_status mg__cpu_multiply(mg_backend *backend, const cpu_product *products, int
 /* The gemm for operands that may be rounded to bf16 (`round`) or already are bf16. */
 const cpu_gemm *mg__cpu_choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute);
 
-#define CPU_DECLARE_LEVEL(level)                                                                   \
-  extern const mg_kernel mg__cpu_kernels_##level[MG_OP_COUNT];                                     \
+#define CPU_DECLARE_LEVEL(level)                                                                                       \
+  extern const mg_kernel mg__cpu_kernels_##level[MG_OP_COUNT];                                                         \
   extern const cpu_gemm mg__cpu_gemm_f32_##level;
 CPU_DECLARE_LEVEL(portable)
 extern const cpu_gemm mg__cpu_gemm_bf16_amx_emulated;

@@ -2,9 +2,9 @@
 #include "functions.h"
 #include "kernels.h"
 
-#define EACH(expression)                                                                           \
-  do {                                                                                             \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] = (expression);                     \
+#define EACH(expression)                                                                                               \
+  do {                                                                                                                 \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] = (expression);                                         \
   } while (0)
 
 mg_status CPU_NAME(fill)(mg_backend *backend, const mg_op_call *call) {
@@ -213,7 +213,7 @@ mg_status CPU_NAME(binary)(mg_backend *backend, const mg_op_call *call) {
     for (int64_t first = 0; first < count; first += CPU_CHUNK) {
       const int64_t n = cpu_min(CPU_CHUNK, count - first);
       binary_span(call, first, step ? first : 0, step, n);
-  }
+    }
     return MG_OK;
   }
   /* A [R,1] column has one element per row of a; a row [C] is read again for each row. */
@@ -313,14 +313,14 @@ static inline void glu_backward_sigmoid(float g, float u, float d, float *dg, fl
   *du = d * s;
 }
 
-#define EACH_PAIR(function)                                                                        \
-  do {                                                                                             \
-    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                                          \
-      float a, b;                                                                                  \
-      function(gate[i], up[i], dout[i], &a, &b);                                                   \
-      dgate[i] = a;                                                                                \
-      dup[i] = b;                                                                                  \
-    }                                                                                              \
+#define EACH_PAIR(function)                                                                                            \
+  do {                                                                                                                 \
+    _Pragma("omp simd") for (int64_t i = 0; i < n; i++) {                                                              \
+      float a, b;                                                                                                      \
+      function(gate[i], up[i], dout[i], &a, &b);                                                                       \
+      dgate[i] = a;                                                                                                    \
+      dup[i] = b;                                                                                                      \
+    }                                                                                                                  \
   } while (0)
 
 static void glu_backward_chunk(mg_glu_kind kind, const float *gate, const float *up, const float *dout, float *dgate,

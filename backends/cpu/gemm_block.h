@@ -32,7 +32,7 @@ static inline __attribute__((always_inline)) void block_rows(const int32_t rows,
     for (int32_t v = 0; v < PANEL_VECTORS; v++) vector_store(c + r * stride + v * VECTOR_FLOATS, sum[r][v]);
 }
 
-#define ROWS_CASE(n)                                                                               \
+#define ROWS_CASE(n)                                                                                                   \
   case n: block_rows(n, words, a, b, c, stride, accumulate); break
 
 static void multiply(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,

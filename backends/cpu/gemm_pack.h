@@ -32,8 +32,7 @@ static inline uint32_t pack_bf16_word(const cpu_matrix *view, int64_t lane, int6
 }
 
 static inline void pack_plain(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
-                              int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
-                              bool pairs) {
+                              int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round, bool pairs) {
   for (int64_t w = 0; w < words; w++) {
     for (int32_t l = 0; l < lanes; l++)
       dst[w * stride + l] = pairs ? pack_bf16_word(view, lane + l, depth + 2 * w, depth_end)

@@ -63,8 +63,7 @@ mg_status CPU_NAME(gather_columns)(mg_backend *backend, const mg_op_call *call) 
   const int64_t columns = mg_tensor_columns(x);
   MG_TRY(cpu_check_ids(backend, call->op, call->in[1], columns));
   CPU_PARALLEL(backend, count)
-  for (int64_t i = 0; i < count; i++)
-    cpu_set(out, i, ids[i] < 0 ? 0.0f : cpu_at(x, i / choices * columns + ids[i]));
+  for (int64_t i = 0; i < count; i++) cpu_set(out, i, ids[i] < 0 ? 0.0f : cpu_at(x, i / choices * columns + ids[i]));
   return MG_OK;
 }
 

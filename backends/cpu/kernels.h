@@ -16,8 +16,8 @@
 #define CPU_NAME(name) CPU_JOIN(mg__cpu_##name, CPU_LEVEL)
 
 /* Every primitive of this level. */
-#define CPU_DECLARE(NAME, name, inputs, outputs, what)                                             \
-  mg_status CPU_NAME(name)(mg_backend *backend, const mg_op_call *call);
+#define CPU_DECLARE(NAME, name, inputs, outputs, what)                                                                 \
+  mg_status CPU_NAME(name)(mg_backend * backend, const mg_op_call *call);
 MG_OP_LIST(CPU_DECLARE)
 #undef CPU_DECLARE
 
@@ -88,7 +88,7 @@ static inline int64_t cpu_ceil_div(int64_t a, int64_t b) {
 /* The following loop runs in parallel when `work` elements are worth it. The iterations are split evenly and in order, so
  * which thread does what is fixed. */
 #define CPU_PRAGMA(text) _Pragma(#text)
-#define CPU_PARALLEL(backend, work)                                                                \
+#define CPU_PARALLEL(backend, work)                                                                                    \
   CPU_PRAGMA(omp parallel for schedule(static) num_threads(cpu_state_of(backend)->threads) if ((work) >= CPU_PARALLEL_MIN))
 
 /* Buffers for whole rows: `floats` f32 for each thread, in the scratch memory. NULL after a failure. */

@@ -30,9 +30,9 @@ mg_status CPU_NAME(matmul)(mg_backend *backend, const mg_op_call *call) {
         .columns = N,
         .depth = K,
     };
-  return mg__cpu_multiply(backend, products, batches,
-                          (cpu_product_settings){out->dtype, call->attributes.matmul.accumulate,
-                                                 call->attributes.matmul.compute});
+  return mg__cpu_multiply(
+      backend, products, batches,
+      (cpu_product_settings){out->dtype, call->attributes.matmul.accumulate, call->attributes.matmul.compute});
 }
 
 mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) {
@@ -53,8 +53,7 @@ mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) 
     };
   const bool accumulate = call->attributes.grouped.accumulate;
   const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
-  if (!accumulate && total > used)
-    memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
+  if (!accumulate && total > used) memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
   return mg__cpu_multiply(backend, products, experts,
                           (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
 }
@@ -69,7 +68,8 @@ mg_status CPU_NAME(grouped_matmul_weight)(mg_backend *backend, const mg_op_call 
   cpu_product *products = product_list(backend, experts);
   if (!products) return MG_MEMORY;
   for (int64_t e = 0; e < experts; e++) {
-    const cpu_matrix columns_of_x = matrix(x, offsets[e] * K, 1, K), columns_of_dout = matrix(dout, offsets[e] * N, 1, N);
+    const cpu_matrix columns_of_x = matrix(x, offsets[e] * K, 1, K),
+                     columns_of_dout = matrix(dout, offsets[e] * N, 1, N);
     products[e] = (cpu_product){
         .a = transpose ? columns_of_dout : columns_of_x,
         .b = transpose ? columns_of_x : columns_of_dout,
@@ -79,7 +79,7 @@ mg_status CPU_NAME(grouped_matmul_weight)(mg_backend *backend, const mg_op_call 
         .depth = offsets[e + 1] - offsets[e],
     };
   }
-  return mg__cpu_multiply(backend, products, experts,
-                          (cpu_product_settings){dw->dtype, call->attributes.grouped.accumulate,
-                                                 call->attributes.grouped.compute});
+  return mg__cpu_multiply(
+      backend, products, experts,
+      (cpu_product_settings){dw->dtype, call->attributes.grouped.accumulate, call->attributes.grouped.compute});
 }

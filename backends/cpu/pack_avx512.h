@@ -11,8 +11,8 @@
 static inline __m512i pack_round(__m512i bits) {
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-  const __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
-                                                _mm512_set1_epi32(0x7f800000));
+  const __mmask16 nan =
+      _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)), _mm512_set1_epi32(0x7f800000));
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
   return _mm512_srli_epi32(_mm512_mask_mov_epi32(sum, nan, quiet), 16);
 }
@@ -58,6 +58,14 @@ static inline __m512i pack_along_lanes(const cpu_matrix *view, int64_t lane, __m
   if (!pairs) {
     const __m512i word = pack_load_f32(view, index, depth < depth_end ? mask : 0);
     return round ? _mm512_slli_epi32(pack_round(word), 16) : word;
+  }
+  if (view->dtype == MG_BF16) { /* both rows in one register, then word i from elements i and 16 + i */
+    const uint16_t *row = (const uint16_t *)view->data + index;
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m256i first = _mm256_maskz_loadu_epi16(depth < depth_end ? mask : 0, row);
+    const __m256i second = _mm256_maskz_loadu_epi16(depth + 1 < depth_end ? mask : 0, row + view->column);
+    return _mm512_permutexvar_epi16(order, _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
   }
   const __m512i low = pack_load_bf16(view, index, depth < depth_end ? mask : 0);
   const __m512i high = pack_load_bf16(view, index + view->column, depth + 1 < depth_end ? mask : 0);

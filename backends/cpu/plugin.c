@@ -6,8 +6,8 @@
 
 #include "cpu.h"
 
-static const char *const isa_names[] = {"auto", "portable",    "avx2", "avx512", "avx512_bf16",
-                                        "amx",  "amx_emulated", NULL};
+static const char *const isa_names[] = {"auto",        "portable", "avx2",         "avx512",
+                                        "avx512_bf16", "amx",      "amx_emulated", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_INT(cpu_options, threads, 0, 0, 1024, "OpenMP threads; 0 = all that OpenMP offers"),

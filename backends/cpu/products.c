@@ -15,15 +15,15 @@ enum {
 
 /* How one product is cut; made once by plan(). */
 typedef struct product_plan {
-  int64_t words;                /* depth in padded words */
-  int64_t pass_words;           /* depth of one pass */
-  int64_t blocks;               /* of rows */
-  int64_t columns;              /* per task, a multiple of gemm->columns */
+  int64_t words;      /* depth in padded words */
+  int64_t pass_words; /* depth of one pass */
+  int64_t blocks;     /* of rows */
+  int64_t columns;    /* per task, a multiple of gemm->columns */
   int64_t column_chunks;
   int64_t blocks_per_task;
   int64_t row_chunks;
   int64_t first_block, first_task;
-  size_t first_word;            /* of the packed a */
+  size_t first_word; /* of the packed a */
 } product_plan;
 
 typedef struct product_run {
@@ -32,7 +32,7 @@ typedef struct product_run {
   product_plan *plans;
   int64_t count, blocks, tasks;
   cpu_product_settings settings;
-  uint32_t *a;              /* packed blocks of all products */
+  uint32_t *a; /* packed blocks of all products */
   size_t a_words;
   uint32_t *thread_scratch; /* per thread: columns of b, then one block of results */
   size_t thread_words, b_words;

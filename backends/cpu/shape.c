@@ -2,8 +2,8 @@
 #include "kernels.h"
 
 /* Copies rows of `bytes` bytes between two strides. */
-static void copy_rows(mg_backend *backend, char *target, size_t target_stride, const char *source,
-                      size_t source_stride, size_t bytes, int64_t rows) {
+static void copy_rows(mg_backend *backend, char *target, size_t target_stride, const char *source, size_t source_stride,
+                      size_t bytes, int64_t rows) {
   const int64_t work = rows * (int64_t)bytes / 4;
   CPU_PARALLEL(backend, work)
   for (int64_t row = 0; row < rows; row++)
@@ -38,16 +38,16 @@ mg_status CPU_NAME(slice_backward)(mg_backend *backend, const mg_op_call *call) 
 
 enum { TILE = 32 }; /* both sides of a transposed tile stay in the L1 cache */
 
-#define TRANSPOSE_TILE(type)                                                                       \
-  do {                                                                                             \
-    const type *from = (const type *)source;                                                       \
-    type *to = (type *)target;                                                                     \
-    for (int64_t c = column; c < column_end; c++)                                                  \
-      for (int64_t r = row; r < row_end; r++) to[c * rows + r] = from[r * columns + c];            \
+#define TRANSPOSE_TILE(type)                                                                                           \
+  do {                                                                                                                 \
+    const type *from = (const type *)source;                                                                           \
+    type *to = (type *)target;                                                                                         \
+    for (int64_t c = column; c < column_end; c++)                                                                      \
+      for (int64_t r = row; r < row_end; r++) to[c * rows + r] = from[r * columns + c];                                \
   } while (0)
 
-static void transpose_tile(size_t element, const void *source, void *target, int64_t rows, int64_t columns,
-                           int64_t row, int64_t column) {
+static void transpose_tile(size_t element, const void *source, void *target, int64_t rows, int64_t columns, int64_t row,
+                           int64_t column) {
   const int64_t row_end = cpu_min(rows, row + TILE), column_end = cpu_min(columns, column + TILE);
   if (element == 2)
     TRANSPOSE_TILE(uint16_t);

@@ -16,10 +16,8 @@ typedef struct tiles {
   uint32_t word[8][16][16];
 } tiles;
 
-static inline void tiles_configure(void) {
-}
-static inline void tiles_release(void) {
-}
+static inline void tiles_configure(void) {}
+static inline void tiles_release(void) {}
 static inline void tile_zero_emulated(uint32_t (*tile)[16]) {
   memset(tile, 0, 16 * sizeof *tile);
 }

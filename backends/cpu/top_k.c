@@ -42,6 +42,90 @@ static void top_k_row(const float *x, int64_t columns, int64_t k, float *values,
   }
 }
 
+#if defined(CPU_VECTOR_AVX512)
+/* For up to 16 choices. The k-th largest of the 16 lanes' maxima is a lower bound of
+ * the k-th largest column, because each lane holds a column at least as large; the few columns that reach it are
+ * ranked by comparing each with all others at once. */
+#include <immintrin.h>
+
+enum { CHOICES_MAX = 16, CANDIDATES_MAX = 32 };
+
+static inline __mmask16 lanes_below(int64_t count) {
+  return (__mmask16)(count >= 16 ? 0xffff : (1 << count) - 1);
+}
+
+/* The comparisons below are false for NaN, and vmaxps gives its second operand, so that a NaN is passed over. */
+static inline __m512 load_columns(const float *x, int64_t columns, int64_t c) {
+  if (c + 16 <= columns) return _mm512_loadu_ps(x + c);
+  return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), lanes_below(columns - c), x + c);
+}
+
+/* The k-th largest of 16 lanes. */
+static inline float lane_bound(__m512 lanes, int64_t k) {
+  float lane[16];
+  _mm512_storeu_ps(lane, lanes);
+  __m512i rank = _mm512_setzero_si512();
+  const __m512i one = _mm512_set1_epi32(1);
+#pragma GCC unroll 16
+  for (int32_t i = 0; i < 16; i++)
+    rank = _mm512_mask_add_epi32(rank, _mm512_cmp_ps_mask(_mm512_set1_ps(lane[i]), lanes, _CMP_GT_OQ), rank, one);
+  /* lanes with fewer than k above them are among the k largest; the least of those is the k-th */
+  const __mmask16 among = _mm512_cmplt_epi32_mask(rank, _mm512_set1_epi32((int32_t)k));
+  return _mm512_mask_reduce_min_ps(among, lanes);
+}
+
+/* Writes the k best of `count` candidates in order. */
+static void rank_candidates(const float *candidate, const int32_t *id, int32_t count, int64_t k, float *values,
+                            int32_t *ids) {
+  const __m512 low = _mm512_loadu_ps(candidate), high = _mm512_loadu_ps(candidate + 16);
+  const uint32_t real = count == 32 ? 0xffffffffu : (1u << count) - 1u;
+  float ranked[CANDIDATES_MAX];
+  int32_t ranked_id[CANDIDATES_MAX];
+  for (int32_t i = 0; i < count; i++) {
+    const __m512 own = _mm512_set1_ps(candidate[i]);
+    const uint32_t above =
+        (uint32_t)_mm512_cmp_ps_mask(low, own, _CMP_GT_OQ) | (uint32_t)_mm512_cmp_ps_mask(high, own, _CMP_GT_OQ) << 16;
+    const uint32_t equal =
+        (uint32_t)_mm512_cmp_ps_mask(low, own, _CMP_EQ_OQ) | (uint32_t)_mm512_cmp_ps_mask(high, own, _CMP_EQ_OQ) << 16;
+    const int32_t rank = __builtin_popcount((above & real) | (equal & ((1u << i) - 1u)));
+    ranked[rank] = candidate[i];
+    ranked_id[rank] = id[i];
+  }
+  for (int64_t i = 0; i < k; i++) {
+    values[i] = ranked[i];
+    ids[i] = ranked_id[i];
+  }
+}
+
+/* False when too many columns reach the bound (many equal ones): the caller then takes the general way. */
+static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *values, int32_t *ids) {
+  __m512 most = _mm512_set1_ps(-INFINITY);
+  for (int64_t c = 0; c < columns; c += 16) most = _mm512_max_ps(load_columns(x, columns, c), most);
+  const float bound = lane_bound(most, k);
+  if (bound == -INFINITY) return false;
+  float candidate[CANDIDATES_MAX + 16];
+  int32_t id[CANDIDATES_MAX + 16], count = 0;
+  __m512i own_id = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int64_t c = 0; c < columns; c += 16) {
+    const __m512 value = load_columns(x, columns, c);
+    const __mmask16 reaches = _mm512_cmp_ps_mask(value, _mm512_set1_ps(bound), _CMP_GE_OQ);
+    _mm512_storeu_ps(candidate + count, _mm512_maskz_compress_ps(reaches, value));
+    _mm512_storeu_si512(id + count, _mm512_maskz_compress_epi32(reaches, own_id));
+    count += __builtin_popcount(reaches);
+    if (count > CANDIDATES_MAX) return false;
+    own_id = _mm512_add_epi32(own_id, _mm512_set1_epi32(16));
+  }
+  rank_candidates(candidate, id, count, k, values, ids);
+  return true;
+}
+#else
+enum { CHOICES_MAX = 0 };
+static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *values, int32_t *ids) {
+  (void)x, (void)columns, (void)k, (void)values, (void)ids;
+  return false;
+}
+#endif
+
 mg_status CPU_NAME(top_k)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *x = call->in[0], *values_out = call->out[0];
   int32_t *ids = call->out[1]->data;
@@ -54,7 +138,9 @@ mg_status CPU_NAME(top_k)(mg_backend *backend, const mg_op_call *call) {
   for (int64_t row = 0; row < rows; row++) {
     float *buffer = cpu_row_buffer(buffers, columns + k);
     float *values = cpu_write_begin(values_out, row * k, buffer + columns);
-    top_k_row(cpu_read(x, row * columns, columns, buffer), columns, k, values, ids + row * k);
+    const float *scores = cpu_read(x, row * columns, columns, buffer);
+    if (k > CHOICES_MAX || !top_k_row_ranked(scores, columns, k, values, ids + row * k))
+      top_k_row(scores, columns, k, values, ids + row * k);
     cpu_write_end(values_out, row * k, k, values);
   }
   return MG_OK;

@@ -32,8 +32,8 @@ mg_status CPU_NAME(norm)(mg_backend *backend, const mg_op_call *call) {
   const int64_t columns = mg_tensor_columns(x), work = mg_tensor_count(x), rows = columns ? work / columns : 0;
   const bool centred = call->attributes.norm.kind == MG_NORM_LAYER;
   const float epsilon = (float)call->attributes.norm.epsilon;
-  float *shared = mg__cpu_scratch(backend, (size_t)(cpu_state_of(backend)->threads + 2) *
-                                               (size_t)(columns + 16) * sizeof(float));
+  float *shared =
+      mg__cpu_scratch(backend, (size_t)(cpu_state_of(backend)->threads + 2) * (size_t)(columns + 16) * sizeof(float));
   if (!shared) return MG_MEMORY;
   const float *scale = row_or(call->in[1], 1.0f, columns, shared);
   const float *shift = row_or(call->in[2], 0.0f, columns, shared + columns);
@@ -98,8 +98,8 @@ mg_status CPU_NAME(norm_backward)(mg_backend *backend, const mg_op_call *call) {
   const int64_t columns = mg_tensor_columns(call->in[0]), work = mg_tensor_count(call->in[0]);
   const int64_t rows = columns ? work / columns : 0, block = cpu_max(1, cpu_ceil_div(rows, ROW_BLOCKS));
   const int64_t threads = cpu_state_of(backend)->threads;
-  float *scratch = mg__cpu_scratch(
-      backend, (size_t)((2 * ROW_BLOCKS + 1) * columns + threads * (3 * columns + 16)) * sizeof(float));
+  float *scratch =
+      mg__cpu_scratch(backend, (size_t)((2 * ROW_BLOCKS + 1) * columns + threads * (3 * columns + 16)) * sizeof(float));
   if (!scratch) return MG_MEMORY;
   float *partial = scratch + columns, *buffers = partial + 2 * ROW_BLOCKS * columns;
   const norm_backward_work w = {.call = call,
@@ -151,8 +151,7 @@ static void rope_row(const rope_work *w, int64_t row, const float *cosine, float
   const mg_tensor *x = w->call->in[0], *out = w->call->out[0];
   const float *values = cpu_read(x, row * w->columns, w->columns, buffer);
   float *target = cpu_write_begin(out, row * w->columns, buffer + w->columns);
-  for (int64_t first = 0; first < w->columns; first += w->head)
-    rotate_head(w, values + first, cosine, target + first);
+  for (int64_t first = 0; first < w->columns; first += w->head) rotate_head(w, values + first, cosine, target + first);
   cpu_write_end(out, row * w->columns, w->columns, buffer + w->columns);
 }
 

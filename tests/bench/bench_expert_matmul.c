@@ -82,9 +82,9 @@ typedef struct onednn {
   dnnl_memory_t x_memory, y_memory, w_memory[EXPERTS];
 } onednn;
 
-#define DNNL_TRY(call)                                                                             \
-  do {                                                                                             \
-    if ((call) != dnnl_success) return false;                                                      \
+#define DNNL_TRY(call)                                                                                                 \
+  do {                                                                                                                 \
+    if ((call) != dnnl_success) return false;                                                                          \
   } while (0)
 
 /* Weights as stored are K x N with depth along memory; prepacked ones have the layout that oneDNN likes best. */
@@ -94,7 +94,8 @@ static bool onednn_open(onednn *d, const operands *o, int64_t tokens, bool prepa
   DNNL_TRY(dnnl_engine_create(&d->engine, dnnl_cpu, 0));
   DNNL_TRY(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags));
   DNNL_TRY(dnnl_memory_desc_init_by_tag(&d->x, 2, (dnnl_dims_t){tokens, DEPTH}, type, dnnl_ab));
-  DNNL_TRY(dnnl_memory_desc_init_by_tag(&d->w, 2, (dnnl_dims_t){DEPTH, COLUMNS}, type, prepacked ? dnnl_format_tag_any : dnnl_ba));
+  DNNL_TRY(dnnl_memory_desc_init_by_tag(&d->w, 2, (dnnl_dims_t){DEPTH, COLUMNS}, type,
+                                        prepacked ? dnnl_format_tag_any : dnnl_ba));
   DNNL_TRY(dnnl_memory_desc_init_by_tag(&d->y, 2, (dnnl_dims_t){tokens, COLUMNS}, type, dnnl_ab));
   DNNL_TRY(dnnl_matmul_desc_init(&matmul, &d->x, &d->w, NULL, &d->y));
   DNNL_TRY(dnnl_primitive_desc_create(&d->description, &matmul, NULL, d->engine, NULL));
@@ -159,9 +160,8 @@ static void run_onednn(gbench_state *state, const operands *o, int64_t tokens, b
   }
   int64_t expert = 0;
   while (gbench_keep_running(state)) {
-    const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, d.x_memory},
-                                         {DNNL_ARG_WEIGHTS, d.w_memory[expert++ % EXPERTS]},
-                                         {DNNL_ARG_DST, d.y_memory}};
+    const dnnl_exec_arg_t arguments[] = {
+        {DNNL_ARG_SRC, d.x_memory}, {DNNL_ARG_WEIGHTS, d.w_memory[expert++ % EXPERTS]}, {DNNL_ARG_DST, d.y_memory}};
     dnnl_primitive_execute(d.matmul, d.stream, 3, arguments);
     dnnl_stream_wait(d.stream);
   }
@@ -192,7 +192,8 @@ void bench_register_expert_matmul(void) {
       for (int32_t k = 0; k < KINDS; k++) {
         if (k == OPENBLAS && dtypes[d] != MG_F32) continue; /* Debian's has no bf16 product */
         char name[NAME_BYTES];
-        snprintf(name, sizeof name, "expert_matmul/%s/%lld/%s", mg_dtype_name(dtypes[d]), (long long)tokens[t], kind_names[k]);
+        snprintf(name, sizeof name, "expert_matmul/%s/%lld/%s", mg_dtype_name(dtypes[d]), (long long)tokens[t],
+                 kind_names[k]);
         cases[d][t][k] = (matmul_case){(matmul_kind)k, dtypes[d], tokens[t]};
         gbench_register(name, run_case, &cases[d][t][k]);
       }

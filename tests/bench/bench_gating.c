@@ -9,8 +9,10 @@ typedef struct gating_case {
   int64_t experts, choices;
 } gating_case;
 
-static const gating_case top_k_cases[] = {
-    {"gating/top_k/64/2", 64, 2}, {"gating/top_k/64/8", 64, 8}, {"gating/top_k/256/2", 256, 2}, {"gating/top_k/256/8", 256, 8}};
+static const gating_case top_k_cases[] = {{"gating/top_k/64/2", 64, 2},
+                                          {"gating/top_k/64/8", 64, 8},
+                                          {"gating/top_k/256/2", 256, 2},
+                                          {"gating/top_k/256/8", 256, 8}};
 static const gating_case gate_cases[] = {{"gating/softmax_top_k_renormalise/64/2", 64, 2},
                                          {"gating/softmax_top_k_renormalise/64/8", 64, 8},
                                          {"gating/softmax_top_k_renormalise/256/2", 256, 2},
@@ -77,7 +79,8 @@ static void run_dispatch(gbench_state *state, const void *argument) {
   gate_tensors t = make_gate(c);
   mg_tensor x = bench_tensor(MG_BF16, 2, (int64_t[]){TOKENS, WIDTH}, 1.0), out = bench_tensor(MG_BF16, 2, x.shape, 1.0);
   mg_tensor y = bench_tensor(MG_BF16, 2, (int64_t[]){rows, WIDTH}, 1.0);
-  mg_tensor offsets = bench_ids(c->experts + 1, 1, 2), slots = bench_ids(rows, 1, 2), demand = bench_ids(c->experts, 1, 2);
+  mg_tensor offsets = bench_ids(c->experts + 1, 1, 2), slots = bench_ids(rows, 1, 2),
+            demand = bench_ids(c->experts, 1, 2);
   mg_tensor position = bench_ids(TOKENS, c->choices, c->experts);
   const mg_op_call assign = {.op = MG_OP_ASSIGN, .in = {&t.ids}, .out = {&offsets, &slots, &position, &demand}};
   mg_op_call dispatch = {.op = MG_OP_DISPATCH, .in = {&x, &slots, &offsets}, .out = {&y}};

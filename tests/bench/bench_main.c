@@ -45,7 +45,8 @@ mg_tensor bench_ids(int64_t rows, int64_t choices, int64_t bound) {
   for (int64_t row = 0; row < rows; row++) {
     const uint64_t first = mg_random_below(stream, (uint64_t)(2 * row), (uint64_t)bound);
     const uint64_t step = 1 + 2 * mg_random_below(stream, (uint64_t)(2 * row + 1), (uint64_t)bound / 2);
-    for (int64_t s = 0; s < choices; s++) ids[row * choices + s] = (int32_t)((first + step * (uint64_t)s) % (uint64_t)bound);
+    for (int64_t s = 0; s < choices; s++)
+      ids[row * choices + s] = (int32_t)((first + step * (uint64_t)s) % (uint64_t)bound);
   }
   return tensor;
 }
@@ -62,7 +63,7 @@ bool bench_run(gbench_state *state, const mg_op_call *call) {
 }
 
 void bench_flops(gbench_state *state, mg_dtype compute, double flops) {
-  const double bf16 = world.peak.amx_flops > 0    ? world.peak.amx_flops
+  const double bf16 = world.peak.amx_flops > 0                       ? world.peak.amx_flops
                       : world.peak.bf16_flops > world.peak.f32_flops ? world.peak.bf16_flops
                                                                      : world.peak.f32_flops;
   gbench_rate(state, "FLOP/s", flops);

@@ -12,10 +12,10 @@ typedef struct op_case {
 } op_case;
 
 static const op_case elementwise_cases[] = {
-    {"ops/glu_silu/f32", MG_OP_GLU, MG_F32},         {"ops/glu_silu/bf16", MG_OP_GLU, MG_BF16},
-    {"ops/softmax/f32", MG_OP_SOFTMAX, MG_F32},      {"ops/softmax/bf16", MG_OP_SOFTMAX, MG_BF16},
-    {"ops/binary_add/f32", MG_OP_BINARY, MG_F32},    {"ops/norm_rms/f32", MG_OP_NORM, MG_F32},
-    {"ops/norm_rms/bf16", MG_OP_NORM, MG_BF16},      {"ops/add_scaled/f32", MG_OP_ADD_SCALED, MG_F32},
+    {"ops/glu_silu/f32", MG_OP_GLU, MG_F32},      {"ops/glu_silu/bf16", MG_OP_GLU, MG_BF16},
+    {"ops/softmax/f32", MG_OP_SOFTMAX, MG_F32},   {"ops/softmax/bf16", MG_OP_SOFTMAX, MG_BF16},
+    {"ops/binary_add/f32", MG_OP_BINARY, MG_F32}, {"ops/norm_rms/f32", MG_OP_NORM, MG_F32},
+    {"ops/norm_rms/bf16", MG_OP_NORM, MG_BF16},   {"ops/add_scaled/f32", MG_OP_ADD_SCALED, MG_F32},
 };
 
 /* Operands of the kinds of call above: what each op does not read is left out. */

@@ -8,9 +8,10 @@ static benchmark::State &state_of(gbench_state *state) {
 }
 
 void gbench_register(const char *name, gbench_function function, const void *argument) {
-  benchmark::RegisterBenchmark(name, [=](benchmark::State &state) {
-    function(reinterpret_cast<gbench_state *>(&state), argument);
-  })->UseRealTime()->Unit(benchmark::kMillisecond);
+  benchmark::RegisterBenchmark(
+      name, [=](benchmark::State &state) { function(reinterpret_cast<gbench_state *>(&state), argument); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMillisecond);
 }
 
 bool gbench_keep_running(gbench_state *state) {

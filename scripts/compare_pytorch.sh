@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Runs one MoE block in moegauge and in PyTorch by turns, and writes medians to results/reference/pytorch-moe-block.md.
+#
+#   scripts/compare_pytorch.sh PYTHON [ROUNDS]     PYTHON has torch installed; ROUNDS (7 or more) are interleaved
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${1:?usage: scripts/compare_pytorch.sh PYTHON [ROUNDS], where PYTHON can import torch}
+rounds=${2:-7}
+bench=build/release/bin/moegauge-bench
+out=results/reference/pytorch-moe-block.md
+[ -x "$bench" ] || { echo "compare_pytorch: $bench is missing; build it first: cmake --preset release && cmake --build --preset release" >&2; exit 2; }
+"$python" -c 'import torch' || { echo "compare_pytorch: $python cannot import torch; install it there: $python -m pip install torch" >&2; exit 2; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
+
+for round in $(seq "$rounds"); do
+  echo "round $round of $rounds" >&2
+  "$bench" --benchmark_filter='^expert_mlp/' --benchmark_format=json --benchmark_min_time=0.3 2>/dev/null >"$work/ours.$round.json"
+  "$python" tests/bench/compare/pytorch_moe.py 3 >"$work/torch.$round.txt"
+done
+
+mkdir -p "$(dirname "$out")"
+WORK=$work ROUNDS=$rounds "$python" - >"$out" <<'EOF'
+import glob, json, os, platform, statistics, subprocess
+import torch
+
+work, rounds = os.environ["WORK"], os.environ["ROUNDS"]
+ours, theirs, context = {}, {}, {}
+for path in glob.glob(work + "/ours.*.json"):
+    with open(path) as file:
+        data = json.load(file)
+    context = data["context"]
+    for row in data["benchmarks"]:
+        ours.setdefault(row["name"].removesuffix("/real_time"), []).append(row["real_time"])
+for path in glob.glob(work + "/torch.*.txt"):
+    with open(path) as file:
+        for line in file:
+            name, value = line.split()
+            theirs.setdefault(name, []).append(float(value))
+
+def text(command):
+    return subprocess.run(command, shell=True, capture_output=True, text=True).stdout.strip()
+
+flops = 3 * 2 * 512 * 8 * 1024 * 512
+print("# One MoE block beside PyTorch's loop over experts\n")
+print("512 tokens of width 1024, 64 SwiGLU experts of width 512, softmax top-8 renormalised; parameters, activations and")
+print("gradients in the named dtype. FLOPs are those of the three expert matrices (forward; three times that with backward).\n")
+print("| case | moegauge ms | PyTorch ms | ratio | moegauge GFLOP/s | PyTorch GFLOP/s |\n| --- | --- | --- | --- | --- | --- |")
+for name in sorted(theirs):
+    a, b = statistics.median(ours[name]), statistics.median(theirs[name])
+    work_done = flops * (3 if "backward" in name else 1)
+    print(f"| {name} | {a:.1f} | {b:.1f} | {b / a:.2f} | {work_done / a * 1e-6:.0f} | {work_done / b * 1e-6:.0f} |")
+print(f"\nMedians of {rounds} interleaved rounds; the load average when the last round began was {context.get('load_avg')}.\n")
+print("- command: `scripts/compare_pytorch.sh PYTHON " + rounds + "`")
+print("- CPU: " + text("lscpu | sed -n 's/^Model name: *//p'") + f", {os.environ['OMP_NUM_THREADS']} threads")
+print("- moegauge: " + text("git describe --always --dirty") + ", " + context.get("backend", ""))
+print(f"- PyTorch {torch.__version__}, Python {platform.python_version()}; oneDNN " +
+      next((part.split("v")[1].split(" ")[0] for part in torch.__config__.show().splitlines() if "MKL-DNN" in part), "?"))
+peaks = {key: value for key, value in context.items() if value and str(value).endswith("/s")}
+print("- peaks measured in the benchmark's process: " + ", ".join(f"{key} {value}" for key, value in sorted(peaks.items())))
+EOF
+cat "$out"
