@@ -6,6 +6,7 @@
  * part smaller. */
 #include "model/block.h"
 
+#include <math.h>
 #include <string.h>
 
 /* FLOPs of one elementwise call per element, by the primitive's own formula. */
@@ -78,7 +79,7 @@ static void add_moe(const mg_model *model, int64_t layer, double flops[MG_PART_C
   const json_t *spec = model->spec.layers[layer].feed_forward;
   const int64_t activation = activation_of(spec);
   const bool gated = json_is_true(json_object_get(spec, "gated"));
-  const double width = (double)model->spec.settings.width, choices = (double)facts.choices;
+  const double width = (double)model->spec.settings.width, choices = facts.mean_choices;
   const double shared = (double)(facts.shared_experts * facts.shared_width);
   flops[MG_PART_GATE] += facts.gate_flops_per_token;
   flops[MG_PART_ROUTED] +=
@@ -110,7 +111,7 @@ void mg_model_flops_per_token(const mg_model *model, int64_t sequence_tokens, do
 
 static void count_moe(const mg_moe *moe, mg_model_size *size) {
   const mg_moe_facts facts = mg_moe_describe(moe);
-  const int64_t used = facts.choices < facts.experts ? facts.choices : facts.experts;
+  const int64_t used = (int64_t)fmin(ceil(facts.mean_choices), (double)facts.experts);
   size->router += facts.router_parameters;
   size->routed += facts.experts * facts.expert_parameters;
   size->shared += facts.shared_parameters;

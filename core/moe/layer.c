@@ -262,6 +262,7 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
   const int64_t shared = spec->shared.experts * spec->shared.width;
   mg_moe_facts facts = {.experts = spec->experts,
                         .choices = mg_router_choices(moe->router),
+                        .mean_choices = mg_router_mean_choices(moe->router),
                         .expert_width = spec->width,
                         .shared_experts = spec->shared.experts,
                         .shared_width = spec->shared.width,

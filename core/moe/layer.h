@@ -85,6 +85,7 @@ mg_status mg_moe_count(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, 
 
 typedef struct mg_moe_facts {
   int64_t experts, choices, expert_width, shared_experts, shared_width;
+  double mean_choices; /* per token; choices is the most */
   int64_t losses_count;
   const char *loss_names[MG_MOE_LOSSES_MAX]; /* "balance", "z", "importance", "load" */
   int64_t groupings_count;

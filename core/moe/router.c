@@ -184,6 +184,35 @@ mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name) {
   return made->index[place] < 0 ? NULL : mg_params_var(made->params, tape, made->index[place]);
 }
 
+/* Copies through the host: backends have no copy between two of their own tensors. */
+static mg_status overwrite(mg_router *router, mg_tape *tape, const mg_tensor *buffer, const mg_var *value) {
+  mg_backend *backend = mg_tape_backend(tape);
+  const size_t bytes = mg_tensor_bytes(buffer);
+  void *host = mg_alloc(router->context, bytes);
+  if (!host) return MG_MEMORY;
+  mg_status status = mg_tape_download(tape, value, host, bytes);
+  if (status == MG_OK) status = backend->plugin->upload(backend, buffer->data, host, bytes);
+  mg_free(router->context, host, bytes);
+  return status;
+}
+
+mg_status mg_router_store(mg_router *router, mg_tape *tape, const char *name, mg_var *value) {
+  const instance *made = router->host;
+  const int32_t place = place_of(router, name);
+  MG_TRY(mg_tape_status(tape));
+  if (place < 0 || made->index[place] < 0 || !router->plugin->params[place].fixed)
+    return mg_fail(router->context, MG_PLUGIN, "router %s stores to '%s', which is no fixed parameter of it",
+                   router->plugin->name, name);
+  const mg_tensor *buffer = &mg_params_at(made->params, made->index[place])->value;
+  mg_var *same = mg_cast(tape, value, buffer->dtype);
+  MG_TRY(mg_tape_status(tape));
+  if (mg_tensor_count(mg_var_tensor(same)) != mg_tensor_count(buffer))
+    return mg_fail(router->context, MG_PLUGIN, "router %s stores %lld elements to '%s', which has %lld",
+                   router->plugin->name, (long long)mg_tensor_count(mg_var_tensor(same)), name,
+                   (long long)mg_tensor_count(buffer));
+  return overwrite(router, tape, buffer, same);
+}
+
 int64_t mg_router_parameters(const mg_router *router) {
   const instance *made = router->host;
   int64_t elements = 0;
@@ -199,6 +228,12 @@ int64_t mg_router_parameters(const mg_router *router) {
 
 int64_t mg_router_choices(const mg_router *router) {
   return router->plugin->choices ? router->plugin->choices(router) : 1;
+}
+
+double mg_router_mean_choices(const mg_router *router) {
+  const mg_router_plugin *plugin = router->plugin;
+  const bool present = plugin->size >= offsetof(mg_router_plugin, mean_choices) + sizeof plugin->mean_choices;
+  return present && plugin->mean_choices ? plugin->mean_choices(router) : (double)mg_router_choices(router);
 }
 
 uint32_t mg_router_promises(const mg_router *router) {

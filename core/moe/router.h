@@ -39,6 +39,8 @@ int64_t mg_router_parameters(const mg_router *router);
 
 /* The plugin's answers, or the neutral ones where it gives none: choices 1, no promise, 0 FLOPs, no grouping. */
 int64_t mg_router_choices(const mg_router *router);
+/* Choices per token on average: what the plugin says, else mg_router_choices. */
+double mg_router_mean_choices(const mg_router *router);
 uint32_t mg_router_promises(const mg_router *router);
 double mg_router_gate_flops(const mg_router *router);
 int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most);

@@ -107,7 +107,7 @@ static void add_balance(const mg__run *run, const mg__evaluation *e, int64_t lay
   sum->effective_experts += mg_balance_effective_experts(load, facts.experts);
   sum->dead_experts += (double)mg_balance_dead_experts(load, facts.experts);
   free(load);
-  const int64_t choices = facts.choices < facts.experts ? facts.choices : facts.experts;
+  const int64_t choices = (int64_t)fmin(fmax(round(facts.mean_choices), 1), (double)facts.experts);
   const mg_balance_floor least =
       mg_balance_random_floor(facts.experts, choices, e->tokens, FLOOR_RUNS, (uint64_t)run->settings.seed);
   sum->floor_cv += least.cv;

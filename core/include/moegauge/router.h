@@ -94,6 +94,8 @@ typedef struct mg_router_plugin {
   int64_t (*groupings)(const mg_router *router, int64_t *groups, int64_t most);
   /* Optional: the router in one line, as its paper writes it, for `moegauge help router NAME`. */
   const char *formula;
+  /* Optional: choices per token on average, where most tokens make fewer than `choices` allows; for analytic FLOPs. */
+  double (*mean_choices)(const mg_router *router);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */
@@ -112,6 +114,9 @@ struct mg_router {
  * failing the tape, so that `if (mg_router_has_param(...))` can guard it. */
 MG_API mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name);
 MG_API bool mg_router_has_param(const mg_router *router, const char *name);
+/* Overwrites a fixed parameter (a buffer) with `value` of as many elements; for after_step. Variables that still stand
+ * for the buffer on the tape see the new elements. */
+MG_API mg_status mg_router_store(mg_router *router, mg_tape *tape, const char *name, mg_var *value);
 
 typedef const mg_router_plugin *(*mg_router_entry_function)(void);
 
