@@ -67,7 +67,7 @@ static void overall_text(const mg_progress *p, char *text, size_t bytes) {
   for (int64_t i = 0; i < p->cases; i++)
     if (p->rows[i].running) done += p->rows[i].share;
   const double due = (double)(p->cases - p->kept), seconds = (double)(mg_clock_ns() - p->started_ns) / 1e9;
-  const int used = snprintf(text, bytes, "%lld/%lld cases, %.0f %%", (long long)(p->finished + p->kept),
+  const int used = snprintf(text, bytes, "%lld/%lld cases, %.0f %%", (long long)p->finished + p->kept,
                             (long long)p->cases, due > 0 ? 100 * done / due : 100.0);
   if (done > 0 && done < due && used > 0 && (size_t)used < bytes) {
     char left[32];
@@ -116,7 +116,7 @@ static void take_step(mg_progress *p, const mg_case *what, const json_t *progres
 static void tell_end(mg_progress *p, const mg_case *what, const char *status, const char *reason) {
   const double seconds = (double)(mg_clock_ns() - p->rows[what->number - 1].started_ns) / 1e9;
   wipe(p);
-  fprintf(stderr, "%lld/%lld %s: %s (%.1f s)%s%.*s\n", (long long)(p->finished + p->kept), (long long)p->cases,
+  fprintf(stderr, "%lld/%lld %s: %s (%.1f s)%s%.*s\n", (long long)p->finished + p->kept, (long long)p->cases,
           what->label, status, seconds, *reason ? ": " : "", (int)strcspn(reason, "\n"), reason);
   fflush(stderr);
 }

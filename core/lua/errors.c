@@ -72,6 +72,11 @@ _Noreturn void mg__raise_text(lua_State *L, mg_status status, const char *format
   va_end(arguments);
   luaL_checkstack(L, 8, "error");
   push_user_line(L);
+  const char *line = lua_tostring(L, -1);
+  if (strncmp(text, line, strlen(line)) == 0) { /* a message that came up through a second call */
+    lua_pop(L, 1);
+    lua_pushliteral(L, "");
+  }
   lua_pushstring(L, text);
   lua_concat(L, 2);
   raise_top(L, status);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/options.h"
+#include "lua/documents.h"
 #include "lua/state.h"
 
 /* A layer of this shape stands in for the real one while a feed-forward is checked by itself; the model's own check
@@ -157,6 +158,7 @@ static int run_settings(lua_State *L) {
 typedef struct training {
   mg_engine *engine;
   json_t *model_spec, *data_spec, *train_spec; /* borrowed from boxes */
+  mg__document_filter filter;
   mg_dataset *data;
   mg_backend *backend;
   mg_model *model;
@@ -179,9 +181,11 @@ static mg_status open_data(training *t) {
   mg_engine *engine = t->engine;
   if (!engine->settings.cache)
     return mg_fail(engine->context, MG_USAGE, "mg.train: a corpus needs a cache folder, and this program gave none");
-  MG_TRY(mg_dataset_open(engine->context, t->data_spec, engine->settings.cache, &t->data));
-  json_object_set_new(t->model_spec, "vocabulary", json_integer(mg_dataset_vocabulary(t->data)));
   json_object_set_new(engine->provenance, "data", json_deep_copy(t->data_spec));
+  json_object_del(t->data_spec, "filter"); /* the function's fingerprint, there for the case's hash */
+  MG_TRY(mg_dataset_open_filtered(engine->context, t->data_spec, engine->settings.cache,
+                                  mg__document_filter_of(&t->filter), &t->data));
+  json_object_set_new(t->model_spec, "vocabulary", json_integer(mg_dataset_vocabulary(t->data)));
   json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(t->data)));
   return MG_OK;
 }
@@ -237,7 +241,7 @@ static json_t *boxed(lua_State *L, int index, const char *where) {
   return *box;
 }
 
-/* train(model, data, spec) -> { metrics, series, tables } */
+/* train(model, data, spec, filter or nil) -> { metrics, series, tables } */
 static int lua_train(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
   luaL_checkstack(L, 16, "train");
@@ -247,9 +251,11 @@ static int lua_train(lua_State *L) {
                 .data_spec = boxed(L, 2, "data"),
                 .train_spec = boxed(L, 3, "train")};
   json_t **result = mg__push_box(L);
+  mg__document_filter_open(L, 4, &t.filter);
   const mg_status status = train(&t);
   *result = t.result;
   release(&t);
+  mg__document_filter_close(L, &t.filter);
   if (status != MG_OK) {
     json_decref(engine->partial);
     engine->partial = json_incref(t.result);

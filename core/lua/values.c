@@ -19,7 +19,7 @@ static int release_box(lua_State *L) {
 }
 
 json_t **mg__push_box(lua_State *L) {
-  json_t **box = lua_newuserdatauv(L, sizeof *box, 0);
+  json_t **box = lua_newuserdatauv(L, sizeof(void *), 0); /* one pointer */
   *box = NULL;
   luaL_setmetatable(L, box_name);
   return box;

@@ -63,9 +63,18 @@ function specification.model(t)
   return spec
 end
 
---- Text to train on: a name ("manpages", "synthetic"), a folder, or a table with the pipeline's keys.
+-- The filter functions of corpora; the specification holds their fingerprints.
+local filters <const> = setmetatable({}, { __mode = "k" })
+
+--- Text to train on: a name ("manpages", "synthetic"), a folder, or a table with the pipeline's keys. `filter`, a
+--- function(text, domain), returns true to keep a document, another text, or false and a reason to drop it.
 function specification.corpus(t)
   local spec = copy(type(t) == "string" and { corpus = t } or t, "mg.corpus")
+  local filter = spec.filter
+  if filter ~= nil then
+    strict.field(spec, "filter", "function", "mg.corpus")
+    filters[spec], spec.filter = filter, core.hash_value(filter)
+  end
   core.check("corpus", spec)
   return spec
 end
@@ -123,7 +132,7 @@ function specification.train(t)
   core.check("train", spec)
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
   if core.smoke then shrink(spec) end
-  return core.train(model, data, spec)
+  return core.train(model, data, spec, filters[data])
 end
 
 return specification

@@ -29,6 +29,22 @@ for name in loss cv entropy; do
 done
 "$MOEGAUGE" report one --format json 2>/dev/null | jq -e '.cases[0].provenance | .data_checksum and .commit and .backend' >/dev/null || complain "provenance is missing"
 
+# A filter in Lua decides about every document of a folder, and its result is another corpus.
+filtered() {
+  cat >filter.lua <<LUA
+local mg <const> = require "moegauge"
+return mg.experiment { title = "filter", run = function()
+  local data = mg.corpus { corpus = "$MOEGAUGE_SOURCE/core", domain_bytes = 100000, vocabulary = 300, filter = function(text, domain) return $1 end }
+  return mg.train { model = mg.model { layers = 1, width = 32, heads = 2 }, data = data, tokens = 64, batch = 1, sequence = 32 }
+end }
+LUA
+  "$MOEGAUGE" run filter.lua --smoke --out filter >out 2>err
+  sqlite3 filter/results.sqlite "SELECT status || ' ' || ifnull(json_extract(provenance, '$.data_checksum'), reason) FROM cases JOIN plan USING(hash)"
+}
+all=$(filtered 'true') upper=$(filtered 'text:upper()') wrong=$(filtered 'domain == 3 or nil')
+[[ $all == "ok "* && $upper == "ok "* && $all != "$upper" ]] || complain "a filter's text: $all, $upper"
+[[ $wrong == "failed "*"must return true, false and a reason, or a text, not a nil"* ]] || complain "a filter's nil: $wrong"
+
 # A bad specification: what is put in for FEED or TRAIN, the exit code, and the words.
 refused() {
   cat >bad.lua <<LUA
