@@ -117,7 +117,7 @@ static mg_status add_batch(mg__run *run, scratch *s, int64_t sequences, bool ful
 }
 
 static mg_status add_all(mg__run *run, scratch *s, int64_t tokens, bool full, mg__evaluation *e) {
-  for (int64_t index = 0; tokens == 0 || e->tokens < tokens; index++) {
+  for (int64_t index = 0; tokens < 0 || e->tokens < tokens; index++) {
     int64_t filled;
     MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, index, &filled));
     if (filled > 0) MG_TRY(add_batch(run, s, filled, full, e));

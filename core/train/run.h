@@ -109,7 +109,7 @@ typedef struct mg__evaluation {
   double *domain_loss, *domain_targets; /* [domains] */
   double **load;                        /* [MoE layer][domain * E + expert] */
 } mg__evaluation;
-/* Runs through the validation split until `tokens` tokens (0 = all) were seen. With `full` also the accuracy and the
+/* Runs through the validation split until `tokens` tokens (-1 = all) were seen. With `full` also the accuracy and the
  * routing; release the result in any case. */
 mg_status mg__evaluate(mg__run *run, int64_t tokens, bool full, mg__evaluation *out);
 void mg__evaluation_release(mg__run *run, mg__evaluation *evaluation);

@@ -5,7 +5,7 @@
 
 #include "train/run.h"
 
-enum { POINTS = 256, WINDOWS = 24, EVALUATIONS = 8 };
+enum { POINTS = 256, WINDOWS = 24, EVALUATIONS = 8, CHECKPOINTS = 10 }; /* in a run */
 
 static const char *const schedules[] = {"cosine", "linear", "constant", NULL};
 static const char *const precisions[] = {"bf16", "f32", NULL};
@@ -27,8 +27,10 @@ static const mg_option options[] = {
     MG_OPTION_CHOICE(mg__train_settings, precision, 0, precisions, "how matrix products round their operands"),
     MG_OPTION_INT(mg__train_settings, seed, 1, 0, 9007199254740992.0, "order of the training data"),
     MG_OPTION_INT(mg__train_settings, evaluate_every, 0, 0, 1e12, "steps between validations; 0 = 8 in the run"),
-    MG_OPTION_INT(mg__train_settings, evaluate_tokens, 32768, 0, 1e15, "tokens of a validation; 0 = the whole split"),
-    MG_OPTION_INT(mg__train_settings, final_tokens, 131072, 0, 1e15, "tokens of the last one; 0 = the whole split"),
+    MG_OPTION_INT(mg__train_settings, evaluate_tokens, 0, -1, 1e15,
+                  "tokens of a validation; 0 = a 32nd of 'tokens', -1 = the whole split"),
+    MG_OPTION_INT(mg__train_settings, final_tokens, 0, -1, 1e15,
+                  "tokens of the last one; 0 = an eighth of 'tokens', at least 65536, -1 = the whole split"),
     MG_OPTION_INT(mg__train_settings, timing_steps, 3, 0, 63, "separate passes that time the parts"),
     MG_OPTION_STRING(mg__train_settings, checkpoint, "", "folder of this run's checkpoints; empty = none"),
     MG_OPTION_INT(mg__train_settings, checkpoint_every, 0, 0, 1e12, "steps between checkpoints; 0 = 10 in the run"),
@@ -38,10 +40,29 @@ const mg_option *mg_train_options(void) {
   return options;
 }
 
+static int64_t at_least(int64_t least, int64_t value) {
+  return value < least ? least : value;
+}
+
+static int64_t steps_of(const mg__train_settings *s) {
+  const int64_t step_tokens = s->batch * s->sequence * s->accumulate;
+  return (s->tokens + step_tokens - 1) / step_tokens;
+}
+
+/* Writes out the defaults that depend on the length of the run. */
+static void settle(mg__train_settings *s) {
+  const int64_t steps = steps_of(s);
+  if (s->evaluate_every == 0) s->evaluate_every = at_least(1, steps / EVALUATIONS);
+  if (s->checkpoint_every == 0) s->checkpoint_every = at_least(1, steps / CHECKPOINTS);
+  if (s->evaluate_tokens == 0) s->evaluate_tokens = at_least(s->batch * s->sequence, s->tokens / 32);
+  if (s->final_tokens == 0) s->final_tokens = at_least(65536, s->tokens / 8);
+}
+
 static mg_status read_settings(mg_context *context, const json_t *spec, mg__train_settings *settings,
                                json_t **resolved) {
   mg_options_defaults(options, settings);
   MG_TRY(mg_options_from_json(context, options, spec, "train", settings));
+  settle(settings);
   *resolved = mg_options_to_json(options, settings);
   return *resolved ? MG_OK : mg_fail(context, MG_MEMORY, "train: no memory for its specification");
 }
@@ -59,19 +80,13 @@ mg_status mg_train_check_spec(mg_context *context, const json_t *spec, json_t **
 
 /* ---- setting up -------------------------------------------------------------------------------------------- */
 
-static int64_t at_least_one(int64_t value) {
-  return value < 1 ? 1 : value;
-}
-
 static void plan_steps(mg__run *run) {
-  mg__train_settings *s = &run->settings;
+  const mg__train_settings *s = &run->settings;
   run->batch_tokens = s->batch * s->sequence;
   run->step_tokens = run->batch_tokens * s->accumulate;
-  run->steps = (s->tokens + run->step_tokens - 1) / run->step_tokens;
-  run->point_every = at_least_one(run->steps / POINTS);
-  run->window_every = at_least_one(run->steps / WINDOWS);
-  if (s->evaluate_every == 0) s->evaluate_every = at_least_one(run->steps / EVALUATIONS);
-  if (s->checkpoint_every == 0) s->checkpoint_every = at_least_one(run->steps / 10);
+  run->steps = steps_of(s);
+  run->point_every = at_least(1, run->steps / POINTS);
+  run->window_every = at_least(1, run->steps / WINDOWS);
 }
 
 static mg_status make_batch(mg__run *run) {

@@ -81,7 +81,7 @@ static const char moe_text[] =
     "  {'kind': 'moe', 'experts': 4, 'width': 16, 'router': {'name': 'topk', 'k': 2}, 'capacity': 1.0,"
     "   'losses': [{'kind': 'balance'}]}]}";
 static const char train_text[] = "{'tokens': 3840, 'batch': 4, 'sequence': 16, 'rate': 0.02, 'evaluate_tokens': 64,"
-                                 " 'final_tokens': 0, 'timing_steps': 1}";
+                                 " 'final_tokens': -1, 'timing_steps': 1}";
 
 static json_t *json_of(const char *quoted) {
   char text[1024];
@@ -279,7 +279,7 @@ static void the_process_holds_no_more_than_the_account_says(void **state) {
   open_run(&r,
            "{'width': 128, 'vocabulary': 24, 'feed_forward': {'kind': 'moe', 'experts': 8, 'width': 128,"
            " 'router': {'name': 'topk', 'k': 2}}}",
-           "{'tokens': 4096, 'batch': 32, 'sequence': 64, 'evaluate_tokens': 64, 'timing_steps': 1}");
+           "{'tokens': 4096, 'batch': 32, 'sequence': 64, 'timing_steps': 1}");
   assert_ok(r.world.context, train(&r));
   static const char *const rows[] = {"accounted_bytes_parameters", "accounted_bytes_gradients",
                                      "accounted_bytes_moments", "accounted_bytes_activations", "accounted_bytes_other"};
