@@ -53,6 +53,9 @@ static mg_status check_segments(mg_context *context, const char *path, const cha
   if (header.e_phentsize != sizeof(Elf64_Phdr)) return cut_short(context, path, size);
   if (!inside(header.e_phoff, (uint64_t)header.e_phnum * sizeof(Elf64_Phdr), size))
     return cut_short(context, path, size);
+  /* The section headers stand last, so they tell of a cut behind the segments, in the debug information. */
+  if (!inside(header.e_shoff, (uint64_t)header.e_shnum * header.e_shentsize, size))
+    return cut_short(context, path, size);
   for (size_t i = 0; i < header.e_phnum; i++) {
     Elf64_Phdr segment;
     memcpy(&segment, data + header.e_phoff + i * sizeof segment, sizeof segment);
