@@ -227,7 +227,7 @@ int64_t mg_router_parameters(const mg_router *router) {
 /* ---- answers ----------------------------------------------------------------------------------------------- */
 
 int64_t mg_router_choices(const mg_router *router) {
-  return router->plugin->choices ? router->plugin->choices(router) : 1;
+  return router->plugin->choices ? router->plugin->choices(router) : router->experts;
 }
 
 double mg_router_mean_choices(const mg_router *router) {
