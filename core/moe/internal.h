@@ -5,7 +5,13 @@
 #include "moe/layer.h"
 
 typedef enum mg__policy { MG__POLICY_NONE, MG__POLICY_DROP, MG__POLICY_REROUTE, MG__POLICY_PAD } mg__policy;
-typedef enum mg__loss_kind { MG__LOSS_BALANCE, MG__LOSS_Z, MG__LOSS_IMPORTANCE, MG__LOSS_LOAD } mg__loss_kind;
+typedef enum mg__loss_kind {
+  MG__LOSS_BALANCE,
+  MG__LOSS_Z,
+  MG__LOSS_IMPORTANCE,
+  MG__LOSS_LOAD,
+  MG__LOSS_ENTROPY
+} mg__loss_kind;
 typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL } mg__scope;
 
 typedef struct mg__capacity {

@@ -87,7 +87,7 @@ typedef struct mg_moe_facts {
   int64_t experts, choices, expert_width, shared_experts, shared_width;
   double mean_choices; /* per token; choices is the most */
   int64_t losses_count;
-  const char *loss_names[MG_MOE_LOSSES_MAX]; /* "balance", "z", "importance", "load" */
+  const char *loss_names[MG_MOE_LOSSES_MAX]; /* "balance", "z", "importance", "load", "entropy" */
   int64_t groupings_count;
   int64_t groupings[MG_MOE_GROUPINGS_MAX]; /* numbers of equal runs of experts to split load into (tree levels) */
   double gate_flops_per_token;             /* analytic, forward */

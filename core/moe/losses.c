@@ -5,6 +5,7 @@
  *   z           mean over tokens of (log sum exp of the logits)^2                       Zoph et al. 2022, eq. 5
  *   importance  CV^2 of I_e = sum over tokens of the combine weights given to e         Shazeer et al. 2017, eq. 7
  *   load        CV^2 of L_e = sum over tokens of the probability that e is chosen       Shazeer et al. 2017, eq. 11
+ *   entropy     mean over tokens of - sum_e probs log probs                             Huang et al. 2024, L_d
  *
  * CV is the population deviation over the mean. Counts are constants; gradients flow through P, I, L and the logits. */
 #include <string.h>
@@ -59,6 +60,12 @@ static mg_var *cv_squared(mg_tape *tape, mg_var *x) {
   return mg_mean(tape, mg_square(tape, mg_affine(tape, mg_div(tape, x, mean), 1, -1)));
 }
 
+/* A probability of 0 adds nothing: 0 * log 1e-30. */
+static mg_var *entropy(mg_tape *tape, mg_var *probs) {
+  mg_var *logs = mg_log(tape, mg_unary_op(tape, MG_UNARY_CLAMP, probs, 1e-30, 1));
+  return mg_scale(tape, mg_mean(tape, mg_sum_columns(tape, mg_mul(tape, probs, logs))), -1);
+}
+
 static mg_var *one_loss(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
                         const mg_moe_record *record) {
   const mg_route_output *route = &record->route;
@@ -68,6 +75,7 @@ static mg_var *one_loss(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const 
   case MG__LOSS_IMPORTANCE:
     return cv_squared(tape, mg_sum_rows(tape, mg_scatter_columns(tape, route->weights, route->ids, moe->spec.experts)));
   case MG__LOSS_LOAD: return cv_squared(tape, mg_sum_rows(tape, route->load));
+  case MG__LOSS_ENTROPY: return entropy(tape, route->probs);
   }
   return NULL;
 }

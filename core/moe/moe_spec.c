@@ -9,7 +9,7 @@ static const char *const kinds[] = {"moe", NULL};
 static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu", "sigmoid", NULL}; /* as mg_glu_kind */
 static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
 static const char *const orders[] = {"position", "priority", NULL};
-static const char *const loss_kinds[] = {"balance", "z", "importance", "load", NULL};
+static const char *const loss_kinds[] = {"balance", "z", "importance", "load", "entropy", NULL};
 static const char *const scopes[] = {"sequence", "batch", "global", NULL};
 
 static const mg_option layer_options[] = {
@@ -37,8 +37,8 @@ static const mg_option shared_options[] = {
     MG_OPTION_INT(mg__shared, width, 0, 0, 1 << 24, "hidden width of one shared expert; 0 = that of a routed one"),
     MG_OPTION_END};
 
-/* The papers' weights: Switch 1e-2, ST-MoE 1e-3, Shazeer's language models 0.1. */
-static const double default_weights[] = {0.01, 0.001, 0.1, 0.1};
+/* The papers' weights: Switch 1e-2, ST-MoE 1e-3, Shazeer's language models 0.1, top-p 1e-4. */
+static const double default_weights[] = {0.01, 0.001, 0.1, 0.1, 1e-4};
 
 const char *mg__loss_name(int64_t kind) {
   return loss_kinds[kind];
@@ -125,7 +125,8 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
       [MG__LOSS_BALANCE] = {MG_ROUTER_GIVES_PROBS, "loss 'balance'", "probabilities (probs)"},
       [MG__LOSS_Z] = {MG_ROUTER_GIVES_LOGITS, "loss 'z'", "logits"},
       [MG__LOSS_IMPORTANCE] = {0, "", ""},
-      [MG__LOSS_LOAD] = {MG_ROUTER_GIVES_LOAD, "loss 'load'", "a smooth load (topk has one with noise = learned)"}};
+      [MG__LOSS_LOAD] = {MG_ROUTER_GIVES_LOAD, "loss 'load'", "a smooth load (topk has one with noise = learned)"},
+      [MG__LOSS_ENTROPY] = {MG_ROUTER_GIVES_PROBS, "loss 'entropy'", "probabilities (probs)"}};
   const uint32_t given = mg_router_promises(router);
   for (int64_t i = 0; i < spec->losses_count; i++) {
     const uint32_t flag = needs[spec->losses[i].kind].flag;

@@ -18,6 +18,9 @@ static const char *const routers[] = {
     "{'name': 'tree', 'branching': 2, 'k': 3, 'renormalise': false}",
     "{'name': 'tree', 'branching': 2, 'beam': 64}",
     "{'name': 'tree', 'branching': 3, 'k': 1, 'renormalise': false}",
+    "{'name': 'top_p'}",
+    "{'name': 'top_p', 'p': 0.8, 'most': 3, 'renormalise': true}",
+    "{'name': 'top_p', 'p': 1, 'most': 2}",
 };
 
 static bool fail_on_failure(void *user, const mg_router_row *row) {

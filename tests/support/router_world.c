@@ -45,3 +45,13 @@ void router_world_param(router_world *r, const char *name, double *out, int64_t 
   if (index < 0) fail_msg("there is no parameter %s", full);
   moe_read(&r->world, mg_params_var(r->world.params, r->world.tape, index), out, count);
 }
+
+void assert_router_refused(const char *spec, int64_t experts, const char *words) {
+  moe_world world;
+  moe_world_open(&world, MG_F64);
+  json_t *json = moe_json(spec);
+  const mg_router_place place = {.width = ROUTER_WIDTH, .experts = experts};
+  assert_refused(world.context, MG_USAGE, words, mg_router_check_spec(world.context, world.registry, json, place));
+  json_decref(json);
+  moe_world_close(&world);
+}

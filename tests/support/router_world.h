@@ -21,6 +21,9 @@ void router_world_close(router_world *r);
 /* Routes x; the outputs are in r->out. */
 void router_world_route(router_world *r, bool training, mg_stream noise);
 
+/* Fails the test unless a layer of `experts` refuses the router with words in its message. */
+void assert_router_refused(const char *spec, int64_t experts, const char *words);
+
 /* A parameter's elements by the plugin's name. */
 void router_world_param(router_world *r, const char *name, double *out, int64_t count);
 

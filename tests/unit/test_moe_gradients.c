@@ -61,6 +61,7 @@ static const char *const routers[] = {
     "{'name': 'tree', 'k': 3, 'branching': 2, 'beam': 3, 'renormalise': false}",
     "{'name': 'tree', 'k': 1, 'branching': [4, 2], 'renormalise': false}",
     "{'name': 'tree', 'k': 2, 'branching': [2, 4], 'beam': 8}",
+    "{'name': 'top_p', 'p': 0.7, 'most': 4}",
 };
 
 static void outputs_of_every_router_have_right_gradients(void **state) {
@@ -84,10 +85,10 @@ static void balance_and_importance_have_right_gradients_under_every_router(void 
   }
 }
 
-static void z_and_load_have_right_gradients(void **state) {
+static void z_load_and_entropy_have_right_gradients(void **state) {
   (void)state;
   check("{'experts': 8, 'width': 1, 'router': {'name': 'topk', 'k': 2, 'noise': 'learned'}, 'losses': "
-        "[{'kind': 'z', 'weight': 1}, {'kind': 'load', 'weight': 1}, "
+        "[{'kind': 'z', 'weight': 1}, {'kind': 'load', 'weight': 1}, {'kind': 'entropy', 'weight': 1}, "
         "{'kind': 'balance', 'weight': 1, 'scope': 'sequence'}]}",
         true);
 }
@@ -110,7 +111,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(outputs_of_every_router_have_right_gradients),
       cmocka_unit_test(balance_and_importance_have_right_gradients_under_every_router),
-      cmocka_unit_test(z_and_load_have_right_gradients),
+      cmocka_unit_test(z_load_and_entropy_have_right_gradients),
       cmocka_unit_test(outputs_have_right_gradients_under_every_policy),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

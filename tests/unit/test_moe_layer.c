@@ -313,16 +313,16 @@ static void zero_and_one_tokens_pass_under_every_policy(void **state) {
 
 /* ---- losses ------------------------------------------------------------------------------------------------ */
 
-static const char four_losses[] =
+static const char all_losses[] =
     "{'experts': 4, 'width': 5, 'router': {'name': 'topk', 'k': 2, 'noise': 'learned'}, 'losses': ["
     "{'kind': 'balance', 'weight': 0.5}, {'kind': 'balance', 'scope': 'sequence'}, {'kind': 'z'},"
-    " {'kind': 'importance'}, {'kind': 'load'}]}";
+    " {'kind': 'importance'}, {'kind': 'load'}, {'kind': 'entropy'}]}";
 
 static void losses_match_their_formulas(void **state) {
   (void)state;
   moe_world world;
   moe_world_open(&world, MG_F64);
-  mg_moe *moe = make(&world, four_losses);
+  mg_moe *moe = make(&world, all_losses);
   spread(&world, 0.5);
   double x[T * D], probs[T * E], logits[T * E], load[T * E], w[T * 2], value, total;
   int32_t ids[T * 2];
@@ -335,7 +335,7 @@ static void losses_match_their_formulas(void **state) {
   moe_read(&world, record.route.load, load, T * E);
   moe_read(&world, record.route.weights, w, T * 2);
   moe_read_ids(&world, record.route.ids, ids, T * 2);
-  double want[5] = {0};
+  double want[6] = {0};
   for (int segments = 1; segments <= 3; segments += 2)
     for (int g = 0; g < segments; g++) {
       const int rows = T / segments;
@@ -355,6 +355,7 @@ static void losses_match_their_formulas(void **state) {
     want[2] += log(lse) * log(lse) / T;
     for (int s = 0; s < 2; s++) importance[ids[t * 2 + s]] += w[t * 2 + s];
     for (int e = 0; e < E; e++) loads[e] += load[t * E + e];
+    for (int e = 0; e < E; e++) want[5] -= probs[t * E + e] * log(probs[t * E + e]) / T;
   }
   for (int e = 0; e < E; e++) {
     sums[0] += importance[e];
@@ -364,9 +365,9 @@ static void losses_match_their_formulas(void **state) {
   }
   want[3] = E * squares[0] / (sums[0] * sums[0]) - 1;
   want[4] = E * squares[1] / (sums[1] * sums[1]) - 1;
-  static const double weights[] = {0.5, 0.01, 0.001, 0.1, 0.1};
+  static const double weights[] = {0.5, 0.01, 0.001, 0.1, 0.1, 1e-4};
   double sum = 0;
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 6; i++) {
     moe_read(&world, record.losses[i], &value, 1);
     assert_close(value, want[i], 1e-12);
     sum += weights[i] * want[i];
@@ -377,13 +378,13 @@ static void losses_match_their_formulas(void **state) {
   moe_world_close(&world);
 }
 
-/* README: E = 2, probs {.75,.25} {.6,.4}, both tokens choose expert 0: 1.35. */
-static void balance_loss_matches_the_worked_example(void **state) {
+/* README: E = 2, probs {.75,.25} {.6,.4}, both tokens choose expert 0. */
+static void balance_and_entropy_match_the_worked_example(void **state) {
   (void)state;
   moe_world world;
   moe_world_open(&world, MG_F64);
   mg_moe *moe =
-      make(&world, "{'experts': 2, 'width': 5, 'router': {'name': 'switch'}, 'losses': [{'kind': 'balance'}]}");
+      make(&world, "{'experts': 2, 'width': 5, 'router': {'name': 'switch'}, 'losses': [{}, {'kind': 'entropy'}]}");
   double gate[2 * D] = {1}, x[2 * D] = {0}, value;
   x[0] = log(3);
   x[D] = log(1.5);
@@ -392,6 +393,8 @@ static void balance_loss_matches_the_worked_example(void **state) {
   forward(&world, moe, x, 2, &record);
   moe_read(&world, record.losses[0], &value, 1);
   assert_close(value, 1.35, 1e-7);
+  moe_read(&world, record.losses[1], &value, 1);
+  assert_close(value, 0.617673, 1e-6);
   mg_moe_destroy(moe);
   moe_world_close(&world);
 }
@@ -437,7 +440,7 @@ int main(void) {
       cmocka_unit_test(dropped_tokens_are_those_that_lost_every_choice),
       cmocka_unit_test(zero_and_one_tokens_pass_under_every_policy),
       cmocka_unit_test(losses_match_their_formulas),
-      cmocka_unit_test(balance_loss_matches_the_worked_example),
+      cmocka_unit_test(balance_and_entropy_match_the_worked_example),
       cmocka_unit_test(global_balance_counts_the_last_batches),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,6 +44,7 @@ static const refusal refusals[] = {
     {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{},{},{},{},{},{},{},{},{}]}", "at most 8"},
     {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{'kind': 'load'}]}", "loss 'load' needs"},
     {"{'experts': 4, 'width': 8, 'router': {'name': 'tree'}, 'losses': [{'kind': 'z'}]}", "loss 'z' needs logits"},
+    {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{'kind': 'entropi'}]}", "load, entropy"},
     {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'shared': {'widht': 4}}", "did you mean 'width'?"},
     {"[]", "a table of named options was expected"},
 };
