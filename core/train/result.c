@@ -92,7 +92,20 @@ static void put_quality(const mg__run *run, const mg__evaluation *e, json_t *met
 
 typedef struct balance {
   double cv, max_over_mean, max_violation, entropy, gini, effective_experts, dead_experts, floor_cv, floor_violation;
+  int64_t experts, choices; /* of the layer before, to which `least` belongs */
+  mg_balance_floor least;
 } balance;
+
+/* The floor takes a while to draw, and most models have one shape of layer. */
+static void add_floor(const mg__run *run, const mg__evaluation *e, const mg_moe_facts *facts, balance *sum) {
+  const int64_t choices = (int64_t)fmin(fmax(round(facts->mean_choices), 1), (double)facts->experts);
+  if (facts->experts != sum->experts || choices != sum->choices)
+    sum->least = mg_balance_random_floor(facts->experts, choices, e->tokens, FLOOR_RUNS, (uint64_t)run->settings.seed);
+  sum->experts = facts->experts;
+  sum->choices = choices;
+  sum->floor_cv += sum->least.cv;
+  sum->floor_violation += sum->least.max_violation;
+}
 
 static void add_balance(const mg__run *run, const mg__evaluation *e, int64_t layer, balance *sum) {
   const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, layer));
@@ -107,11 +120,7 @@ static void add_balance(const mg__run *run, const mg__evaluation *e, int64_t lay
   sum->effective_experts += mg_balance_effective_experts(load, facts.experts);
   sum->dead_experts += (double)mg_balance_dead_experts(load, facts.experts);
   free(load);
-  const int64_t choices = (int64_t)fmin(fmax(round(facts.mean_choices), 1), (double)facts.experts);
-  const mg_balance_floor least =
-      mg_balance_random_floor(facts.experts, choices, e->tokens, FLOOR_RUNS, (uint64_t)run->settings.seed);
-  sum->floor_cv += least.cv;
-  sum->floor_violation += least.max_violation;
+  add_floor(run, e, &facts, sum);
 }
 
 static void put_balance(const mg__run *run, const mg__evaluation *e, json_t *metrics) {
