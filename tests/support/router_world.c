@@ -10,7 +10,7 @@ void router_world_open(router_world *r, const char *spec, int64_t experts, doubl
   moe_world_open(&r->world, MG_F64);
   r->experts = experts;
   json_t *json = moe_json(spec);
-  const mg_router_place place = {.width = ROUTER_WIDTH, .experts = experts};
+  const mg_router_place place = {.width = ROUTER_WIDTH, .experts = experts, .vocabulary = ROUTER_VOCABULARY};
   assert_ok(r->world.context,
             mg_router_create(r->world.context, r->world.registry, json, place, r->world.params, "r.", 1, &r->router));
   json_decref(json);
@@ -22,6 +22,9 @@ void router_world_open(router_world *r, const char *spec, int64_t experts, doubl
     moe_set_param(&r->world, param->name, numbers, count);
   }
   moe_normal(19, r->x, ROUTER_TOKENS * ROUTER_WIDTH);
+  const mg_stream words = mg_stream_named(19, "words", 0, 0);
+  for (uint64_t t = 0; t < ROUTER_TOKENS; t++) r->token_ids[t] = (int32_t)mg_random_below(words, t, ROUTER_VOCABULARY);
+  r->sequence_tokens = ROUTER_TOKENS;
 }
 
 void router_world_close(router_world *r) {
@@ -31,8 +34,9 @@ void router_world_close(router_world *r) {
 
 void router_world_route(router_world *r, bool training, mg_stream noise) {
   const mg_route_input input = {.x = moe_upload(&r->world, r->x, ROUTER_TOKENS, ROUTER_WIDTH),
+                                .token_ids = moe_upload_ids(&r->world, r->token_ids, ROUTER_TOKENS, 1),
                                 .tokens = ROUTER_TOKENS,
-                                .sequence_tokens = ROUTER_TOKENS,
+                                .sequence_tokens = r->sequence_tokens,
                                 .training = training,
                                 .noise = noise};
   assert_ok(r->world.context, mg_router_route(r->router, r->world.tape, &input, &r->out));

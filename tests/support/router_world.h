@@ -4,13 +4,15 @@
 
 #include "support/moe_world.h"
 
-enum { ROUTER_TOKENS = 9, ROUTER_WIDTH = 6, ROUTER_EXPERTS_MAX = 32 };
+enum { ROUTER_TOKENS = 9, ROUTER_WIDTH = 6, ROUTER_EXPERTS_MAX = 32, ROUTER_VOCABULARY = 50 };
 
 typedef struct router_world {
   moe_world world;
   mg_router *router;
   int64_t experts;
   double x[ROUTER_TOKENS * ROUTER_WIDTH]; /* normal */
+  int32_t token_ids[ROUTER_TOKENS];       /* uniform */
+  int64_t sequence_tokens;                /* ROUTER_TOKENS until a test changes it */
   mg_route_output out;
 } router_world;
 

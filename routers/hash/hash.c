@@ -1,0 +1,115 @@
+/* Hash layers: experts chosen by a fixed random function of token ids or positions; nothing is learned.
+ *
+ *   choice s of token t:  e = s E/k + h_s(key),  h_s: a random function into 0 .. E/k - 1;  w = 1, or 1/k
+ *   key   random: x_t   position: place of t in its sequence   previous: x_(t-1)   bigram: (x_(t-1), x_t)
+ *         future: x_(t+1), the token to be predicted
+ *
+ * Roller et al. 2021. Several choices are their MultiHash: a feed-forward cut into k segments, each picked by its own
+ * hash from its own E/k candidates. The segments' outputs add up, as those of a concatenated hidden layer do, hence a
+ * weight of 1. The functions differ from layer to layer. */
+#include <moegauge/moegauge.h>
+
+enum { RANDOM, POSITION, PREVIOUS, BIGRAM, FUTURE };
+
+typedef struct hash_options {
+  int64_t k, kind, seed;
+  bool renormalise;
+} hash_options;
+
+static const char *const kinds[] = {"random", "position", "previous", "bigram", "future", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_CHOICE(hash_options, kind, RANDOM, kinds, "what is hashed; 'future' is an oracle that sees the answer"),
+    MG_OPTION_INT(hash_options, k, 1, 1, 65536, "experts per token, each from its own k-th of the experts"),
+    MG_OPTION_BOOL(hash_options, renormalise, false, "weights of 1/k instead of 1"),
+    MG_OPTION_INT(hash_options, seed, 1, 0, 1e15, "of the hash functions"), MG_OPTION_END};
+
+static mg_status check(const mg_router *router) {
+  const hash_options *o = router->options;
+  if (o->k > router->experts)
+    return mg_fail(router->context, MG_USAGE, "router hash: k = %lld is more than the %lld experts of the layer",
+                   (long long)o->k, (long long)router->experts);
+  if (router->experts % o->k != 0)
+    return mg_fail(router->context, MG_USAGE, "router hash: the %lld experts must be a multiple of k = %lld",
+                   (long long)router->experts, (long long)o->k);
+  if (o->kind != POSITION && router->vocabulary == 0)
+    return mg_fail(router->context, MG_USAGE,
+                   "router hash: kind '%s' needs token ids, which this layer does not get; use kind 'position'",
+                   kinds[o->kind]);
+  return MG_OK;
+}
+
+static int64_t choices(const mg_router *router) {
+  return ((const hash_options *)router->options)->k;
+}
+
+static uint32_t promises(const mg_router *router) {
+  const hash_options *o = router->options;
+  uint32_t kept = MG_ROUTER_WEIGHTS_NONNEGATIVE;
+  if (o->k == 1 || o->renormalise) kept |= MG_ROUTER_WEIGHTS_SUM_TO_ONE;
+  if (o->kind != FUTURE) kept |= MG_ROUTER_CAUSAL;
+  if (o->kind == RANDOM) kept |= MG_ROUTER_PER_TOKEN;
+  return kept;
+}
+
+/* A neighbour beyond the ends of the sequence has the id `vocabulary`, which no token has. */
+static int64_t key_of(const mg_router *router, const mg_route_input *in, const int32_t *ids, int64_t t) {
+  const int64_t place = t % in->sequence_tokens, none = router->vocabulary;
+  switch (((const hash_options *)router->options)->kind) {
+  case POSITION: return place;
+  case PREVIOUS: return place > 0 ? ids[t - 1] : none;
+  case BIGRAM: return (place > 0 ? ids[t - 1] : none) * (none + 1) + ids[t];
+  case FUTURE: return place + 1 < in->sequence_tokens ? ids[t + 1] : none;
+  default: return ids[t];
+  }
+}
+
+/* Fills chosen [T,k] from ids [T]. */
+static void choose(const mg_router *router, const mg_route_input *in, const int32_t *ids, int32_t *chosen) {
+  const hash_options *o = router->options;
+  const int64_t candidates = router->experts / o->k;
+  for (int64_t s = 0; s < o->k; s++) {
+    const mg_stream stream = mg_stream_named((uint64_t)o->seed, "hash", (uint64_t)router->layer, (uint64_t)s);
+    for (int64_t t = 0; t < in->tokens; t++) {
+      const uint64_t key = (uint64_t)key_of(router, in, ids, t);
+      chosen[t * o->k + s] = (int32_t)(s * candidates + (int64_t)mg_random_below(stream, key, (uint64_t)candidates));
+    }
+  }
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const hash_options *o = router->options;
+  const int64_t shape[] = {in->tokens, o->k};
+  const size_t tokens = (size_t)in->tokens, bytes = (tokens * (size_t)(o->k + 1) + 1) * sizeof(int32_t);
+  if (o->kind != POSITION && !in->token_ids)
+    return mg_fail(router->context, MG_USAGE, "kind '%s' needs token ids, and none came", kinds[o->kind]);
+  int32_t *ids = mg_alloc(router->context, bytes), *chosen = ids + tokens;
+  if (!ids) return MG_MEMORY;
+  if (tokens && o->kind != POSITION) mg_tape_download(tape, in->token_ids, ids, tokens * sizeof *ids);
+  if (mg_tape_status(tape) == MG_OK) choose(router, in, ids, chosen);
+  out->ids = mg_tape_upload(tape, MG_I32, 2, shape, chosen);
+  out->weights = mg_fill(tape, mg_var_dtype(in->x), 2, shape, o->renormalise ? 1 / (double)o->k : 1);
+  mg_free(router->context, ids, bytes);
+  return mg_tape_status(tape);
+}
+
+static double gate_flops(const mg_router *router) {
+  (void)router;
+  return 0;
+}
+
+static const mg_router_plugin plugin = {.abi = MG_ABI,
+                                        .size = sizeof(mg_router_plugin),
+                                        .name = "hash",
+                                        .summary = "Experts by a fixed random hash of token ids or positions.",
+                                        .paper = "Roller et al. 2021, arXiv 2106.04426",
+                                        .formula = "e_s = s E/k + hash_s(token id, or neighbour's id, or position) "
+                                                   "mod E/k; w = 1",
+                                        .options = options,
+                                        .options_size = sizeof(hash_options),
+                                        .check = check,
+                                        .choices = choices,
+                                        .promises = promises,
+                                        .route = route,
+                                        .gate_flops = gate_flops};
+MG_ROUTER_PLUGIN(plugin)
