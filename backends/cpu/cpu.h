@@ -97,15 +97,6 @@ typedef struct cpu_product_settings {
   mg_dtype compute;
 } cpu_product_settings;
 
-/* Runs all products in parallel. Each element is one chain of additions in order of depth, so the result depends
- * neither on the thread count nor on the schedule. `products` may lie in
- * state->products, not in the scratch memory. */
-mg_status mg__cpu_multiply(mg_backend *backend, const cpu_product *products, int64_t count,
-                           cpu_product_settings settings);
-
-/* The gemm for operands that may be rounded to bf16 (`round`) or already are bf16. */
-const cpu_gemm *mg__cpu_choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute);
-
 #define CPU_DECLARE_LEVEL(level)                                                                                       \
   extern const mg_kernel mg__cpu_kernels_##level[MG_OP_COUNT];                                                         \
   extern const cpu_gemm mg__cpu_gemm_f32_##level;

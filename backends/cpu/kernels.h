@@ -21,6 +21,12 @@
 MG_OP_LIST(CPU_DECLARE)
 #undef CPU_DECLARE
 
+/* Runs all products in parallel. Each element is one chain of additions in order of depth, so the result depends
+ * neither on the thread count nor on the schedule. `products` may lie in
+ * state->products, not in the scratch memory. */
+mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
+                             cpu_product_settings settings);
+
 enum {
   CPU_CHUNK = 1024,          /* elements that an elementwise loop handles at once: two f32 buffers fit the L1 cache */
   CPU_PARALLEL_MIN = 1 << 14 /* elements below which waking the other threads costs more than it gains */

@@ -30,7 +30,7 @@ mg_status CPU_NAME(matmul)(mg_backend *backend, const mg_op_call *call) {
         .columns = N,
         .depth = K,
     };
-  return mg__cpu_multiply(
+  return CPU_NAME(multiply)(
       backend, products, batches,
       (cpu_product_settings){out->dtype, call->attributes.matmul.accumulate, call->attributes.matmul.compute});
 }
@@ -54,8 +54,8 @@ mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) 
   const bool accumulate = call->attributes.grouped.accumulate;
   const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
   if (!accumulate && total > used) memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
-  return mg__cpu_multiply(backend, products, experts,
-                          (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
+  return CPU_NAME(multiply)(backend, products, experts,
+                            (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
 }
 
 /* dw [K,N] = x^T dout for each expert; [N,K] = dout^T x when the weight is stored so. */
@@ -79,7 +79,7 @@ mg_status CPU_NAME(grouped_matmul_weight)(mg_backend *backend, const mg_op_call 
         .depth = offsets[e + 1] - offsets[e],
     };
   }
-  return mg__cpu_multiply(
+  return CPU_NAME(multiply)(
       backend, products, experts,
       (cpu_product_settings){dw->dtype, call->attributes.grouped.accumulate, call->attributes.grouped.compute});
 }

@@ -7,6 +7,8 @@
 
 #include "gemm_pack.h"
 
+enum { PACK_AHEAD = 384, ROWS_AHEAD = 16 }; /* elements, and words of depth, that are asked for before their turn */
+
 /* f32 to bf16 in the low half of each word: nearest even, NaN stays NaN. */
 static inline __m512i pack_round(__m512i bits) {
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -103,18 +105,44 @@ static inline void pack_transpose(__m512i row[16]) {
   }
 }
 
+/* A whole block whose words lie in memory as they are packed: 64 bytes of each of 16 rows, `row_bytes` apart. */
+static inline void pack_block_as_it_is(uint32_t *dst, int64_t stride, const char *source, int64_t row_bytes) {
+  __m512i row[16];
+#pragma GCC unroll 16
+  for (int32_t l = 0; l < 16; l++) row[l] = _mm512_loadu_si512(source + l * row_bytes);
+  pack_transpose(row);
+#pragma GCC unroll 16
+  for (int32_t i = 0; i < 16; i++) _mm512_storeu_si512(dst + i * stride, row[i]);
+}
+
 static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
                                int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
                                bool pairs) {
   const __mmask16 write = pack_mask(padded), read = pack_mask(lanes);
   const int64_t per_word = pairs ? 2 : 1;
   if (view->row == 1 && view->column != 1) {
-    for (int64_t w = 0; w < words; w++)
+    const int64_t bytes = view->dtype == MG_F32 ? 4 : 2;
+    for (int64_t w = 0; w < words; w++) {
+      for (int64_t d = depth + per_word * (w + ROWS_AHEAD); d < depth + per_word * (w + ROWS_AHEAD + 1); d++)
+        if (d < depth_end) _mm_prefetch((const char *)view->data + (lane + d * view->column) * bytes, _MM_HINT_T0);
       _mm512_mask_storeu_epi32(dst + w * stride, write,
                                pack_along_lanes(view, lane, read, depth + per_word * w, depth_end, round, pairs));
+    }
     return;
   }
+  const int64_t bytes = view->dtype == MG_F32 ? 4 : 2, ahead = depth_end - PACK_AHEAD;
+  const bool as_it_is = lanes == 16 && (pairs ? view->dtype == MG_BF16 : view->dtype == MG_F32 && !round);
   for (int64_t w = 0; w < words; w += 16) {
+    if (depth + per_word * w < ahead) /* sixteen rows at once are more than the processor foresees by itself */
+      for (int32_t l = 0; l < lanes; l++)
+        _mm_prefetch((const char *)view->data + ((lane + l) * view->row + depth + per_word * w + PACK_AHEAD) * bytes,
+                     _MM_HINT_T1);
+    if (as_it_is && depth + per_word * (w + 16) <= depth_end && w + 16 <= words) {
+      pack_block_as_it_is(dst + w * stride, stride,
+                          (const char *)view->data + (lane * view->row + depth + per_word * w) * bytes,
+                          view->row * bytes);
+      continue;
+    }
     __m512i row[16];
 #pragma GCC unroll 16
     for (int32_t l = 0; l < 16; l++)

@@ -38,7 +38,7 @@ typedef struct product_run {
   size_t thread_words, b_words;
 } product_run;
 
-const cpu_gemm *mg__cpu_choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute) {
+static const cpu_gemm *choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute) {
   const bool exact = a == MG_BF16 && b == MG_BF16; /* products of bf16 are exact in f32 */
   return state->gemm_bf16 && (compute == MG_BF16 || exact) ? state->gemm_bf16 : state->gemm_f32;
 }
@@ -192,12 +192,12 @@ static void run_all(const product_run *run, int32_t threads) {
   }
 }
 
-mg_status mg__cpu_multiply(mg_backend *backend, const cpu_product *products, int64_t count,
-                           cpu_product_settings settings) {
+mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
+                             cpu_product_settings settings) {
   cpu_state *state = cpu_state_of(backend);
   if (count == 0) return MG_OK;
   product_run run = {.products = products, .count = count, .settings = settings};
-  run.gemm = mg__cpu_choose_gemm(state, products->a.dtype, products->b.dtype, settings.compute);
+  run.gemm = choose_gemm(state, products->a.dtype, products->b.dtype, settings.compute);
   run.plans = mg__cpu_grow(backend, &state->plans, (size_t)count * sizeof *run.plans);
   if (!run.plans) return MG_MEMORY;
   double work = 0;

@@ -42,13 +42,15 @@ static float multiply_add_plain(int64_t rounds, float *from, float *to) {
 __attribute__((target("avx2,fma"))) static float multiply_add_avx2(int64_t rounds, float *from, float *to) {
   __m256 sum[SUMS], factor = _mm256_set1_ps(0.5f), term = _mm256_set1_ps(1e-3f);
   (void)from, (void)to;
-  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm256_setzero_ps();
+#pragma GCC unroll 12
+  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm256_set1_ps((float)s);
   for (int64_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 12
     for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm256_fmadd_ps(sum[s], factor, term);
     KEEP(sum[0]);
   }
   float total = 0.0f;
+#pragma GCC unroll 12
   for (int32_t s = 0; s < SUMS; s++) total += _mm256_cvtss_f32(sum[s]);
   return total;
 }
@@ -56,13 +58,15 @@ __attribute__((target("avx2,fma"))) static float multiply_add_avx2(int64_t round
 __attribute__((target("avx512f"))) static float multiply_add_avx512(int64_t rounds, float *from, float *to) {
   __m512 sum[SUMS], factor = _mm512_set1_ps(0.5f), term = _mm512_set1_ps(1e-3f);
   (void)from, (void)to;
-  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_setzero_ps();
+#pragma GCC unroll 12
+  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_set1_ps((float)s); /* different, or they would be one */
   for (int64_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 12
     for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_fmadd_ps(sum[s], factor, term);
     __asm__ volatile("" : "+v"(sum[0]));
   }
   float total = 0.0f;
+#pragma GCC unroll 12
   for (int32_t s = 0; s < SUMS; s++) total += _mm512_cvtss_f32(sum[s]);
   return total;
 }
@@ -71,13 +75,15 @@ __attribute__((target("avx512f,avx512bf16"))) static float dot_bf16(int64_t roun
   __m512 sum[SUMS];
   const __m512bh half = (__m512bh)_mm512_set1_epi32(0x3f003f00);
   (void)from, (void)to;
-  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_setzero_ps();
+#pragma GCC unroll 12
+  for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_set1_ps((float)s); /* different, or they would be one */
   for (int64_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 12
     for (int32_t s = 0; s < SUMS; s++) sum[s] = _mm512_dpbf16_ps(sum[s], half, half);
     __asm__ volatile("" : "+v"(sum[0]));
   }
   float total = 0.0f;
+#pragma GCC unroll 12
   for (int32_t s = 0; s < SUMS; s++) total += _mm512_cvtss_f32(sum[s]);
   return total;
 }
