@@ -110,7 +110,7 @@ return mg.experiment {
     if case.a == 2 then error "boom" end
     if case.a == 3 then mg.skip "no need" end
     if case.a == 4 then while true do end end
-    if case.a == 5 then return ('x'):rep(1 << 31) end
+    if case.a == 5 then return ('x'):rep(1 << 30) end
     return { metrics = { x = case.a } }
   end,
 }
