@@ -86,7 +86,7 @@ static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t rows,
     gemm_pack_block(gemm, x, row, here, depth, words, a->round, block);
     for (int64_t column = 0; column < columns; column += gemm->columns)
       gemm->multiply(here, words, words, block, b + column / gemm->columns * panel_words * gemm->columns,
-                     c + row * stride + column, stride, accumulate);
+                     c + row * stride + column, stride, accumulate, (const char *)b, 0);
   }
 }
 

@@ -48,9 +48,10 @@ typedef struct cpu_gemm {
   void (*pack_tile)(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
                     int64_t depth_end);
   /* Multiplies `words` depth words of a block of a, which was packed with `block_words` of them, and a panel of b. c is
-   * f32 with `stride` floats between rows; all `columns` of the panel are written. */
+   * f32 with `stride` floats between rows; all `columns` of the panel are written. `next` are bytes that a later product
+   * will read: they are asked for evenly over the words (`next_bytes` 0 = none). */
   void (*multiply)(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                   int64_t stride, bool accumulate);
+                   int64_t stride, bool accumulate, const char *next, int64_t next_bytes);
   /* Called by each thread before and after its products; NULL = nothing to do. */
   void (*enter)(void);
   void (*leave)(void);

@@ -78,7 +78,8 @@ static inline __attribute__((always_inline)) void multiply_tiles(const int32_t h
 
 /* Whole tiles go straight to c; fewer rows pass through a buffer, because a tile always stores 16 of them. */
 static void multiply(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                     int64_t stride, bool accumulate) {
+                     int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+  for (int64_t line = 0; line < next_bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
   if (rows == ROWS) {
     multiply_tiles(2, words, block_words, a, b, c, stride, accumulate);
     return;

@@ -6,14 +6,17 @@
 /* Written for one row count at a time, so that the sums have fixed registers. */
 static inline __attribute__((always_inline)) void block_rows(const int32_t rows, int64_t words, const uint32_t *a,
                                                              const uint32_t *b, float *c, int64_t stride,
-                                                             bool accumulate) {
+                                                             bool accumulate, const char *next, int64_t next_bytes) {
   vector sum[BLOCK_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
     for (int32_t v = 0; v < PANEL_VECTORS; v++)
       sum[r][v] = accumulate ? vector_load(c + r * stride + v * VECTOR_FLOATS) : vector_all(0.0f);
+  const int64_t next_step = words ? next_bytes / words : 0;
   for (int64_t w = 0; w < words; w++) {
+    __builtin_prefetch(next, 0, 2);
+    next += next_step;
     block_word words_of_b[PANEL_VECTORS];
 #pragma GCC unroll 4
     for (int32_t v = 0; v < PANEL_VECTORS; v++) words_of_b[v] = block_load(b + v * VECTOR_FLOATS);
@@ -33,10 +36,10 @@ static inline __attribute__((always_inline)) void block_rows(const int32_t rows,
 }
 
 #define ROWS_CASE(n)                                                                                                   \
-  case n: block_rows(n, words, a, b, c, stride, accumulate); break
+  case n: block_rows(n, words, a, b, c, stride, accumulate, next, next_bytes); break
 
 static void multiply(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                     int64_t stride, bool accumulate) {
+                     int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
   (void)block_words;
   switch (rows) {
     ROWS_CASE(1);

@@ -7,7 +7,7 @@
 #include "gemm.h"
 
 enum {
-  B_WORDS = 96 * 1024, /* packed words of b per task: 384 KiB, which leaves room in an L2 cache of 1 MiB */
+  B_WORDS = 64 * 1024, /* packed words of b per task: 256 KiB; with as much of the next task, it fits 1 MiB of L2 */
   DEPTH_WORDS = 1024,  /* depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
   TASKS_PER_THREAD = 6,
   ROW_BLOCKS_MIN = 4 /* in a task that shares its columns with others: below this, packing b again is not paid back */
@@ -138,8 +138,28 @@ static void store_block(const product_run *run, const cpu_product *product, int6
   }
 }
 
+/* What a later task will pack, asked for piece by piece while this one computes. */
+typedef struct next_read {
+  const char *data;
+  int64_t bytes; /* per register block */
+} next_read;
+
+/* The columns of b of the task that this thread probably runs next, if they are one piece of memory. */
+static next_read read_of_task(const product_run *run, int64_t task, int64_t pieces) {
+  if (task >= run->tasks || pieces == 0) return (next_read){(const char *)run->a, 0};
+  const int64_t p = find_product(run, task, true);
+  const cpu_product *product = &run->products[p];
+  const product_plan *plan = &run->plans[p];
+  if (product->b.row != product->depth || product->b.column != 1) return (next_read){(const char *)run->a, 0};
+  const int64_t element = product->b.dtype == MG_F32 ? 4 : 2;
+  const int64_t column = (task - plan->first_task) / plan->row_chunks * plan->columns;
+  const int64_t columns = cpu_min(plan->columns, product->columns - column);
+  return (next_read){(const char *)product->b.data + column * product->depth * element,
+                     columns * product->depth * element / pieces};
+}
+
 static void multiply_block(const product_run *run, int64_t p, int64_t block, int64_t column, int64_t columns,
-                           int64_t word, int64_t words, const uint32_t *b, float *results) {
+                           int64_t word, int64_t words, const uint32_t *b, float *results, next_read *next) {
   const cpu_product *product = &run->products[p];
   const product_plan *plan = &run->plans[p];
   const cpu_gemm *gemm = run->gemm;
@@ -151,15 +171,16 @@ static void multiply_block(const product_run *run, int64_t p, int64_t block, int
     const int64_t here = cpu_min(gemm->columns, columns - first);
     if (run->settings.c_dtype == MG_F32 && here == gemm->columns) {
       float *c = (float *)product->c + row * product->columns + column + first;
-      gemm->multiply(rows, words, plan->words, a, b, c, product->columns, accumulate);
+      gemm->multiply(rows, words, plan->words, a, b, c, product->columns, accumulate, next->data, next->bytes);
     } else {
-      gemm->multiply(rows, words, plan->words, a, b, results, gemm->columns, false);
+      gemm->multiply(rows, words, plan->words, a, b, results, gemm->columns, false, next->data, next->bytes);
       store_block(run, product, row, rows, column + first, here, results, accumulate);
     }
+    next->data += next->bytes;
   }
 }
 
-static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
+static void run_task(const product_run *run, int64_t task, int32_t threads, uint32_t *scratch) {
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->products[p];
   const product_plan *plan = &run->plans[p];
@@ -168,13 +189,16 @@ static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
   const int64_t block_end = cpu_min(plan->blocks, (chunk + 1) * plan->blocks_per_task);
   float *results = (float *)(void *)(scratch + run->b_words);
+  const int64_t passes = cpu_max(1, cpu_ceil_div(plan->words, cpu_max(plan->pass_words, 1)));
+  const int64_t panels = cpu_ceil_div(columns, run->gemm->columns);
+  next_read next = read_of_task(run, task + threads, (block_end - chunk * plan->blocks_per_task) * panels * passes);
   int64_t word = 0;
   do { /* once even without depth, which writes zeros */
     const int64_t words = cpu_min(plan->pass_words, plan->words - word);
     gemm_pack_panels(run->gemm, &product->b, column, columns, product->depth, word, words,
                      run->settings.compute == MG_BF16, scratch);
     for (int64_t block = chunk * plan->blocks_per_task; block < block_end; block++)
-      multiply_block(run, p, block, column, columns, word, words, scratch, results);
+      multiply_block(run, p, block, column, columns, word, words, scratch, results, &next);
     word += words;
   } while (word < plan->words);
 }
@@ -187,7 +211,7 @@ static void run_all(const product_run *run, int32_t threads) {
 #pragma omp for schedule(static)
     for (int64_t block = 0; block < run->blocks; block++) pack_block(run, block);
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, scratch);
+    for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, threads, scratch);
     if (run->gemm->leave) run->gemm->leave();
   }
 }

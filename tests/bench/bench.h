@@ -35,5 +35,6 @@ void bench_register_ops(void);
 void bench_register_gating(void);
 void bench_register_moe(void);
 void bench_register_expert_matmul(void);
+void bench_register_train(void);
 
 #endif

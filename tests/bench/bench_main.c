@@ -111,6 +111,7 @@ int main(int argc, char **argv) {
   bench_register_gating();
   bench_register_moe();
   bench_register_expert_matmul();
+  bench_register_train();
   const int result = gbench_main(argc, argv);
   mg_backend_close(world.backend);
   mg_registry_destroy(world.registry);
