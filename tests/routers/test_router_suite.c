@@ -27,6 +27,9 @@ static const char *const routers[] = {
     "{'name': 'hash', 'kind': 'future'}",
     "{'name': 'random'}",
     "{'name': 'random', 'k': 3, 'scope': 'sequence'}",
+    "{'name': 'sinkhorn'}",
+    "{'name': 'sinkhorn', 'k': 3, 'score': 'sigmoid'}",
+    "{'name': 'base'}",
 };
 
 static bool fail_on_failure(void *user, const mg_router_row *row) {

@@ -98,7 +98,8 @@ static void compare(const char *router, const char *capacity, mg_dtype compute, 
 
 static const char *const routers[] = {"{'name': 'topk', 'k': 2, 'noise': 'learned'}", "{'name': 'switch'}",
                                       "{'name': 'tree', 'k': 3, 'branching': 2, 'beam': 3}",
-                                      "{'name': 'top_p', 'p': 0.6, 'most': 4}"};
+                                      "{'name': 'top_p', 'p': 0.6, 'most': 4}",
+                                      "{'name': 'sinkhorn', 'k': 2}"};
 static const char *const capacities[] = {"'none'", "'drop', 'factor': 0.8",
                                          "'drop', 'factor': 0.8, 'order': 'priority'", "'pad', 'factor': 1.25",
                                          "'reroute', 'factor': 1"};

@@ -62,6 +62,7 @@ static const char *const routers[] = {
     "{'name': 'tree', 'k': 1, 'branching': [4, 2], 'renormalise': false}",
     "{'name': 'tree', 'k': 2, 'branching': [2, 4], 'beam': 8}",
     "{'name': 'top_p', 'p': 0.7, 'most': 4}",
+    "{'name': 'sinkhorn', 'k': 2}",
 };
 
 static void outputs_of_every_router_have_right_gradients(void **state) {
