@@ -24,7 +24,7 @@ metrics.known = {
   seconds = { title = "time", unit = "s", better = "lower", style = "time", help = "wall-clock training time" },
   tokens_per_second = { title = "tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "training throughput after warm-up, median over windows of steps" },
   flops_per_token = { title = "FLOPs/token", unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token, counted as executed" },
-  gate_ns_per_token = { title = "router", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "time of the routers of all layers, forward, per token" },
+  gate_ns_per_token = { title = "router", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "time of the routers of all layers per token, forward and backward" },
   params_total = { title = "parameters", unit = "", style = "count", help = "all trained parameters" },
   params_active = { title = "active", unit = "", style = "count", help = "parameters that one token uses" },
   cv = { title = "load CV", unit = "", better = "lower", style = "fixed", digits = 3, help = "population deviation of expert load over its mean, averaged over layers" },
@@ -51,8 +51,10 @@ function metrics.of(name)
   if known then return known end
   local part = name:match("^flops_per_token_(.+)$")
   if part then return { title = part, unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token of: " .. part } end
-  part = name:match("^(.+)_ns_per_token$")
-  if part then return { title = part, unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward time per token of: " .. part } end
+  part = name:match("^ns_per_token_(.+)$")
+  if part then return { title = part, unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward and backward time per token of: " .. part } end
+  part = name:match("^forward_ns_per_token_(.+)$")
+  if part then return { title = part .. " forward", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward time per token of: " .. part } end
   return { title = (name:gsub("_", " ")), unit = "", style = "fixed", digits = 4, help = "defined by the experiment" }
 end
 

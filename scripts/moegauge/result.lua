@@ -266,7 +266,7 @@ function Result:parts(what, axis)
   local groups = self:groups(axis)
   for g, group in ipairs(groups) do labels[g] = group.label end
   for _, part in ipairs(part_order) do
-    local name = what == "flops" and "flops_per_token_" .. part or part .. "_ns_per_token"
+    local name = what .. "_per_token_" .. part
     local values, any = {}, false
     for g, group in ipairs(groups) do
       local found = result.values(group, name)
@@ -276,7 +276,7 @@ function Result:parts(what, axis)
     if any then parts[#parts + 1] = { label = part, values = values } end
   end
   if #parts == 0 then return { kind = "text", text = "No run recorded cost per part." } end
-  local unit = what == "flops" and "forward FLOPs per token" or "ns per token, forward"
+  local unit = what == "flops" and "forward FLOPs per token" or "ns per token, forward and backward"
   return { kind = "chart", name = "parts-" .. what, title = "Cost per part: " .. unit, caption = unit .. ", by part of the model.",
     script = chart.stacked { y_label = unit, labels = labels, parts = parts } }
 end
@@ -300,29 +300,36 @@ local function transposed(columns)
   return rows
 end
 
---- Heat maps of a table[layer][column][expert] of shares ("load": columns are moments of training; "domain_load": columns
---- are domains), one panel per layer, for the first seed of every group that has it.
+-- The panels of one recorded table of shares, and the largest value to show.
+local function load_panels(recorded)
+  local panels, most = {}, 2
+  for l, columns in ipairs(recorded.values) do
+    local scaled = {}
+    for x, shares in ipairs(columns) do
+      scaled[x] = as_fair_shares(shares)
+      most = math.max(most, math.min(4, math.max(table.unpack(scaled[x]))))
+    end
+    panels[l] = { title = "layer " .. (recorded.layers and recorded.layers[l] + 1 or l), rows = transposed(scaled) }
+  end
+  return panels, most
+end
+
+--- Heat maps of recorded shares with the axes layer, column, expert ("load": columns are moments of training;
+--- "domain_load": columns are domains), one panel per layer, for the first seed of every group that has them.
 --- @param name string
 function Result:heatmap(name, axis)
   local blocks = { kind = "blocks" }
   for _, group in ipairs(self:groups(axis)) do
     local case = group.cases[1]
-    local layers = case.result.tables and case.result.tables[name]
-    if layers and #layers > 0 then
-      local panels, most = {}, 2
-      for l, columns in ipairs(layers) do
-        local scaled = {}
-        for x, shares in ipairs(columns) do
-          scaled[x] = as_fair_shares(shares)
-          most = math.max(most, math.min(4, math.max(table.unpack(scaled[x]))))
-        end
-        panels[l] = { title = "layer " .. l, rows = transposed(scaled) }
-      end
-      local domains = name == "domain_load" and case.result.tables.domains or nil
+    local recorded = case.result.tables and case.result.tables[name]
+    if recorded and #recorded.values > 0 then
+      local panels, most = load_panels(recorded)
       blocks[#blocks + 1] = { kind = "chart", name = name .. "-" .. group.label:gsub("[^%w]+", "-"),
-        title = (name == "domain_load" and "Expert load by domain: " or "Expert load over training: ") .. group.label,
-        caption = group.label .. (case.params.seed and ", seed " .. tostring(case.params.seed) or "") .. ": each expert's load as a multiple of a fair share (white), by layer.",
-        script = chart.heatmaps { panels = panels, x_label = "training", y_label = "expert", x_names = domains, scale_label = "load / fair share", most = most } }
+        title = (recorded.domains and "Expert load by domain: " or "Expert load over training: ") .. group.label,
+        caption = ("%s%s: each expert's load as a multiple of a fair share (white), by layer; columns are %s."):format(group.label,
+          case.params.seed and ", seed " .. tostring(case.params.seed) or "",
+          recorded.domains and "domains of the validation text" or "moments of training, first to last"),
+        script = chart.heatmaps { panels = panels, x_label = "training", y_label = "expert", x_names = recorded.domains, scale_label = "load / fair share", most = most } }
     end
   end
   if #blocks == 0 then return { kind = "text", text = "No run recorded the table '" .. name .. "'." } end
