@@ -1,0 +1,168 @@
+/* DeepSeek gating: experts are selected by affinity plus a bias that balances their load, and weighed without the bias.
+ *
+ *   s = sigmoid(x W_gate^T) or softmax;  select the k largest s + b, within the best groups;  w = s of the selected
+ *   w = scale * w / sum(w) when renormalised
+ *   group score: the largest s + b of the group, or the sum of its two largest; experts outside the best groups are out
+ *   after each step: b_i += rate * sign(mean c - c_i), or b_i += rate * (mean c - c_i) / mean c
+ *
+ * DeepSeek-V2 (softmax, groups by largest), DeepSeek-V3, eqs 12-16 (sigmoid, bias, groups by sum of two), and Wang et
+ * al. 2024, algorithm 1 (the bias). c_i is the load of expert i in the batch. No gradient passes the selection. */
+#include <math.h>
+
+#include <moegauge/moegauge.h>
+
+enum { SIGMOID, SOFTMAX };
+enum { NONE, SIGN, PROPORTIONAL };
+enum { LARGEST, TOP2 };
+
+typedef struct deepseek_options {
+  int64_t k, score, bias, groups, groups_kept, group_score;
+  bool renormalise;
+  double rate, scale;
+} deepseek_options;
+
+static const char *const scores[] = {"sigmoid", "softmax", NULL};
+static const char *const biases[] = {"none", "sign", "proportional", NULL};
+static const char *const group_scores[] = {"max", "top2", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_INT(deepseek_options, k, 2, 1, 65536, "experts kept per token"),
+    MG_OPTION_CHOICE(deepseek_options, score, SIGMOID, scores, "how logits become affinities"),
+    MG_OPTION_CHOICE(deepseek_options, bias, SIGN, biases, "how the selection bias moves after a step"),
+    MG_OPTION_FLOAT(deepseek_options, rate, 0.001, 0, 1, "how far the bias moves in a step"),
+    MG_OPTION_INT(deepseek_options, groups, 1, 1, 65536, "equal runs of experts (nodes, devices)"),
+    MG_OPTION_INT(deepseek_options, groups_kept, 1, 1, 65536, "groups from which a token may choose"),
+    MG_OPTION_CHOICE(deepseek_options, group_score, TOP2, group_scores, "score of a group: largest, or sum of two"),
+    MG_OPTION_BOOL(deepseek_options, renormalise, true, "divide the kept weights by their sum"),
+    MG_OPTION_FLOAT(deepseek_options, scale, 1, 1e-6, 1e6, "factor on the weights"),
+    MG_OPTION_END};
+
+enum { GATE, BIAS };
+static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
+                                       [BIAS] = {"bias", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 0, true},
+                                       MG_PARAM_END};
+
+static mg_status check_groups(const mg_router *router, const deepseek_options *o) {
+  const int64_t each = router->experts / o->groups;
+  if (router->experts % o->groups != 0)
+    return mg_fail(router->context, MG_USAGE, "router deepseek: the %lld experts must be a multiple of groups = %lld",
+                   (long long)router->experts, (long long)o->groups);
+  if (o->groups_kept > o->groups)
+    return mg_fail(router->context, MG_USAGE, "router deepseek: groups_kept = %lld is more than groups = %lld",
+                   (long long)o->groups_kept, (long long)o->groups);
+  if (o->k > o->groups_kept * each)
+    return mg_fail(router->context, MG_USAGE,
+                   "router deepseek: k = %lld is more than the %lld experts of groups_kept = %lld groups",
+                   (long long)o->k, (long long)(o->groups_kept * each), (long long)o->groups_kept);
+  if (o->groups > 1 && o->group_score == TOP2 && each < 2)
+    return mg_fail(router->context, MG_USAGE,
+                   "router deepseek: group_score 'top2' needs two experts per group; use fewer groups or 'max'");
+  return MG_OK;
+}
+
+static mg_status check(const mg_router *router) {
+  const deepseek_options *o = router->options;
+  if (o->k > router->experts)
+    return mg_fail(router->context, MG_USAGE, "router deepseek: k = %lld is more than the %lld experts of the layer",
+                   (long long)o->k, (long long)router->experts);
+  if (o->k == 1 && o->renormalise)
+    return mg_fail(router->context, MG_USAGE,
+                   "router deepseek: with k = 1 a renormalised weight is always 1, so the gate would get no gradient; "
+                   "use renormalise = false");
+  return check_groups(router, o);
+}
+
+static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
+  (void)dim;
+  return param == BIAS && ((const deepseek_options *)router->options)->bias != NONE ? router->experts : 0;
+}
+
+static int64_t choices(const mg_router *router) {
+  return ((const deepseek_options *)router->options)->k;
+}
+
+static uint32_t promises(const mg_router *router) {
+  const deepseek_options *o = router->options;
+  uint32_t kept = MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_GIVES_PROBS |
+                  MG_ROUTER_GIVES_LOGITS;
+  if (o->renormalise && o->scale == 1) kept |= MG_ROUTER_WEIGHTS_SUM_TO_ONE;
+  if (o->groups == 1) kept |= MG_ROUTER_EXPERTS_EXCHANGEABLE;
+  return kept;
+}
+
+static int64_t groupings(const mg_router *router, int64_t *groups, int64_t most) {
+  const deepseek_options *o = router->options;
+  if (o->groups == 1 || most < 1) return 0;
+  groups[0] = o->groups;
+  return 1;
+}
+
+static mg_var *shares(mg_tape *tape, mg_var *x) {
+  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
+}
+
+/* Scores [T,E] with those outside each token's best groups at -infinity. */
+static mg_var *within_best_groups(mg_tape *tape, mg_var *scores_all, const deepseek_options *o) {
+  const mg_dtype dtype = mg_var_dtype(scores_all);
+  const int64_t tokens = mg_var_rows(scores_all), experts = mg_var_columns(scores_all), each = experts / o->groups;
+  const int64_t kept_shape[] = {tokens, o->groups_kept}, group_shape[] = {tokens * o->groups, each};
+  mg_var *members = mg_reshape2(tape, scores_all, tokens * o->groups, each), *best;
+  mg_top_k(tape, members, o->group_score == TOP2 ? 2 : 1, &best);
+  mg_var *score = mg_reshape2(tape, mg_sum_columns(tape, best), tokens, o->groups);
+  mg_var *ids = mg_top_k(tape, score, o->groups_kept, NULL);
+  mg_var *kept = mg_scatter_columns(tape, mg_fill(tape, dtype, 2, kept_shape, 1), ids, o->groups);
+  mg_var *mask = mg_add(tape, mg_fill(tape, dtype, 2, group_shape, 0), mg_reshape2(tape, kept, tokens * o->groups, 1));
+  return mg_reshape2(tape, mg_where(tape, mask, members, -(double)INFINITY), tokens, experts);
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const deepseek_options *o = router->options;
+  out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
+  mg_var *affinity = o->score == SIGMOID ? mg_sigmoid(tape, out->logits) : mg_softmax(tape, out->logits);
+  out->probs = o->score == SIGMOID ? shares(tape, affinity) : affinity;
+  mg_var *selection = mg_detach(tape, affinity);
+  if (o->bias != NONE) selection = mg_add(tape, selection, mg_router_param(router, tape, "bias"));
+  if (o->groups > 1) selection = within_best_groups(tape, selection, o);
+  out->ids = mg_top_k(tape, selection, o->k, NULL);
+  out->weights = mg_gather_columns(tape, affinity, out->ids);
+  if (o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->scale != 1) out->weights = mg_scale(tape, out->weights, o->scale);
+  return mg_tape_status(tape);
+}
+
+static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *demand) {
+  const deepseek_options *o = router->options;
+  if (o->bias == NONE) return MG_OK;
+  const int64_t experts = router->experts;
+  mg_var *bias = mg_router_param(router, tape, "bias");
+  mg_var *counts = mg_cast(tape, mg_tape_upload(tape, MG_I32, 1, &experts, demand), mg_var_dtype(bias));
+  mg_var *mean = mg_mean(tape, counts), *excess = mg_sub(tape, counts, mean);
+  mg_var *step = o->bias == SIGN ? mg_unary_op(tape, MG_UNARY_SIGN, excess, 0, 0)
+                                 : mg_div(tape, excess, mg_unary_op(tape, MG_UNARY_CLAMP, mean, 1e-30, 1e30));
+  return mg_router_store(router, tape, "bias", mg_sub(tape, bias, mg_scale(tape, step, o->rate)));
+}
+
+static double gate_flops(const mg_router *router) {
+  return 2.0 * (double)router->experts * (double)router->width;
+}
+
+static const mg_router_plugin plugin = {
+    .abi = MG_ABI,
+    .size = sizeof(mg_router_plugin),
+    .name = "deepseek",
+    .summary = "Top-k of affinity plus a load-balancing bias, within a few groups of experts.",
+    .paper = "DeepSeek-AI 2024, arXiv 2412.19437; Wang et al. 2024, arXiv 2408.15664",
+    .formula =
+        "s = sigmoid(x W); select the k largest s + b; w = s / sum of the selected s; b += rate sign(mean c - c)",
+    .options = options,
+    .options_size = sizeof(deepseek_options),
+    .params = params,
+    .check = check,
+    .dimension = dimension,
+    .choices = choices,
+    .promises = promises,
+    .route = route,
+    .gate_flops = gate_flops,
+    .after_step = after_step,
+    .groupings = groupings};
+MG_ROUTER_PLUGIN(plugin)

@@ -1,0 +1,136 @@
+/* GShard gating: the best expert, and the second best with a probability that grows with its weight.
+ *
+ *   p = softmax(x W_gate^T);  g1, g2 = the two largest p, divided by their sum
+ *   in training the second is kept if 2 g2 > uniform(0,1); the first keeps its g1 either way
+ *   with groups: an expert takes C = factor * 2 S / E tokens of each group of S; first choices come before second ones
+ *
+ * Lepikhin et al. 2020, algorithm 1. */
+#include <math.h>
+
+#include <moegauge/moegauge.h>
+
+enum { RANDOM, ALL };
+
+typedef struct gshard_options {
+  int64_t second, groups;
+  double factor;
+} gshard_options;
+
+static const char *const seconds[] = {"random", "all", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_CHOICE(gshard_options, second, RANDOM, seconds,
+                     "in training, keep the second expert by chance or always"),
+    MG_OPTION_INT(gshard_options, groups, 0, 0, 65536,
+                  "groups of tokens with a capacity of their own; 0 = none, the layer's policy alone"),
+    MG_OPTION_FLOAT(gshard_options, factor, 1, 1e-3, 1e6,
+                    "capacity of an expert in a group, in units of 2 S / E tokens"),
+    MG_OPTION_END};
+
+static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
+                                       MG_PARAM_END};
+
+static mg_status check(const mg_router *router) {
+  const gshard_options *o = router->options;
+  if (router->experts < 2)
+    return mg_fail(router->context, MG_USAGE, "router gshard: two experts are chosen; the layer has %lld",
+                   (long long)router->experts);
+  if (o->groups >= (1 << 24) / router->experts) /* numbers of (group, expert) are computed in f32 */
+    return mg_fail(router->context, MG_USAGE,
+                   "router gshard: groups = %lld is too many for %lld experts; use below %lld", (long long)o->groups,
+                   (long long)router->experts, (long long)((1 << 24) / router->experts));
+  return MG_OK;
+}
+
+static int64_t choices(const mg_router *router) {
+  (void)router;
+  return 2;
+}
+
+/* In a group a later first choice can take the place of an earlier second one. */
+static uint32_t promises(const mg_router *router) {
+  const gshard_options *o = router->options;
+  uint32_t kept =
+      MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_EXPERTS_EXCHANGEABLE | MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
+  if (o->groups == 0) kept |= MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN;
+  if (o->groups == 0 && o->second == ALL) kept |= MG_ROUTER_WEIGHTS_SUM_TO_ONE;
+  return kept;
+}
+
+/* 0, step, 2 step, ... as a row of `count`. */
+static mg_var *arithmetic_row(mg_tape *tape, mg_dtype dtype, int64_t count, double step) {
+  const int64_t shape[] = {1, count};
+  return mg_affine(tape, mg_cumsum(tape, mg_fill(tape, dtype, 2, shape, 1)), step, -step);
+}
+
+/* [T,2]: 1 where 2 w > (0, u); the first weight is at least 1/2 and always kept. */
+static mg_var *drawn(mg_tape *tape, mg_var *weights, mg_stream noise) {
+  const mg_dtype dtype = mg_var_dtype(weights);
+  const int64_t tokens = mg_var_rows(weights), one[] = {tokens, 1}, two[] = {tokens, 2}, columns = 2;
+  mg_var *u = mg_random(tape, dtype, 2, one, MG_RANDOM_UNIFORM, noise, 0, 1);
+  mg_var *row = mg_reshape(tape, arithmetic_row(tape, dtype, 2, 1), 1, &columns);
+  mg_var *least = mg_mul(tape, mg_add(tape, mg_fill(tape, dtype, 2, two, 0), row), u);
+  return mg_detach(tape, mg_binary_op(tape, MG_BINARY_GREATER, mg_scale(tape, weights, 2), least));
+}
+
+/* [T,1]: the number of each token's group, times `step`; groups are runs of `each` tokens. */
+static mg_var *group_numbers(mg_tape *tape, mg_dtype dtype, int64_t tokens, int64_t groups, int64_t each, double step) {
+  const int64_t shape[] = {groups, each};
+  mg_var *column = mg_reshape2(tape, arithmetic_row(tape, dtype, groups, step), groups, 1);
+  mg_var *numbers = mg_add(tape, mg_fill(tape, dtype, 2, shape, 0), column);
+  return mg_reshape2(tape, mg_slice(tape, mg_reshape2(tape, numbers, 1, groups * each), 0, tokens), tokens, 1);
+}
+
+/* The choices that find room in their group: each (group, expert) is an expert of an assignment with capacity. */
+static mg_var *with_room(const mg_router *router, mg_tape *tape, mg_var *ids) {
+  const gshard_options *o = router->options;
+  const int64_t tokens = mg_var_rows(ids), each = (tokens + o->groups - 1) / o->groups;
+  const double wanted = floor(o->factor * 2 * (double)each / (double)router->experts * (1 + 1e-12));
+  mg_var *group = group_numbers(tape, mg_var_dtype(ids), tokens, o->groups, each, (double)router->experts);
+  mg_var *chosen = mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, ids, 1, 0.5), 0, 0);
+  mg_var *owner = mg_cast(tape, mg_where(tape, chosen, mg_add(tape, ids, group), -1), MG_I32);
+  mg_assignment placed;
+  mg_assign(tape, owner, NULL, router->experts * o->groups, wanted < 1 ? 1 : (int64_t)fmin(wanted, (double)tokens),
+            MG_ORDER_POSITION, &placed);
+  if (mg_tape_status(tape) != MG_OK) return NULL;
+  mg_var *place = mg_cast(tape, placed.position, mg_var_dtype(ids));
+  return mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, place, 1, 0.5), 0, 0);
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const gshard_options *o = router->options;
+  out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
+  out->probs = mg_softmax(tape, out->logits);
+  out->ids = mg_top_k(tape, out->probs, 2, &out->weights);
+  out->weights = mg_div(tape, out->weights, mg_sum_columns(tape, out->weights));
+  const bool by_chance = in->training && o->second == RANDOM, limited = o->groups > 0 && in->tokens > 0;
+  if (!by_chance && !limited) return mg_tape_status(tape);
+  mg_var *ids = mg_cast(tape, out->ids, mg_var_dtype(out->weights));
+  mg_var *kept = by_chance ? drawn(tape, out->weights, in->noise) : NULL;
+  if (kept) ids = mg_where(tape, kept, ids, -1);
+  if (limited) kept = with_room(router, tape, ids);
+  out->ids = mg_cast(tape, mg_where(tape, kept, ids, -1), MG_I32);
+  out->weights = mg_where(tape, kept, out->weights, 0);
+  return mg_tape_status(tape);
+}
+
+static double gate_flops(const mg_router *router) {
+  return 2.0 * (double)router->experts * (double)router->width;
+}
+
+static const mg_router_plugin plugin = {
+    .abi = MG_ABI,
+    .size = sizeof(mg_router_plugin),
+    .name = "gshard",
+    .summary = "The best expert, and the second best with probability 2 g2; optionally local groups.",
+    .paper = "Lepikhin et al. 2020, arXiv 2006.16668",
+    .formula = "g1, g2 = top 2 of softmax(x W), divided by their sum; the second is kept if 2 g2 > u",
+    .options = options,
+    .options_size = sizeof(gshard_options),
+    .params = params,
+    .check = check,
+    .choices = choices,
+    .promises = promises,
+    .route = route,
+    .gate_flops = gate_flops};
+MG_ROUTER_PLUGIN(plugin)
