@@ -11,7 +11,7 @@ enum { T = 40, D = 24, OUT_MAX = 1 << 15 };
 typedef struct outcome {
   int64_t count; /* of numbers: y, loss, then the gradients of all parameters */
   float numbers[OUT_MAX];
-  int32_t ids[T * 4];
+  int32_t ids[T * 8];
 } outcome;
 
 static void append(outcome *out, const mg_backend *backend, const mg_tensor *tensor) {
@@ -96,8 +96,13 @@ static void compare(const char *router, const char *capacity, mg_dtype compute, 
   if (!(worst <= allowed)) fail_msg("%s: differs by %g of the largest number", text, worst);
 }
 
-static const char *const routers[] = {"{'name': 'topk', 'k': 2, 'noise': 'learned'}", "{'name': 'switch'}",
+static const char *const routers[] = {"{'name': 'topk', 'k': 2, 'noise': 'learned'}",
+                                      "{'name': 'switch'}",
                                       "{'name': 'tree', 'k': 3, 'branching': 2, 'beam': 3}",
+                                      "{'name': 'gshard', 'groups': 2}",
+                                      "{'name': 'cosine', 'k': 2}",
+                                      "{'name': 'deepseek', 'k': 3, 'groups': 4, 'groups_kept': 2}",
+                                      "{'name': 'expert_choice', 'scope': 'sequence'}",
                                       "{'name': 'top_p', 'p': 0.6, 'most': 4}",
                                       "{'name': 'sinkhorn', 'k': 2}"};
 static const char *const capacities[] = {"'none'", "'drop', 'factor': 0.8",

@@ -61,6 +61,10 @@ static const char *const routers[] = {
     "{'name': 'tree', 'k': 3, 'branching': 2, 'beam': 3, 'renormalise': false}",
     "{'name': 'tree', 'k': 1, 'branching': [4, 2], 'renormalise': false}",
     "{'name': 'tree', 'k': 2, 'branching': [2, 4], 'beam': 8}",
+    "{'name': 'gshard', 'groups': 2}",
+    "{'name': 'cosine', 'k': 2}",
+    "{'name': 'deepseek', 'k': 3, 'groups': 2, 'groups_kept': 2}",
+    "{'name': 'expert_choice'}",
     "{'name': 'top_p', 'p': 0.7, 'most': 4}",
     "{'name': 'sinkhorn', 'k': 2}",
 };
