@@ -244,7 +244,8 @@ static void refused(const char *text, const char *words) {
   assert_ok(context, mg_engine_create(context, &settings, &fresh));
   mg_status status = mg_engine_load(fresh, path, NULL, NULL);
   if (status == MG_OK) status = mg_engine_plan(fresh, &plan);
-  if ((status != MG_USAGE && status != MG_PLUGIN) || !strstr(mg_context_message(context), words) || !strstr(mg_context_message(context), path))
+  if ((status != MG_USAGE && status != MG_PLUGIN) || !strstr(mg_context_message(context), words) ||
+      !strstr(mg_context_message(context), path))
     fail_msg("'%s' with the path is not in: %s", words, mg_context_message(context));
   json_decref(plan);
   mg_engine_destroy(fresh);
