@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs one MoE block in moegauge and in PyTorch by turns, and writes medians to results/reference/pytorch-moe-block.md.
+# Runs one MoE block and one training step in moegauge and in PyTorch by turns, and writes medians to
+# results/reference/pytorch-moe-block.md.
 #
 #   scripts/compare_pytorch.sh PYTHON [ROUNDS]     PYTHON has torch installed; ROUNDS (7 or more) are interleaved
 set -euo pipefail
@@ -16,8 +17,9 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
 for round in $(seq "$rounds"); do
   echo "round $round of $rounds" >&2
-  "$bench" --benchmark_filter='^expert_mlp/' --benchmark_format=json --benchmark_min_time=0.1 2>/dev/null >"$work/ours.$round.json"
+  "$bench" --benchmark_filter='^(expert_mlp|training_step)/' --benchmark_format=json --benchmark_min_time=0.1 2>/dev/null >"$work/ours.$round.json"
   "$python" tests/bench/compare/pytorch_moe.py 1 >"$work/torch.$round.txt"
+  "$python" tests/bench/compare/pytorch_train.py 2 >>"$work/torch.$round.txt"
 done
 
 mkdir -p "$(dirname "$out")"
@@ -43,14 +45,21 @@ def text(command):
     return subprocess.run(command, shell=True, capture_output=True, text=True).stdout.strip()
 
 flops = 3 * 2 * 512 * 8 * 1024 * 512
-print("# One MoE block beside PyTorch's loop over experts\n")
+print("# One MoE block and one training step beside PyTorch\n\n## The block, beside the usual loop over experts\n")
 print("512 tokens of width 1024, 64 SwiGLU experts of width 512, softmax top-8 renormalised; parameters, activations and")
 print("gradients in the named dtype. FLOPs are those of the three expert matrices (forward; three times that with backward).\n")
 print("| case | moegauge ms | PyTorch ms | ratio | moegauge GFLOP/s | PyTorch GFLOP/s |\n| --- | --- | --- | --- | --- | --- |")
-for name in sorted(theirs):
+for name in sorted(name for name in theirs if name.startswith("expert_mlp")):
     a, b = statistics.median(ours[name]), statistics.median(theirs[name])
     work_done = flops * (3 if "backward" in name else 1)
     print(f"| {name} | {a:.1f} | {b:.1f} | {b / a:.2f} | {work_done / a * 1e-6:.0f} | {work_done / b * 1e-6:.0f} |")
+print("\n## The training step of the quickstart's mixture, beside a straightforward decoder\n")
+print("2048 tokens: 8 sequences of 256; 4 layers of width 128, 4 heads, vocabulary 4096, 16 SwiGLU experts of width 256, top-2,")
+print("balance loss, clipping, AdamW. bf16: parameters in f32, matrix products in bf16 (PyTorch: autocast).\n")
+print("| case | moegauge ms | PyTorch ms | ratio | moegauge tokens/s | PyTorch tokens/s |\n| --- | --- | --- | --- | --- | --- |")
+for name in sorted(name for name in theirs if name.startswith("training_step")):
+    a, b = statistics.median(ours[name]), statistics.median(theirs[name])
+    print(f"| {name} | {a:.1f} | {b:.1f} | {b / a:.2f} | {2048e3 / a:.0f} | {2048e3 / b:.0f} |")
 print(f"\nMedians of {rounds} interleaved rounds; the load average when the last round began was {context.get('load_avg')}.\n")
 print("- command: `scripts/compare_pytorch.sh PYTHON " + rounds + "`")
 print("- CPU: " + text("lscpu | sed -n 's/^Model name: *//p'") + f", {os.environ['OMP_NUM_THREADS']} threads")

@@ -105,14 +105,17 @@ static inline void pack_transpose(__m512i row[16]) {
   }
 }
 
-/* A whole block whose words lie in memory as they are packed: 64 bytes of each of 16 rows, `row_bytes` apart. */
-static inline void pack_block_as_it_is(uint32_t *dst, int64_t stride, const char *source, int64_t row_bytes) {
+/* 16 words whose bytes lie in memory as they are packed: 64 bytes of each of `lanes` rows, `row_bytes` apart. The last
+ * row stands in for those beyond, which are not written. */
+static inline void pack_block_as_it_is(uint32_t *dst, int64_t stride, const char *source, int64_t row_bytes,
+                                       int32_t lanes) {
   __m512i row[16];
 #pragma GCC unroll 16
-  for (int32_t l = 0; l < 16; l++) row[l] = _mm512_loadu_si512(source + l * row_bytes);
+  for (int32_t l = 0; l < 16; l++) row[l] = _mm512_loadu_si512(source + (l < lanes ? l : lanes - 1) * row_bytes);
   pack_transpose(row);
+  const __mmask16 write = pack_mask(lanes);
 #pragma GCC unroll 16
-  for (int32_t i = 0; i < 16; i++) _mm512_storeu_si512(dst + i * stride, row[i]);
+  for (int32_t i = 0; i < 16; i++) _mm512_mask_storeu_epi32(dst + i * stride, write, row[i]);
 }
 
 static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
@@ -131,7 +134,8 @@ static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *
     return;
   }
   const int64_t bytes = view->dtype == MG_F32 ? 4 : 2, ahead = depth_end - PACK_AHEAD;
-  const bool as_it_is = lanes == 16 && (pairs ? view->dtype == MG_BF16 : view->dtype == MG_F32 && !round);
+  const bool as_it_is =
+      lanes == padded && lanes > 0 && (pairs ? view->dtype == MG_BF16 : view->dtype == MG_F32 && !round);
   for (int64_t w = 0; w < words; w += 16) {
     if (depth + per_word * w < ahead) /* sixteen rows at once are more than the processor foresees by itself */
       for (int32_t l = 0; l < lanes; l++)
@@ -140,7 +144,7 @@ static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *
     if (as_it_is && depth + per_word * (w + 16) <= depth_end && w + 16 <= words) {
       pack_block_as_it_is(dst + w * stride, stride,
                           (const char *)view->data + (lane * view->row + depth + per_word * w) * bytes,
-                          view->row * bytes);
+                          view->row * bytes, lanes);
       continue;
     }
     __m512i row[16];

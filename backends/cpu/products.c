@@ -10,6 +10,7 @@ enum {
   B_WORDS = 64 * 1024, /* packed words of b per task: 256 KiB; with as much of the next task, it fits 1 MiB of L2 */
   DEPTH_WORDS = 1024,  /* depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
   TASKS_PER_THREAD = 6,
+  BLOCK_GROUP = 8,   /* blocks of a that are packed side by side */
   ROW_BLOCKS_MIN = 4 /* in a task that shares its columns with others: below this, packing b again is not paid back */
 };
 
@@ -110,14 +111,49 @@ static int64_t block_row(const product_run *run, int64_t p, int64_t block) {
   return plan->blocks ? rows * block / plan->blocks : 0;
 }
 
-static void pack_block(const product_run *run, int64_t index) {
+typedef struct row_block {
+  const cpu_matrix *a;
+  int64_t row, depth, words;
+  int32_t rows;
+  uint32_t *packed;
+} row_block;
+
+static row_block find_block(const product_run *run, int64_t index) {
   const int64_t p = find_product(run, index, false);
   const product_plan *plan = &run->plans[p];
   const cpu_product *product = &run->products[p];
   const int64_t block = index - plan->first_block, row = block_row(run, p, block);
-  const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
-  gemm_pack_block(run->gemm, &product->a, row, rows, product->depth, plan->words, run->settings.compute == MG_BF16,
-                  run->a + plan->first_word + row * plan->words);
+  return (row_block){&product->a,
+                     row,
+                     product->depth,
+                     plan->words,
+                     (int32_t)(block_row(run, p, block + 1) - row),
+                     run->a + plan->first_word + row * plan->words};
+}
+
+/* Blocks [first, end), at most BLOCK_GROUP. Where rows lie side by side in memory (a transposed operand), the depth is
+ * walked in short steps over all blocks, so that memory is read in longer pieces. */
+static void pack_blocks(const product_run *run, int64_t first, int64_t end) {
+  enum { STEP = 16 };
+  const cpu_gemm *gemm = run->gemm;
+  const bool round = run->settings.compute == MG_BF16;
+  row_block block[BLOCK_GROUP];
+  int64_t longest = 0;
+  for (int64_t i = first; i < end; i++) {
+    block[i - first] = find_block(run, i);
+    longest = cpu_max(longest, block[i - first].words);
+  }
+  const bool across = !gemm->tiles && block[0].a->row == 1 && block[0].a->column != 1;
+  const int64_t step = across ? STEP : cpu_max(longest, 1);
+  for (int64_t w = 0; w < longest; w += step)
+    for (const row_block *b = block; b < block + (end - first); b++) {
+      if (w >= b->words) continue;
+      if (across)
+        gemm->pack_lanes(b->packed + w * b->rows, b->rows, b->a, b->row, b->rows, b->rows, w * gemm->pack, b->depth,
+                         cpu_min(STEP, b->words - w), round);
+      else
+        gemm_pack_block(gemm, b->a, b->row, b->rows, b->depth, b->words, round, b->packed);
+    }
 }
 
 /* Adds or copies a block of f32 results to c. */
@@ -209,7 +245,8 @@ static void run_all(const product_run *run, int32_t threads) {
     uint32_t *scratch = run->thread_scratch + (size_t)omp_get_thread_num() * run->thread_words;
     if (run->gemm->enter) run->gemm->enter();
 #pragma omp for schedule(static)
-    for (int64_t block = 0; block < run->blocks; block++) pack_block(run, block);
+    for (int64_t block = 0; block < run->blocks; block += BLOCK_GROUP)
+      pack_blocks(run, block, cpu_min(run->blocks, block + BLOCK_GROUP));
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, threads, scratch);
     if (run->gemm->leave) run->gemm->leave();
