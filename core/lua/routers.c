@@ -168,7 +168,8 @@ static mg_status read_promises(lua_router *r) {
                {"experts_exchangeable", MG_ROUTER_EXPERTS_EXCHANGEABLE},
                {"gives_probs", MG_ROUTER_GIVES_PROBS},
                {"gives_logits", MG_ROUTER_GIVES_LOGITS},
-               {"gives_load", MG_ROUTER_GIVES_LOAD}};
+               {"gives_load", MG_ROUTER_GIVES_LOAD},
+               {"gives_loss", MG_ROUTER_GIVES_LOSS}};
   size_t index;
   json_t *word;
   json_array_foreach(json_object_get(r->definition, "promises"), index, word) {
@@ -178,7 +179,7 @@ static mg_status read_promises(lua_router *r) {
     if (i == MG_COUNT(names))
       return refuse(r, "promises", text,
                     "is none of weights_sum_to_one, weights_nonnegative, causal, per_token, experts_exchangeable, "
-                    "gives_probs, gives_logits, gives_load");
+                    "gives_probs, gives_logits, gives_load, gives_loss");
     r->promises |= names[i].flag;
   }
   return MG_OK;
@@ -322,8 +323,8 @@ static int call_route(lua_State *L) {
   lua_call(L, 3, 1);
   if (!lua_istable(L, -1))
     mg__raise_text(L, MG_PLUGIN, "route must return { ids =, weights =, ... }, not a %s", luaL_typename(L, -1));
-  *call->out =
-      (mg_route_output){take(L, "ids"), take(L, "weights"), take(L, "probs"), take(L, "logits"), take(L, "load")};
+  *call->out = (mg_route_output){take(L, "ids"),    take(L, "weights"), take(L, "probs"),
+                                 take(L, "logits"), take(L, "load"),    take(L, "loss")};
   return 0;
 }
 

@@ -7,8 +7,8 @@
 
 #include "measure/router_suite_internal.h"
 
-/* Numbers of experts to try: powers of two, and others that fit trees of three. */
-static const int64_t sizes[] = {8, 4, 16, 9, 27, 64};
+/* Numbers of experts to try: powers of two, others that fit trees of three, and a single one. */
+static const int64_t sizes[] = {8, 4, 16, 9, 27, 64, 1};
 
 mg_status mg__router_suite_failed(mg_router_row *row, const char *format, ...) {
   row->verdict = MG_ROUTER_FAILED;
@@ -36,7 +36,7 @@ static mg_status accepted_sizes(suite_room *room, int64_t *experts, int64_t *cou
     if (status != MG_OK && status != MG_USAGE) return status;
   }
   if (*count) return MG_OK;
-  return mg_fail_where(room->context, status, "the suite's layers have 4, 8, 9, 16, 27 or 64 experts");
+  return mg_fail_where(room->context, status, "the suite's layers have 1, 4, 8, 9, 16, 27 or 64 experts");
 }
 
 /* One check on one size. What fails inside the router is the check's failure. */

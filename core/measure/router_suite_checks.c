@@ -349,7 +349,7 @@ const suite_check mg__router_checks[] = {
     {"weights_sum_to_one", "the weights of a token sum to 1", MG_ROUTER_WEIGHTS_SUM_TO_ONE, sum_to_one},
     {"probabilities", "probs are at least 0 and sum to at most 1", MG_ROUTER_GIVES_PROBS, probabilities},
     {"gradients", "gradients of the weights agree with finite differences", 0, mg__check_gradients},
-    {"statistics_gradients", "gradients of probs, logits and load agree with finite differences", 0,
+    {"statistics_gradients", "gradients of probs, logits, load and loss agree with finite differences", 0,
      mg__check_statistics_gradients},
     {"parameters_learn", "every trained parameter gets a gradient from the weights", 0, mg__check_learns},
     {"deterministic", "the same input and noise give the same routing", 0, deterministic},

@@ -94,7 +94,7 @@ mg_status mg__check_gradients(suite_subject *subject, mg_router_row *row) {
 }
 
 mg_status mg__check_statistics_gradients(suite_subject *subject, mg_router_row *row) {
-  const uint32_t any = MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS | MG_ROUTER_GIVES_LOAD;
+  const uint32_t any = MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS | MG_ROUTER_GIVES_LOAD | MG_ROUTER_GIVES_LOSS;
   if (!(subject->promises & any)) return mg__router_suite_not_applicable(row, "the router gives no statistics");
   return check(subject, SUITE_STATISTICS, row);
 }

@@ -114,7 +114,7 @@ static mg_var *probe(mg_tape *tape, mg_var *x, uint64_t which) {
 
 /* NULL when the router gives none of the outputs. */
 static mg_var *scalar_of(mg_tape *tape, const mg_route_output *routed, suite_scalar of) {
-  mg_var *const statistics[] = {routed->probs, routed->logits, routed->load};
+  mg_var *const statistics[] = {routed->probs, routed->logits, routed->load, routed->loss};
   if (of == SUITE_WEIGHTS) return probe(tape, routed->weights, 0);
   mg_var *sum = NULL;
   for (size_t i = 0; i < MG_COUNT(statistics); i++) {

@@ -154,6 +154,7 @@ static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
                              .training = input->training,
                              .noise = input->noise};
   MG_TRY(mg_router_route(moe->router, tape, &in, &record->route));
+  if (input->training) moe->router->step_tokens += in.tokens;
   record->demand = mg_histogram(tape, record->route.ids, moe->spec.experts, 1);
   return mg_tape_status(tape);
 }
@@ -244,6 +245,7 @@ static mg_status tell_router(mg_moe *moe, mg_tape *tape, const mg_moe_record *re
 
 mg_status mg_moe_after_step(mg_moe *moe, mg_tape *tape, const mg_moe_record *record) {
   MG_TRY(tell_router(moe, tape, record));
+  moe->router->step_tokens = 0;
   return mg__losses_remember(moe, tape, record);
 }
 

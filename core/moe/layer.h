@@ -53,7 +53,7 @@ typedef struct mg_moe_record {
   mg_var *weights;                   /* [T,S]: the combine weights in use */
   mg_assignment assignment;          /* what the experts compute */
   int64_t capacity;                  /* tokens per expert; 0 = no limit */
-  mg_var *loss;                      /* [1]: weighted sum of the auxiliary losses; NULL if there are none */
+  mg_var *loss;                      /* [1]: weighted sum of the auxiliary losses and the router's; NULL = none */
   mg_var *losses[MG_MOE_LOSSES_MAX]; /* each unweighted, in the order of the specification */
 } mg_moe_record;
 

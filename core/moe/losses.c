@@ -7,7 +7,7 @@
  *   load        CV^2 of L_e = sum over tokens of the probability that e is chosen       Shazeer et al. 2017, eq. 11
  *   entropy     mean over tokens of - sum_e probs log probs                             Huang et al. 2024, L_d
  *
- * CV is the population deviation over the mean. Counts are constants; gradients flow through P, I, L and the logits. */
+ * A router may add a loss of its own (mg_route_output), already weighted. CV is the population deviation over the mean. Counts are constants; gradients flow through P, I, L and the logits. */
 #include <string.h>
 
 #include "moe/internal.h"
@@ -89,6 +89,8 @@ mg_status mg__losses_apply(mg_moe *moe, mg_tape *tape, const mg_moe_input *input
     mg_var *weighted = mg_scale(tape, record->losses[i], loss->weight);
     record->loss = i ? mg_add(tape, record->loss, weighted) : weighted;
   }
+  mg_var *own = record->route.loss;
+  if (own && !empty) record->loss = record->loss ? mg_add(tape, record->loss, own) : own;
   return mg_tape_status(tape);
 }
 

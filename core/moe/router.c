@@ -331,5 +331,8 @@ mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input
   MG_TRY(check_scores(router, tape, input, "load", output->load));
   MG_TRY(check_promised(router, tape, MG_ROUTER_GIVES_PROBS, output->probs, "probs"));
   MG_TRY(check_promised(router, tape, MG_ROUTER_GIVES_LOGITS, output->logits, "logits"));
-  return check_promised(router, tape, MG_ROUTER_GIVES_LOAD, output->load, "load");
+  MG_TRY(check_promised(router, tape, MG_ROUTER_GIVES_LOAD, output->load, "load"));
+  if (output->loss && mg_tensor_count(mg_var_tensor(output->loss)) != 1)
+    return refuse_output(router, tape, "loss", output->loss, "one real number");
+  return check_promised(router, tape, MG_ROUTER_GIVES_LOSS, output->loss, "loss");
 }

@@ -85,6 +85,7 @@ function mg.sorted_pairs(t) end
 ---@field probs? moegauge.Var
 ---@field logits? moegauge.Var
 ---@field load? moegauge.Var
+---@field loss? moegauge.Var
 
 ---@class moegauge.RouterCall
 ---@field width integer

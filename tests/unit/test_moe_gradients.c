@@ -67,6 +67,7 @@ static const char *const routers[] = {
     "{'name': 'expert_choice'}",
     "{'name': 'top_p', 'p': 0.7, 'most': 4}",
     "{'name': 'sinkhorn', 'k': 2}",
+    "{'name': 'quantile', 'k': 2}",
 };
 
 static void outputs_of_every_router_have_right_gradients(void **state) {

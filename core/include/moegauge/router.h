@@ -46,6 +46,7 @@ typedef struct mg_route_output {
                       or to less where experts were not evaluated (those hold 0) */
   mg_var *logits;  /* [T,E]: scores before softmax or sigmoid, for the z-loss */
   mg_var *load;    /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
+  mg_var *loss;    /* [1]: a loss of the router's own, already weighted; added to the layer's */
 } mg_route_output;
 
 /* ---- what a router promises; `moegauge check router` holds it to these ------------------------------------- */
@@ -59,7 +60,8 @@ enum {
   /* What `route` fills beside ids and weights; a loss or policy that needs a missing one is refused before a run. */
   MG_ROUTER_GIVES_PROBS = 1u << 5,
   MG_ROUTER_GIVES_LOGITS = 1u << 6,
-  MG_ROUTER_GIVES_LOAD = 1u << 7
+  MG_ROUTER_GIVES_LOAD = 1u << 7,
+  MG_ROUTER_GIVES_LOSS = 1u << 8
 };
 
 typedef struct mg_router_plugin {
@@ -108,6 +110,7 @@ struct mg_router {
   int64_t vocabulary;  /* V; 0 if there are no token ids */
   int32_t layer;       /* index of the layer, for streams and messages */
   void *host;          /* the core's: parameter storage */
+  int64_t step_tokens; /* tokens routed in training since the last after_step: those behind its demand */
 };
 
 /* The parameter as a variable on `tape`; its gradient is collected by the core. A parameter left out gives NULL without
