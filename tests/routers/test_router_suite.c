@@ -43,6 +43,15 @@ static const char *const routers[] = {
     "{'name': 'sinkhorn'}",
     "{'name': 'sinkhorn', 'k': 3, 'score': 'sigmoid'}",
     "{'name': 'base'}",
+    "{'name': 'relu', 'start': 1}",
+    "{'name': 'relu', 'active': 3, 'start': 0.5, 'balanced': false}",
+    "{'name': 'depth', 'loss': 1}",
+    "{'name': 'depth', 'capacity': 0.5, 'weight': 'sigmoid', 'evaluation': 'top_k', 'loss': 0}",
+    "{'name': 'product_key'}",
+    "{'name': 'product_key', 'k': 1, 'query': 8, 'normalise': false, 'renormalise': false}",
+    "{'name': 'quantile'}",
+    "{'name': 'quantile', 'k': 3, 'score': 'sigmoid', 'renormalise': true}",
+    "{'name': 'quantile', 'selection': 'threshold', 'score': 'sigmoid'}",
 };
 
 static bool fail_on_failure(void *user, const mg_router_row *row) {
