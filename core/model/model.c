@@ -134,3 +134,17 @@ mg_status mg_model_after_step(mg_model *model, mg_tape *tape) {
   for (int64_t i = 0; i < model->moe_layers; i++) MG_TRY(after_step_layer(model, tape, i));
   return MG_OK;
 }
+
+bool mg_model_wants_counts(const mg_model *model) {
+  bool wanted = false;
+  for (int64_t i = 0; i < model->moe_layers; i++)
+    wanted |= mg_router_wants_counts(mg_moe_router(mg_model_moe(model, i)));
+  return wanted;
+}
+
+mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const int64_t *token_counts) {
+  for (int64_t i = 0; i < model->moe_layers; i++)
+    MG_TRY(mg_router_prepare(mg_moe_router(mg_model_moe(model, i)), tape, token_counts));
+  mg_tape_reset(tape);
+  return MG_OK;
+}

@@ -184,6 +184,15 @@ mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name) {
   return made->index[place] < 0 ? NULL : mg_params_var(made->params, tape, made->index[place]);
 }
 
+bool mg_router_wants_counts(const mg_router *router) {
+  const mg_router_plugin *plugin = router->plugin;
+  return plugin->size >= offsetof(mg_router_plugin, prepare) + sizeof plugin->prepare && plugin->prepare;
+}
+
+mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const int64_t *token_counts) {
+  return mg_router_wants_counts(router) ? router->plugin->prepare(router, tape, token_counts) : MG_OK;
+}
+
 /* Copies through the host: backends have no copy between two of their own tensors. */
 static mg_status overwrite(mg_router *router, mg_tape *tape, const mg_tensor *buffer, const mg_var *value) {
   mg_backend *backend = mg_tape_backend(tape);

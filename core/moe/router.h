@@ -34,6 +34,10 @@ json_t *mg_router_spec(const mg_router *router);
  * it, every id in -1 .. E-1. MG_PLUGIN if not; the tape has then failed. */
 mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
 
+/* Whether the plugin has a `prepare`, and its call; MG_OK where it has none. */
+bool mg_router_wants_counts(const mg_router *router);
+mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const int64_t *token_counts);
+
 /* Trainable elements of the router's parameters; 0 for a description. */
 int64_t mg_router_parameters(const mg_router *router);
 

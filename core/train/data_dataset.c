@@ -199,6 +199,16 @@ int64_t mg_dataset_tokens(const mg_dataset *dataset, mg_split split) {
   return (int64_t)dataset->tokens[split];
 }
 
+void mg_dataset_count_tokens(const mg_dataset *dataset, mg_split split, int64_t *counts) {
+  for (size_t domain = 0; domain < dataset->domains; domain++) {
+    const mg__stream *stream = &dataset->streams[split * dataset->domains + domain];
+    for (size_t i = 0; i < stream->count; i++) {
+      const int32_t id = dataset->ids[stream->start + i] & ~MG__END;
+      if (id < dataset->vocabulary) counts[id]++;
+    }
+  }
+}
+
 double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split) {
   return dataset->tokens[split] ? (double)dataset->bytes[split] / (double)dataset->tokens[split] : NAN;
 }

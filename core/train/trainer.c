@@ -108,6 +108,20 @@ static mg_status check_fit(const mg__run *run) {
                  (long long)data, (long long)model);
 }
 
+/* Routers that want it learn how often each token occurs in the training data. */
+static mg_status prepare_routers(mg__run *run) {
+  if (!mg_model_wants_counts(run->model)) return MG_OK;
+  const int64_t vocabulary = json_integer_value(json_object_get(mg_model_spec(run->model), "vocabulary"));
+  const size_t bytes = (size_t)vocabulary * sizeof(int64_t);
+  int64_t *counts = mg_alloc(run->context, bytes);
+  if (!counts) return MG_MEMORY;
+  memset(counts, 0, bytes);
+  mg_dataset_count_tokens(run->data, MG_SPLIT_TRAIN, counts);
+  const mg_status status = mg_model_prepare(run->model, run->tape, counts);
+  mg_free(run->context, counts, bytes);
+  return status;
+}
+
 static mg_status run_create(mg__run *run, const json_t *spec) {
   MG_TRY(read_settings(run->context, spec, &run->settings, &run->resolved));
   MG_TRY(check_fit(run));
@@ -115,6 +129,7 @@ static mg_status run_create(mg__run *run, const json_t *spec) {
   mg__account_begin(run);
   const mg_dtype compute = run->settings.precision == 0 ? MG_BF16 : MG_F32;
   MG_TRY(mg_tape_create(mg_model_backend(run->model), compute, &run->tape));
+  MG_TRY(prepare_routers(run));
   MG_TRY(mg__optimiser_create(run->context, run->tape, mg_model_params(run->model), &run->optimiser));
   MG_TRY(make_batch(run));
   MG_TRY(mg__load_create(run));

@@ -22,6 +22,7 @@ static const char *const routers[] = {
     "{'name': 'top_p', 'p': 0.8, 'most': 3, 'renormalise': true}",
     "{'name': 'top_p', 'p': 1, 'most': 2}",
     "{'name': 'hash'}",
+    "{'name': 'hash', 'kind': 'balanced'}",
     "{'name': 'hash', 'k': 2, 'kind': 'position', 'renormalise': true}",
     "{'name': 'hash', 'kind': 'bigram'}",
     "{'name': 'hash', 'kind': 'future'}",

@@ -80,6 +80,63 @@ static void several_hashes_choose_from_their_own_experts(void **state) {
   }
 }
 
+/* 2 experts, counts 9 5 4 3 3 and zeros; with one added to each: id 0 to 0 (10), 1 and 2 to 1 (11), 3 to 0 (14), 4 to 1
+ * (15), 5 to 0 (15), then the lighter of the two in turn, expert 0 when they are equal. */
+static void the_balanced_table_gives_frequent_ids_to_the_emptiest_expert(void **state) {
+  (void)state;
+  static const int32_t experts[T] = {0, 1, 1, 0, 1, 0, 0, 1, 0};
+  router_world r;
+  int32_t ids[T];
+  int64_t counts[V] = {9, 5, 4, 3, 3};
+  const double empty[V] = {0};
+  router_world_open(&r, "{'name': 'hash', 'kind': 'balanced'}", 2, 1);
+  moe_set_param(&r.world, "r.table", empty, V);
+  for (int t = 0; t < T; t++) r.token_ids[t] = t;
+  run(&r, ids, T);
+  for (int t = 0; t < T; t++) assert_int_equal(ids[t], -1);
+  assert_true(mg_router_wants_counts(r.router));
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  run(&r, ids, T);
+  assert_memory_equal(ids, experts, sizeof ids);
+  counts[0] = 0; /* other data does not change a table that is there */
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  run(&r, ids, T);
+  assert_memory_equal(ids, experts, sizeof ids);
+  router_world_close(&r);
+}
+
+/* max/mean - 1 over the tokens that `counts` stand for. */
+static double violation_of(const char *spec, const int64_t *counts) {
+  enum { E = 4 };
+  router_world r;
+  double load[E] = {0}, most = 0, all = 0;
+  const double empty[V] = {0};
+  router_world_open(&r, spec, E, 1);
+  if (mg_router_has_param(r.router, "table")) moe_set_param(&r.world, "r.table", empty, V);
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  for (int first = 0; first < V; first += T) {
+    int32_t ids[T];
+    for (int t = 0; t < T; t++) r.token_ids[t] = (first + t) % V;
+    run(&r, ids, T);
+    for (int t = 0; t < T && first + t < V; t++) load[ids[t]] += (double)counts[first + t];
+  }
+  for (int e = 0; e < E; e++) {
+    most = load[e] > most ? load[e] : most;
+    all += load[e];
+  }
+  router_world_close(&r);
+  return most * E / all - 1;
+}
+
+static void balanced_loads_are_more_even_than_random_ones(void **state) {
+  (void)state;
+  int64_t zipf[V];
+  for (int id = 0; id < V; id++) zipf[id] = 10000 / (id + 4);
+  const double balanced = violation_of("{'name': 'hash', 'kind': 'balanced'}", zipf);
+  assert_true(balanced < 0.02);
+  assert_true(violation_of("{'name': 'hash'}", zipf) > 5 * balanced);
+}
+
 static void only_the_oracle_does_not_promise_causality(void **state) {
   (void)state;
   static const struct {
@@ -103,6 +160,7 @@ static void options_that_do_not_fit_are_refused(void **state) {
   assert_router_refused("{'name': 'hash', 'k': 9}", 8, "k = 9");
   assert_router_refused("{'name': 'hash', 'k': 3}", 8, "multiple of k = 3");
   assert_router_refused("{'name': 'hash', 'kind': 'next'}", 8, "kind");
+  assert_router_refused("{'name': 'hash', 'kind': 'balanced', 'k': 2}", 8, "k must be 1");
   moe_world world;
   moe_world_open(&world, MG_F32);
   json_t *spec = moe_json("{'name': 'hash'}");
@@ -119,6 +177,8 @@ int main(void) {
       cmocka_unit_test(a_token_id_always_has_its_expert),
       cmocka_unit_test(ids_spread_evenly_and_differently_in_each_layer),
       cmocka_unit_test(several_hashes_choose_from_their_own_experts),
+      cmocka_unit_test(the_balanced_table_gives_frequent_ids_to_the_emptiest_expert),
+      cmocka_unit_test(balanced_loads_are_more_even_than_random_ones),
       cmocka_unit_test(only_the_oracle_does_not_promise_causality),
       cmocka_unit_test(options_that_do_not_fit_are_refused),
   };

@@ -61,6 +61,23 @@ static void every_target_once_at_any_length(void **state) {
   mg_dataset_close(dataset);
 }
 
+static void counts_are_those_of_the_text(void **state) {
+  corpus *self = *state;
+  write_letters(self);
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open(self, spec, &dataset));
+  for (int split = 0; split < 2; split++) {
+    int64_t counts[256] = {0}, expected[256] = {0};
+    assert_int_equal(mg_dataset_vocabulary(dataset), 256);
+    mg_dataset_count_tokens(dataset, (mg_split)split, counts);
+    char *text = corpus_text(dataset, (mg_split)split);
+    for (const char *c = text; *c; c++) expected[(unsigned char)*c]++;
+    free(text);
+    assert_memory_equal(counts, expected, sizeof counts);
+  }
+  mg_dataset_close(dataset);
+}
+
 static void training_epochs_are_permutations(void **state) {
   corpus *self = *state;
   write_letters(self);
@@ -127,7 +144,7 @@ static void batches_allocate_nothing(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, corpus_setup, corpus_teardown)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length), TEST(training_epochs_are_permutations),
-                                     TEST(batches_allocate_nothing)};
+  const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length), TEST(counts_are_those_of_the_text),
+                                     TEST(training_epochs_are_permutations), TEST(batches_allocate_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,11 @@ const char *mg_dataset_domain_name(const mg_dataset *dataset, int64_t domain) {
   (void)dataset;
   return domain ? "odd" : "even";
 }
+/* As if token t occurred 100 - t times. */
+void mg_dataset_count_tokens(const mg_dataset *dataset, mg_split split, int64_t *counts) {
+  (void)dataset;
+  for (int64_t t = 0; t < VOCABULARY; t++) counts[t] += split == MG_SPLIT_TRAIN ? 100 - t : 0;
+}
 double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split) {
   (void)dataset;
   (void)split;
@@ -222,6 +227,62 @@ static void check_rows(const json_t *layer, size_t rows, size_t experts) {
     for (size_t e = 0; e < experts; e++) sum += json_number_value(json_array_get(row, e));
     assert_near(sum, 1.0, 1e-9);
   }
+}
+
+/* The largest and smallest element of the first parameter whose name ends so. */
+static void extremes(const run *r, const char *end, float *least, float *most) {
+  mg_params *params = mg_model_params(r->model);
+  *least = INFINITY;
+  *most = -INFINITY;
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    const mg_param *param = mg_params_at(params, i);
+    const size_t length = strlen(param->name), tail = strlen(end);
+    if (length < tail || strcmp(param->name + length - tail, end) != 0) continue;
+    for (int64_t j = 0; j < mg_tensor_count(&param->value); j++) {
+      *least = fminf(*least, ((const float *)param->value.data)[j]);
+      *most = fmaxf(*most, ((const float *)param->value.data)[j]);
+    }
+    return;
+  }
+  fail_msg("no parameter ends with %s", end);
+}
+
+static void routers_get_the_token_counts_before_and_the_load_after_a_step(void **state) {
+  (void)state;
+  static const char *const routers[] = {"{'name': 'hash', 'kind': 'balanced'}",
+                                        "{'name': 'deepseek', 'k': 2, 'rate': 0.01}"};
+  static const char *const buffers[] = {"table", "bias"};
+  for (int i = 0; i < 2; i++) {
+    char text[512];
+    float least, most;
+    run r;
+    snprintf(text, sizeof text,
+             "{'layers': 1, 'width': 16, 'heads': 2, 'vocabulary': 24, 'feed_forward':"
+             " {'kind': 'moe', 'experts': 4, 'width': 16, 'router': %s}}",
+             routers[i]);
+    open_run(&r, text, train_text);
+    assert_ok(r.world.context, train(&r));
+    extremes(&r, buffers[i], &least, &most);
+    assert_true(i == 0 ? least >= 1 && most <= 4 : least < 0 && most > 0);
+    assert_near(metric(&r, "dead_experts"), 0, 0);
+    close_run(&r);
+  }
+}
+
+/* Expert choice has room for all 4 experts and uses 1.5 on average: each takes 24 of a batch of 64 tokens. */
+static void analytic_costs_know_that_most_choices_are_not_made(void **state) {
+  (void)state;
+  run r;
+  open_run(&r,
+           "{'layers': 1, 'width': 16, 'heads': 2, 'vocabulary': 24, 'feed_forward': {'kind': 'moe', 'experts': 4,"
+           " 'width': 16, 'router': {'name': 'expert_choice', 'factor': 1.5}}}",
+           train_text);
+  assert_ok(r.world.context, train(&r));
+  double flops[MG_PART_COUNT];
+  mg_model_flops_per_token(r.model, 16, flops);
+  assert_near(metric(&r, "flops_per_token_routed") / flops[MG_PART_ROUTED], 1, 1e-9);
+  assert_near(metric(&r, "max_over_mean"), 1, 1e-9);
+  close_run(&r);
 }
 
 static void tables_hold_the_load_over_training_and_per_domain(void **state) {
@@ -508,6 +569,8 @@ static void accumulated_batches_make_one_step(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_dense_model_learns),
                                      cmocka_unit_test(a_moe_model_learns_and_tells_how_it_routes),
+                                     cmocka_unit_test(routers_get_the_token_counts_before_and_the_load_after_a_step),
+                                     cmocka_unit_test(analytic_costs_know_that_most_choices_are_not_made),
                                      cmocka_unit_test(tables_hold_the_load_over_training_and_per_domain),
                                      cmocka_unit_test(the_same_seed_gives_the_same_bits),
                                      cmocka_unit_test(the_process_holds_no_more_than_the_account_says),

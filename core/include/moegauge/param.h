@@ -19,7 +19,7 @@ typedef struct mg_param_spec {
   int64_t shape[MG_DIMS_MAX]; /* ends at MG_DIM_NONE */
   mg_init init;
   double scale;
-  bool fixed; /* true: a buffer that no gradient trains; a router's after_step may change it */
+  bool fixed; /* true: a buffer that no gradient trains; a router's prepare and after_step may change it */
 } mg_param_spec;
 #define MG_PARAM_END                                                                               \
   { NULL, {MG_DIM_NONE}, MG_INIT_ZERO, 0.0, false }

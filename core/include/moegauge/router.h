@@ -98,6 +98,9 @@ typedef struct mg_router_plugin {
   const char *formula;
   /* Optional: choices per token on average, where most tokens make fewer than `choices` allows; for analytic FLOPs. */
   double (*mean_choices)(const mg_router *router);
+  /* Optional: called before a training with how often each token id occurs in its data [V], to fill buffers. A buffer
+   * that is filled already (a checkpoint's) should stay. */
+  mg_status (*prepare)(mg_router *router, mg_tape *tape, const int64_t *token_counts);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */
@@ -117,7 +120,7 @@ struct mg_router {
  * failing the tape, so that `if (mg_router_has_param(...))` can guard it. */
 MG_API mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name);
 MG_API bool mg_router_has_param(const mg_router *router, const char *name);
-/* Overwrites a fixed parameter (a buffer) with `value` of as many elements; for after_step. Variables that still stand
+/* Overwrites a fixed parameter (a buffer) with `value` of as many elements; for prepare and after_step. Variables that still stand
  * for the buffer on the tape see the new elements. */
 MG_API mg_status mg_router_store(mg_router *router, mg_tape *tape, const char *name, mg_var *value);
 
