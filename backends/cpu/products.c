@@ -11,6 +11,7 @@ enum {
   DEPTH_WORDS = 1024,  /* depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
   TASKS_PER_THREAD = 6,
   BLOCK_GROUP = 8,   /* blocks of a that are packed side by side */
+  DIRECT_ROWS = 4,   /* up to so many rows read b in place: packing it would take longer than multiplying */
   ROW_BLOCKS_MIN = 4 /* in a task that shares its columns with others: below this, packing b again is not paid back */
 };
 
@@ -25,6 +26,7 @@ typedef struct product_plan {
   int64_t row_chunks;
   int64_t first_block, first_task;
   size_t first_word; /* of the packed a */
+  bool direct;       /* few rows: b is read in place */
 } product_plan;
 
 typedef struct product_run {
@@ -44,6 +46,12 @@ static const cpu_gemm *choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype 
   return state->gemm_bf16 && (compute == MG_BF16 || exact) ? state->gemm_bf16 : state->gemm_f32;
 }
 
+/* Both operands must run along the depth, and b must need no rounding. */
+static bool is_direct(const product_run *run, const cpu_product *product) {
+  const bool along = product->a.column == 1 && product->b.column == 1;
+  return along && product->rows <= DIRECT_ROWS && (product->b.dtype == MG_BF16 || run->settings.compute != MG_BF16);
+}
+
 static void plan_product(product_run *run, int64_t p) {
   const cpu_product *product = &run->products[p];
   const cpu_gemm *gemm = run->gemm;
@@ -61,6 +69,7 @@ static void plan_product(product_run *run, int64_t p) {
   plan->blocks = cpu_ceil_div(product->rows, gemm->rows);
   plan->blocks_per_task = plan->blocks;
   plan->row_chunks = 1;
+  plan->direct = is_direct(run, product);
 }
 
 /* Splits rows too when there are too few columns to keep all threads busy. */
@@ -81,7 +90,9 @@ static void split_rows(product_run *run, int32_t threads) {
     block += plan->blocks;
     task += plan->column_chunks * plan->row_chunks;
     word += (size_t)gemm_block_words(run->gemm, run->products[p].rows, plan->words);
-    const size_t here = (size_t)(plan->columns * plan->pass_words);
+    const size_t direct = plan->direct ? (size_t)(DIRECT_ROWS * run->products[p].depth) : 0;
+    size_t here = (size_t)(plan->columns * plan->pass_words);
+    if (direct > here) here = direct;
     if (here > b_words) b_words = here;
   }
   run->blocks = block;
@@ -216,6 +227,41 @@ static void multiply_block(const product_run *run, int64_t p, int64_t block, int
   }
 }
 
+/* x . w for f32 x and w of either dtype. */
+static float dot_in_place(const float *x, const cpu_matrix *w, int64_t column, int64_t depth) {
+  float sum = 0.0f;
+  if (w->dtype == MG_F32) {
+    const float *values = (const float *)w->data + column * w->row;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < depth; k++) sum += x[k] * values[k];
+  } else {
+    const uint16_t *values = (const uint16_t *)w->data + column * w->row;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < depth; k++) sum += x[k] * cpu_bf16_to_f32(values[k]);
+  }
+  return sum;
+}
+
+/* Columns [column, column + columns) of a product with few rows, which are first converted into `rows`. */
+static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
+                            float *rows) {
+  const bool round = run->settings.compute == MG_BF16 && product->a.dtype == MG_F32;
+  const int64_t depth = product->depth;
+  for (int64_t r = 0; r < product->rows; r++) {
+    const mg_tensor a = {.data = (void *)(uintptr_t)product->a.data, .dtype = product->a.dtype};
+    const float *values = cpu_read(&a, r * product->a.row, depth, rows + r * depth);
+    for (int64_t k = 0; k < depth; k++)
+      rows[r * depth + k] = round ? cpu_bf16_to_f32(cpu_bf16_from_f32(values[k])) : values[k];
+  }
+  for (int64_t n = column; n < column + columns; n++)
+    for (int64_t r = 0; r < product->rows; r++) {
+      const float sum = dot_in_place(rows + r * depth, &product->b, n, depth);
+      const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
+      const int64_t at = r * product->columns + n;
+      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sum : sum);
+    }
+}
+
 static void run_task(const product_run *run, int64_t task, int32_t threads, uint32_t *scratch) {
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->products[p];
@@ -224,6 +270,10 @@ static void run_task(const product_run *run, int64_t task, int32_t threads, uint
   const int64_t column = local / plan->row_chunks * plan->columns, chunk = local % plan->row_chunks;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
   const int64_t block_end = cpu_min(plan->blocks, (chunk + 1) * plan->blocks_per_task);
+  if (plan->direct) {
+    multiply_direct(run, product, column, columns, (float *)(void *)scratch);
+    return;
+  }
   float *results = (float *)(void *)(scratch + run->b_words);
   const int64_t passes = cpu_max(1, cpu_ceil_div(plan->words, cpu_max(plan->pass_words, 1)));
   const int64_t panels = cpu_ceil_div(columns, run->gemm->columns);
