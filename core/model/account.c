@@ -79,12 +79,12 @@ static void add_moe(const mg_model *model, int64_t layer, double flops[MG_PART_C
   const json_t *spec = model->spec.layers[layer].feed_forward;
   const int64_t activation = activation_of(spec);
   const bool gated = json_is_true(json_object_get(spec, "gated"));
-  const double width = (double)model->spec.settings.width, choices = facts.mean_choices;
+  const double width = (double)model->spec.settings.width, choices = facts.computed_choices;
   const double shared = (double)(facts.shared_experts * facts.shared_width);
   flops[MG_PART_GATE] += facts.gate_flops_per_token;
   flops[MG_PART_ROUTED] +=
       choices * (facts.expert_flops_per_assignment + activation_cost(activation, gated, (double)facts.expert_width));
-  flops[MG_PART_COMBINE] += 2.0 * choices * width;
+  flops[MG_PART_COMBINE] += 2.0 * choices * width + facts.null_flops_per_token;
   if (shared > 0.0)
     flops[MG_PART_SHARED] += facts.shared_flops_per_token + activation_cost(activation, gated, shared) + width;
 }
@@ -111,11 +111,12 @@ void mg_model_flops_per_token(const mg_model *model, int64_t sequence_tokens, do
 
 static void count_moe(const mg_moe *moe, mg_model_size *size) {
   const mg_moe_facts facts = mg_moe_describe(moe);
-  const int64_t used = (int64_t)fmin(ceil(facts.mean_choices), (double)facts.experts);
+  const int64_t computing = facts.experts - facts.null_experts;
+  const int64_t used = (int64_t)fmin(ceil(facts.computed_choices), (double)computing);
   size->router += facts.router_parameters;
-  size->routed += facts.experts * facts.expert_parameters;
+  size->routed += computing * facts.expert_parameters + facts.null_parameters;
   size->shared += facts.shared_parameters;
-  size->active -= (facts.experts - used) * facts.expert_parameters;
+  size->active -= (computing - used) * facts.expert_parameters;
 }
 
 mg_model_size mg_model_count(const mg_model *model) {

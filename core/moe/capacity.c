@@ -19,14 +19,14 @@ static const int64_t f32_integers = 1 << 24;
 
 /* A batch smaller than one token per expert gets capacity 1; a factor that asks for less is refused. */
 static mg_status capacity_of(const mg_moe *moe, mg_tape *tape, int64_t tokens, int64_t choices, int64_t *out) {
-  const double mean = (double)tokens * (double)choices / (double)moe->spec.experts;
+  const double wide = (double)mg__computing_experts(&moe->spec) / mg__computing_share(&moe->spec);
+  const double mean = (double)tokens * (double)choices / wide;
   const double wanted = floor(moe->spec.capacity.factor * mean * (1 + 1e-12)); /* 0.1 * 10 is one token */
   if (wanted < 1 && mean >= 1) {
     mg_tape_fail(tape, MG_USAGE,
                  "moe: capacity factor %g leaves less than one token per expert (%lld tokens * %lld "
-                 "choices / %lld experts); use at least %g",
-                 moe->spec.capacity.factor, (long long)tokens, (long long)choices, (long long)moe->spec.experts,
-                 1 / mean);
+                 "choices / %g experts); use at least %g",
+                 moe->spec.capacity.factor, (long long)tokens, (long long)choices, wide, 1 / mean);
     return mg_tape_status(tape);
   }
   const double most = tokens > 1 ? (double)tokens : 1; /* choices are distinct, so no expert gets more */
@@ -84,7 +84,7 @@ static mg_status pad(mg_tape *tape, mg_var *ids, int64_t capacity, mg_assignment
 /* ---- re-routing -------------------------------------------------------------------------------------------- */
 
 typedef struct reroute {
-  int64_t tokens, choices, experts, capacity;
+  int64_t tokens, choices, experts, computing, capacity;
   int32_t *ids;  /* [T,S], changed in place */
   float *probs;  /* [T,E] */
   float *moved;  /* [T,S]: 1 where the choice changed */
@@ -97,13 +97,18 @@ static bool chosen(const reroute *r, int64_t token, int32_t expert) {
   return false;
 }
 
+/* Null experts have no limit. */
+static bool has_room(const reroute *r, int32_t expert) {
+  return expert >= r->computing || r->load[expert] < r->capacity;
+}
+
 /* The token's most probable expert with room that it has not chosen; -1 if there is none. Ties to the lowest id. */
 static int32_t next_best(const reroute *r, int64_t token) {
   int32_t best = -1;
   float highest = 0;
   for (int32_t e = 0; e < r->experts; e++) {
     const float prob = r->probs[token * r->experts + e];
-    if (prob > highest && r->load[e] < r->capacity && !chosen(r, token, e)) {
+    if (prob > highest && has_room(r, e) && !chosen(r, token, e)) {
       best = e;
       highest = prob;
     }
@@ -114,7 +119,7 @@ static int32_t next_best(const reroute *r, int64_t token) {
 static void place_choice(reroute *r, int64_t token, int64_t slot) {
   const int32_t wanted = r->ids[slot];
   if (wanted < 0) return;
-  if (r->load[wanted] < r->capacity) {
+  if (has_room(r, wanted)) {
     r->load[wanted]++;
     return;
   }
@@ -165,12 +170,14 @@ static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record
   reroute r = {.tokens = mg_var_rows(route->ids),
                .choices = mg_var_columns(route->ids),
                .experts = moe->spec.experts,
+               .computing = mg__computing_experts(&moe->spec),
                .capacity = record->capacity};
   MG_TRY(reroute_choices(moe, tape, route, &r));
   const int64_t shape[] = {r.tokens, r.choices};
   record->ids = mg_tape_upload(tape, MG_I32, 2, shape, r.ids);
   record->weights = rerouted_weights(tape, route, record->ids, &r);
-  return mg_assign(tape, record->ids, NULL, moe->spec.experts, 0, MG_ORDER_POSITION, &record->assignment);
+  return mg_assign(tape, mg__computing_ids(moe, tape, record->ids), NULL, r.computing, 0, MG_ORDER_POSITION,
+                   &record->assignment);
 }
 
 /* ---- all policies ------------------------------------------------------------------------------------------ */
@@ -185,6 +192,8 @@ mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record) 
   if (rule->policy == MG__POLICY_REROUTE) return apply_reroute(moe, tape, record);
   const mg_capacity_order order = (mg_capacity_order)rule->order;
   mg_var *priority = order == MG_ORDER_PRIORITY ? mg_detach(tape, record->weights) : NULL;
-  MG_TRY(mg_assign(tape, record->ids, priority, moe->spec.experts, record->capacity, order, &record->assignment));
-  return rule->policy == MG__POLICY_PAD ? pad(tape, record->ids, record->capacity, &record->assignment) : MG_OK;
+  mg_var *ids = mg__computing_ids(moe, tape, record->ids);
+  const int64_t experts = mg__computing_experts(&moe->spec);
+  MG_TRY(mg_assign(tape, ids, priority, experts, record->capacity, order, &record->assignment));
+  return rule->policy == MG__POLICY_PAD ? pad(tape, ids, record->capacity, &record->assignment) : MG_OK;
 }

@@ -4,7 +4,7 @@
 #include "moe/internal.h"
 
 typedef struct pass {
-  int64_t tokens, choices, experts;
+  int64_t tokens, choices, experts, computing;
   int32_t *router_ids; /* [T,S] as the router chose */
   int32_t *ids;        /* [T,S] after re-routing */
   int32_t *position;   /* [T,S] */
@@ -29,8 +29,10 @@ static void count_token(const pass *p, int64_t token, double *demand, double *ke
     if (p->router_ids[slot] < 0) continue;
     wanted++;
     if (demand) demand[p->router_ids[slot]]++;
-    if (p->ids[slot] < 0 || p->position[slot] < 0) continue;
+    const bool null = p->ids[slot] >= p->computing;
+    if (p->ids[slot] < 0 || (!null && p->position[slot] < 0)) continue;
     got++;
+    out->null += null;
     if (kept) kept[p->ids[slot]]++;
     out->rerouted += p->ids[slot] != p->router_ids[slot];
   }
@@ -43,15 +45,17 @@ static void count_token(const pass *p, int64_t token, double *demand, double *ke
 mg_status mg_moe_count(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, double *demand, double *kept,
                        mg_moe_counts *out) {
   pass p = {.tokens = record->assignment.tokens, .choices = record->assignment.choices, .experts = moe->spec.experts};
+  p.computing = mg__computing_experts(&moe->spec);
   *out = (mg_moe_counts){0};
   if (demand) memset(demand, 0, (size_t)p.experts * sizeof *demand);
   if (kept) memset(kept, 0, (size_t)p.experts * sizeof *kept);
   MG_TRY(read_pass(moe, tape, record, &p));
   for (int64_t t = 0; t < p.tokens; t++) count_token(&p, t, demand, kept, out);
   out->dropped = out->demand - out->kept;
-  if (moe->spec.capacity.policy == MG__POLICY_PAD) out->padded_rows = record->assignment.rows - out->kept;
+  const int64_t computed = out->kept - out->null;
+  if (moe->spec.capacity.policy == MG__POLICY_PAD) out->padded_rows = record->assignment.rows - computed;
   const double flops = mg_moe_describe(moe).expert_flops_per_assignment;
-  out->useful_flops = flops * (double)out->kept;
+  out->useful_flops = flops * (double)computed;
   out->padded_flops = flops * (double)out->padded_rows;
   out->dropped_flops = flops * (double)out->dropped;
   return MG_OK;

@@ -31,6 +31,12 @@ typedef struct mg__shared {
   int64_t experts, width;
 } mg__shared;
 
+/* Experts that compute nothing, behind the others. */
+typedef struct mg__null {
+  int64_t zero, copy, constant;
+  double tau; /* price of a null expert in the balance loss, relative to one that computes */
+} mg__null;
+
 typedef struct mg__moe_spec {
   int64_t kind;
   int64_t experts, width;
@@ -38,6 +44,7 @@ typedef struct mg__moe_spec {
   bool gated;
   mg__capacity capacity;
   mg__shared shared;
+  mg__null null;
   mg__loss losses[MG_MOE_LOSSES_MAX];
   int64_t losses_count;
   const json_t *router; /* borrowed from the specification */
@@ -59,6 +66,7 @@ struct mg_moe {
   mg_params *params;
   int64_t gate, up, down;                      /* of the routed experts, in the store; -1 = none */
   int64_t shared_gate, shared_up, shared_down; /* of the shared experts */
+  int64_t null_mix, null_value;                /* of the constant null experts: [2n,D] and [n,D] */
   int64_t window;                              /* the demand of earlier batches, newest first; -1 = none */
   void *scratch;                               /* host memory that grows in warm-up */
   size_t scratch_bytes;
@@ -69,6 +77,19 @@ void *mg__moe_scratch(mg_moe *moe, size_t bytes);
 
 /* The assignment under the layer's capacity policy: fills capacity, ids, weights and assignment of the record. */
 mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
+
+/* Experts that compute nothing (null.c): how many, the others, and the share of balanced choices that those get. */
+int64_t mg__null_experts(const mg__moe_spec *spec);
+int64_t mg__computing_experts(const mg__moe_spec *spec);
+double mg__computing_share(const mg__moe_spec *spec);
+double mg__null_flops(const mg_moe *moe); /* of their products, per token */
+int64_t mg__null_parameters(const mg_moe *moe);
+/* 1 for null experts, else 0: [1,E]. */
+mg_var *mg__null_row(const mg_moe *moe, mg_tape *tape, mg_dtype dtype);
+/* The ids, with -1 instead of null experts. */
+mg_var *mg__computing_ids(const mg_moe *moe, mg_tape *tape, mg_var *ids);
+/* What the chosen null experts add to the layer's output [T,D]; NULL if they are all zero experts, or after a failure. */
+mg_var *mg__null_output(mg_moe *moe, mg_tape *tape, mg_var *x, const mg_moe_record *record);
 
 /* The auxiliary losses: fills loss and losses of the record. */
 mg_status mg__losses_apply(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);

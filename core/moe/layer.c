@@ -67,11 +67,14 @@ static mg_status add_weight(mg_moe *moe, const mg_moe_place *place, const char *
 
 static mg_status add_experts(mg_moe *moe, const mg_moe_place *place) {
   const mg__moe_spec *spec = &moe->spec;
-  const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width, experts = spec->experts;
+  const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width;
+  const int64_t experts = mg__computing_experts(spec), constant = spec->null.constant;
   const double in = 0.02, out = place->output_deviation > 0.0 ? place->output_deviation : in;
   if (spec->gated) MG_TRY(add_weight(moe, place, "experts.gate", experts, spec->width, width, in, &moe->gate));
   MG_TRY(add_weight(moe, place, "experts.up", experts, spec->width, width, in, &moe->up));
   MG_TRY(add_weight(moe, place, "experts.down", experts, width, spec->width, out, &moe->down));
+  if (constant) MG_TRY(add_weight(moe, place, "null.mix", 0, 2 * constant, width, in, &moe->null_mix));
+  if (constant) MG_TRY(add_weight(moe, place, "null.value", 0, constant, width, in, &moe->null_value));
   if (!shared) return MG_OK;
   if (spec->gated) MG_TRY(add_weight(moe, place, "shared.gate", 0, shared, width, in, &moe->shared_gate));
   MG_TRY(add_weight(moe, place, "shared.up", 0, shared, width, in, &moe->shared_up));
@@ -112,6 +115,7 @@ mg_status mg_moe_create(mg_context *context, mg_registry *registry, const json_t
   moe->params = params;
   moe->width = place.width;
   moe->gate = moe->up = moe->down = moe->shared_gate = moe->shared_up = moe->shared_down = moe->window = -1;
+  moe->null_mix = moe->null_value = -1;
   const mg_status status = fill_moe(moe, registry, spec, &place);
   if (status == MG_OK)
     *out = moe;
@@ -207,6 +211,8 @@ static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, co
   mg_var *y = routed_experts(moe, tape, rows, record->assignment.offsets);
   mg_tape_set_part(tape, MG_PART_COMBINE);
   mg_var *out = mg_combine(tape, y, mg_cast(tape, record->weights, mg_var_dtype(x)), &record->assignment);
+  mg_var *null = mg__null_output(moe, tape, x, record);
+  if (null) out = mg_add(tape, out, null);
   if (moe->shared_up < 0) return out;
   mg_tape_set_part(tape, MG_PART_SHARED);
   return mg_add(tape, out, shared_experts(moe, tape, x));
@@ -265,15 +271,19 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
   mg_moe_facts facts = {.experts = spec->experts,
                         .choices = mg_router_choices(moe->router),
                         .mean_choices = mg_router_mean_choices(moe->router),
+                        .null_experts = mg__null_experts(spec),
+                        .computed_choices = mg_router_mean_choices(moe->router) * mg__computing_share(spec),
                         .expert_width = spec->width,
                         .shared_experts = spec->shared.experts,
                         .shared_width = spec->shared.width,
                         .losses_count = spec->losses_count,
                         .gate_flops_per_token = mg_router_gate_flops(moe->router),
                         .expert_flops_per_assignment = feed_forward_flops(moe, spec->width),
+                        .null_flops_per_token = mg__null_flops(moe),
                         .shared_flops_per_token = feed_forward_flops(moe, shared),
                         .router_parameters = mg_router_parameters(moe->router),
                         .expert_parameters = feed_forward_parameters(moe, spec->width),
+                        .null_parameters = mg__null_parameters(moe),
                         .shared_parameters = feed_forward_parameters(moe, shared)};
   for (int64_t i = 0; i < spec->losses_count; i++) facts.loss_names[i] = mg__loss_name(spec->losses[i].kind);
   facts.groupings_count = mg_router_groupings(moe->router, facts.groupings, MG_MOE_GROUPINGS_MAX);

@@ -6,7 +6,8 @@
  *    "router": {"name": "topk", "k": 2},
  *    "capacity": {"policy": "drop", "factor": 1.25, "order": "position"},
  *    "losses": [{"kind": "balance", "weight": 0.01, "scope": "batch"}],
- *    "shared": {"experts": 1, "width": 256}} */
+ *    "shared": {"experts": 1, "width": 256},
+ *    "null": {"zero": 1, "copy": 1, "constant": 2, "tau": 0.75}} */
 #ifndef MG_MOE_LAYER_H
 #define MG_MOE_LAYER_H
 
@@ -69,6 +70,7 @@ typedef struct mg_moe_counts {
   int64_t demand;          /* choices the router made */
   int64_t kept;            /* choices that reached an expert */
   int64_t dropped;         /* choices that did not */
+  int64_t null;            /* choices of null experts; they are among the kept */
   int64_t rerouted;        /* choices that reached another expert than the router's */
   int64_t dropped_tokens;  /* tokens that chose and lost every choice */
   int64_t unrouted_tokens; /* tokens for which the router chose nothing */
@@ -85,7 +87,9 @@ mg_status mg_moe_count(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, 
 
 typedef struct mg_moe_facts {
   int64_t experts, choices, expert_width, shared_experts, shared_width;
-  double mean_choices; /* per token; choices is the most */
+  double mean_choices;     /* per token; choices is the most */
+  int64_t null_experts;    /* the last of `experts`, which compute nothing */
+  double computed_choices; /* of mean_choices, those of experts that compute, under balanced load */
   int64_t losses_count;
   const char *loss_names[MG_MOE_LOSSES_MAX]; /* "balance", "z", "importance", "load", "entropy" */
   int64_t groupings_count;
@@ -93,7 +97,9 @@ typedef struct mg_moe_facts {
   double gate_flops_per_token;             /* analytic, forward */
   double expert_flops_per_assignment;
   double shared_flops_per_token;
+  double null_flops_per_token;
   int64_t router_parameters, expert_parameters, shared_parameters; /* expert_parameters: of one routed expert */
+  int64_t null_parameters;
 } mg_moe_facts;
 mg_moe_facts mg_moe_describe(const mg_moe *moe);
 mg_router *mg_moe_router(mg_moe *moe);

@@ -49,6 +49,10 @@ static mg_var *balance(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const m
   mg_var *total = mg_unary_op(tape, MG_UNARY_CLAMP, mg_sum_columns(tape, counts), 1, 1e30);
   mg_var *share = mg_div(tape, counts, total);
   mg_var *products = mg_mul(tape, segment_means(tape, probs, segments), share);
+  if (mg__null_experts(&moe->spec)) {
+    mg_var *price = mg_affine(tape, mg__null_row(moe, tape, mg_var_dtype(probs)), moe->spec.null.tau - 1, 1);
+    products = mg_mul(tape, products, mg_reshape(tape, price, 1, &moe->spec.experts));
+  }
   return mg_scale(tape, mg_sum(tape, products), (double)moe->spec.experts / (double)segments);
 }
 

@@ -37,6 +37,14 @@ static const mg_option shared_options[] = {
     MG_OPTION_INT(mg__shared, width, 0, 0, 1 << 24, "hidden width of one shared expert; 0 = that of a routed one"),
     MG_OPTION_END};
 
+/* The defaults hold where the key is given: MoE++ has 1, 1 and 2 beside 8 feed-forwards. */
+static const mg_option null_options[] = {
+    MG_OPTION_INT(mg__null, zero, 1, 0, 4096, "experts that give 0"),
+    MG_OPTION_INT(mg__null, copy, 1, 0, 4096, "experts that give their input"),
+    MG_OPTION_INT(mg__null, constant, 2, 0, 4096, "experts that mix their input with a learned vector"),
+    MG_OPTION_FLOAT(mg__null, tau, 0.75, 1e-3, 1e3, "price of a null expert in the balance loss; 1 = as the others"),
+    MG_OPTION_END};
+
 /* The papers' weights: Switch 1e-2, ST-MoE 1e-3, Shazeer's language models 0.1, top-p 1e-4. */
 static const double default_weights[] = {0.01, 0.001, 0.1, 0.1, 1e-4};
 
@@ -91,8 +99,19 @@ static mg_status read_shared(mg_context *context, const json_t *json, mg__moe_sp
   return MG_OK;
 }
 
+static mg_status read_null(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  if (!json) {
+    out->null = (mg__null){.tau = 1};
+    return MG_OK;
+  }
+  MG_TRY(mg_spec_read(context, null_options, NULL, 0, json, "null", &out->null));
+  if (mg__computing_experts(out) > 0) return MG_OK;
+  return mg_fail(context, MG_USAGE, "null: %lld null experts of %lld experts leave none that computes; use fewer",
+                 (long long)mg__null_experts(out), (long long)out->experts);
+}
+
 static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spec *out) {
-  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL}, {"shared", NULL}};
+  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL}, {"shared", NULL}, {"null", NULL}};
   MG_TRY(mg_spec_read(context, layer_options, parts, MG_COUNT(parts), json, "moe", out));
   if (!out->experts) return mg_fail(context, MG_USAGE, "moe: 'experts' is needed: the number of routed experts");
   if (!out->width) return mg_fail(context, MG_USAGE, "moe: 'width' is needed: the hidden width of one expert");
@@ -102,6 +121,7 @@ static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spe
   mg_status status = read_capacity(context, parts[1].value, &out->capacity);
   if (status == MG_OK) status = read_losses(context, parts[2].value, out);
   if (status == MG_OK) status = read_shared(context, parts[3].value, out);
+  if (status == MG_OK) status = read_null(context, parts[4].value, out);
   return status == MG_OK ? MG_OK : mg_fail_where(context, status, "moe");
 }
 
@@ -158,5 +178,6 @@ json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router) {
   json_object_set_new(json, "capacity", mg_options_to_json(capacity_options, &spec->capacity));
   json_object_set_new(json, "losses", losses);
   json_object_set_new(json, "shared", mg_options_to_json(shared_options, &spec->shared));
+  if (mg__null_experts(spec)) json_object_set_new(json, "null", mg_options_to_json(null_options, &spec->null));
   return json;
 }

@@ -45,6 +45,7 @@ function mg.dense(t) end
 ---@field capacity? number|table  a factor is short for { policy = "drop", factor = ... }
 ---@field losses? table[]
 ---@field shared? table
+---@field null? table  experts that compute nothing: { zero =, copy =, constant =, tau = }
 ---@param t moegauge.MoeTable
 ---@return moegauge.Value
 function mg.moe(t) end

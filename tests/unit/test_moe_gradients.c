@@ -99,6 +99,16 @@ static void z_load_and_entropy_have_right_gradients(void **state) {
         true);
 }
 
+static void null_experts_have_right_gradients(void **state) {
+  (void)state;
+  static const char layer[] = "{'experts': 6, 'width': 3, 'router': {'name': 'topk', 'k': 3, 'renormalise': false},"
+                              " 'null': {'zero': 1, 'copy': 1, 'constant': 2}, 'losses': [{'weight': 1}]}";
+  check(layer, false);
+  check("{'experts': 4, 'width': 3, 'router': {'name': 'top_p'}, 'null': {'zero': 0, 'copy': 0, 'constant': 1},"
+        " 'capacity': {'policy': 'reroute', 'factor': 1}}",
+        false);
+}
+
 static void outputs_have_right_gradients_under_every_policy(void **state) {
   (void)state;
   static const char *const policies[] = {"'drop', 'factor': 0.8", "'drop', 'factor': 0.8, 'order': 'priority'",
@@ -118,6 +128,7 @@ int main(void) {
       cmocka_unit_test(outputs_of_every_router_have_right_gradients),
       cmocka_unit_test(balance_and_importance_have_right_gradients_under_every_router),
       cmocka_unit_test(z_load_and_entropy_have_right_gradients),
+      cmocka_unit_test(null_experts_have_right_gradients),
       cmocka_unit_test(outputs_have_right_gradients_under_every_policy),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
