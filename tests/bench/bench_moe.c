@@ -76,7 +76,7 @@ static void add_binary(moe_block *b, mg_binary kind, const mg_tensor *x, const m
   add_call(b, MG_OP_BINARY, x, y, NULL, out)->attributes.binary.kind = kind;
 }
 
-/* The calls of the whole block; the backward ones come last. */
+/* The calls of the whole block; the backward ones come last. One long function because it is one list. */
 static void build(moe_block *b, bool backward) {
   const mg_dtype dtype = b->dtype;
   mg_tensor *x = add_tensor(b, dtype, T, D, 1.0), *router = add_tensor(b, dtype, E, D, 0.03);
