@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { T = 40, D = 24, OUT_MAX = 1 << 15 };
+enum { T = 40, D = 24, VOCABULARY = 13, OUT_MAX = 1 << 15 };
 
 typedef struct outcome {
   int64_t count; /* of numbers: y, loss, then the gradients of all parameters */
@@ -29,8 +29,13 @@ static void step(mg_context *context, mg_tape *tape, mg_moe *moe, mg_params *par
   moe_normal(21, numbers, T * D);
   for (int i = 0; i < T * D; i++) x[i] = (float)numbers[i];
   const int64_t shape[] = {T, D};
-  const mg_moe_input input = {
-      .x = mg_tape_upload(tape, MG_F32, 2, shape, x), .sequence_tokens = T / 2, .training = true, .noise = {4, 4}};
+  int32_t words[T];
+  for (int32_t t = 0; t < T; t++) words[t] = t * t % VOCABULARY;
+  const mg_moe_input input = {.x = mg_tape_upload(tape, MG_F32, 2, shape, x),
+                              .token_ids = mg_tape_upload(tape, MG_I32, 1, shape, words),
+                              .sequence_tokens = T / 2,
+                              .training = true,
+                              .noise = {4, 4}};
   mg_moe_record record;
   mg_var *y = mg_moe_forward(moe, tape, &input, &record);
   mg_var *total = mg_add(tape, mg_mean(tape, mg_square(tape, y)), record.loss);
@@ -58,7 +63,7 @@ static void run(const char *name, const char *text, mg_dtype compute, outcome *o
   assert_ok(context, mg_tape_create(backend, compute, &tape));
   assert_ok(context, mg_params_create(backend, MG_F32, &params));
   json_t *spec = moe_json(text);
-  const mg_moe_place place = {.width = D, .prefix = "ffn.", .seed = 3};
+  const mg_moe_place place = {.width = D, .vocabulary = VOCABULARY, .prefix = "ffn.", .seed = 3};
   assert_ok(context, mg_moe_create(context, registry, spec, place, params, &moe));
   step(context, tape, moe, params, out);
   json_decref(spec);
@@ -110,6 +115,8 @@ static const subject routers[] = {{"{'name': 'topk', 'k': 2, 'noise': 'learned'}
                                   {"{'name': 'cosine', 'k': 2}", 8, true},
                                   {"{'name': 'deepseek', 'k': 3, 'groups': 4, 'groups_kept': 2}", 8, true},
                                   {"{'name': 'expert_choice', 'scope': 'sequence'}", 8, true},
+                                  {"{'name': 'hash', 'k': 2, 'kind': 'bigram'}", 8, false},
+                                  {"{'name': 'random', 'k': 3, 'scope': 'sequence'}", 8, false},
                                   {"{'name': 'top_p', 'p': 0.6, 'most': 4}", 8, true},
                                   {"{'name': 'sinkhorn', 'k': 2}", 8, true},
                                   {"{'name': 'base'}", 8, false},
