@@ -71,6 +71,7 @@ static mg_var *feed_moe(mg_model *model, mg_tape *tape, int64_t index, const mg_
                               .token_ids = pass->ids,
                               .sequence_tokens = pass->batch->sequence_tokens,
                               .training = pass->batch->training,
+                              .previous = record > model->records ? record[-1].route.logits : NULL,
                               .noise =
                                   mg_stream_named(model->seed, "router noise", (uint64_t)index, pass->batch->step)};
   return mg_moe_forward(model->blocks[index].moe, tape, &input, record);

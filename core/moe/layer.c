@@ -151,12 +151,14 @@ static mg_dtype full_precision(mg_tape *tape) {
 
 static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record) {
   mg_var *x = input->x;
+  const bool like = input->previous && mg_var_columns(input->previous) == moe->spec.experts;
   const mg_route_input in = {.x = mg_var_dtype(x) == MG_BF16 ? mg_cast(tape, x, MG_F32) : x,
                              .token_ids = input->token_ids,
                              .tokens = mg_var_rows(x),
                              .sequence_tokens = input->sequence_tokens,
                              .training = input->training,
-                             .noise = input->noise};
+                             .noise = input->noise,
+                             .previous = like ? input->previous : NULL};
   MG_TRY(mg_router_route(moe->router, tape, &in, &record->route));
   if (input->training) moe->router->step_tokens += in.tokens;
   record->demand = mg_histogram(tape, record->route.ids, moe->spec.experts, 1);

@@ -44,6 +44,7 @@ typedef struct mg_moe_input {
   int64_t sequence_tokens; /* per sequence; T is a multiple */
   bool training;
   mg_stream noise;
+  mg_var *previous; /* logits of the MoE layer before, for the router; may be NULL */
 } mg_moe_input;
 
 /* What one forward pass of one layer leaves behind; variables live until the tape is reset. */

@@ -50,6 +50,8 @@ static const char *const routers[] = {
     "{'name': 'depth', 'capacity': 0.5, 'weight': 'sigmoid', 'evaluation': 'top_k', 'loss': 0}",
     "{'name': 'product_key'}",
     "{'name': 'product_key', 'k': 1, 'query': 8, 'normalise': false, 'renormalise': false}",
+    "{'name': 'residual'}",
+    "{'name': 'residual', 'k': 3, 'renormalise': true}",
     "{'name': 'quantile'}",
     "{'name': 'quantile', 'k': 3, 'score': 'sigmoid', 'renormalise': true}",
     "{'name': 'quantile', 'selection': 'threshold', 'score': 'sigmoid'}",

@@ -118,6 +118,30 @@ static void gradients_of_a_moe_model_are_finite_differences(void **state) {
   close_world(&w);
 }
 
+/* Null experts, and logits that pass from one mixture to the next. */
+static void gradients_of_moe_plus_plus_are_finite_differences(void **state) {
+  (void)state;
+  world w;
+  double most = 0.0;
+  open_world(&w,
+             "{\"layers\": 2, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"embedding_scale\": 40,"
+             " \"feed_forward\": {\"kind\": \"moe\", \"experts\": 6, \"width\": 6, \"null\": {},"
+             "  \"router\": {\"name\": \"residual\", \"k\": 3}, \"losses\": [{\"weight\": 0.1}]}}",
+             MG_F64);
+  check_gradients(&w);
+  mg_params *params = mg_model_params(w.model);
+  const mg_model_size size = mg_model_count(w.model);
+  assert_int_equal(size.total, mg_params_elements(params));
+  assert_int_equal(size.routed, 2 * (2 * 3 * 6 * 8 + 2 * 3 * 8));
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    const mg_param *param = mg_params_at(params, i);
+    const double *gradient = strstr(param->name, "router.residual") ? param->gradient.data : NULL;
+    for (int64_t j = 0; gradient && j < mg_tensor_count(&param->value); j++) most = fmax(most, fabs(gradient[j]));
+  }
+  assert_true(most > 1e-9);
+  close_world(&w);
+}
+
 /* Counted forward FLOPs equal the closed form, part by part. The gate and the loss also do elementwise work that it
  * does not predict: at most 16 FLOPs per expert, and that of sums and auxiliary losses. */
 static void check_flops(const char *text) {
@@ -287,6 +311,7 @@ static void weights_depend_on_the_seed_and_their_name_alone(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_a_dense_model_are_finite_differences),
                                      cmocka_unit_test(gradients_of_a_moe_model_are_finite_differences),
+                                     cmocka_unit_test(gradients_of_moe_plus_plus_are_finite_differences),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_dense_model),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_moe_model),
                                      cmocka_unit_test(parameters_are_counted_by_part),
