@@ -7,7 +7,8 @@
  *   load        CV^2 of L_e = sum over tokens of the probability that e is chosen       Shazeer et al. 2017, eq. 11
  *   entropy     mean over tokens of - sum_e probs log probs                             Huang et al. 2024, L_d
  *
- * A router may add a loss of its own (mg_route_output), already weighted. CV is the population deviation over the mean. Counts are constants; gradients flow through P, I, L and the logits. */
+ * A router may add a loss of its own (mg_route_output), already weighted. CV is the population deviation over the mean.
+ * Counts are constants; gradients flow through P, I, L, probs and the logits. */
 #include <string.h>
 
 #include "moe/internal.h"
