@@ -241,8 +241,7 @@ static mg_status without_pod(mg_context *context, const char *source_text, size_
  * language do in the same words; the page's end if it has none. */
 static size_t without_credits(const char *text, size_t bytes) {
   static const char *const headings[] = {
-      "\n\303\234BERSETZUNG\n",
-      "\nTRADUCTION\n", "\nCOLOPHON\n",
+      "\n\303\234BERSETZUNG\n", "\nTRADUCTION\n", "\nCOLOPHON\n",
       "\n\xE3\x81\x93\xE3\x81\xAE\xE6\x96\x87\xE6\x9B\xB8\xE3\x81\xAB\xE3\x81\xA4\xE3\x81\x84\xE3\x81\xA6\n"};
   for (size_t i = 0; i < MG_COUNT(headings); i++) {
     const char *found = memmem(text, bytes, headings[i], strlen(headings[i]));

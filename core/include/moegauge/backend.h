@@ -68,13 +68,17 @@ struct mg_backend {
 typedef const mg_backend_plugin *(*mg_backend_entry_function)(void);
 
 #ifdef MG_PLUGIN_STATIC /* linked into the program: the build names a distinct function for each plugin */
-#define MG_BACKEND_PLUGIN(table)                                                                   \
-  const mg_backend_plugin *MG_PLUGIN_STATIC(void);                                                 \
-  const mg_backend_plugin *MG_PLUGIN_STATIC(void) { return &(table); }
+#define MG_BACKEND_PLUGIN(table)                                                                                       \
+  const mg_backend_plugin *MG_PLUGIN_STATIC(void);                                                                     \
+  const mg_backend_plugin *MG_PLUGIN_STATIC(void) {                                                                    \
+    return &(table);                                                                                                   \
+  }
 #else
-#define MG_BACKEND_PLUGIN(table)                                                                   \
-  MG_API const mg_backend_plugin *mg_backend_entry(void);                                          \
-  const mg_backend_plugin *mg_backend_entry(void) { return &(table); }
+#define MG_BACKEND_PLUGIN(table)                                                                                       \
+  MG_API const mg_backend_plugin *mg_backend_entry(void);                                                              \
+  const mg_backend_plugin *mg_backend_entry(void) {                                                                    \
+    return &(table);                                                                                                   \
+  }
 #endif
 
 #endif

@@ -16,6 +16,7 @@
 #include "moegauge/tensor.h"
 
 /* X(NAME, name, inputs, outputs, what it computes). An input marked ? may be NULL. */
+// clang-format off
 #define MG_OP_LIST(X)                                                                              \
   /* elementwise */                                                                                \
   X(FILL, fill, 0, 1, "out = fill.value")                                                          \
@@ -67,6 +68,7 @@
   X(CROSS_ENTROPY_BACKWARD, cross_entropy_backward, 4, 1, "logits, targets, lse, dloss [T,1] -> dlogits") \
   /* optimiser */                                                                                  \
   X(ADAMW, adamw, 1, 3, "gradient f32 -> parameter, first, second moment, all f32 and in place")
+// clang-format on
 
 typedef enum mg_op {
 #define MG_OP_ENUM(NAME, name, inputs, outputs, what) MG_OP_##NAME,
@@ -78,6 +80,7 @@ typedef enum mg_op {
 enum { MG_OP_INPUTS_MAX = 7, MG_OP_OUTPUTS_MAX = 4 };
 
 /* Elementwise functions of one argument; alpha and beta are the attribute's numbers. */
+// clang-format off
 #define MG_UNARY_LIST(X)                                                                           \
   X(AFFINE, affine, "alpha * x + beta")                                                            \
   X(EXP, exp, "e^x")                                                                               \
@@ -97,6 +100,7 @@ enum { MG_OP_INPUTS_MAX = 7, MG_OP_OUTPUTS_MAX = 4 };
   X(CLAMP, clamp, "x limited to [alpha, beta]; gradient 0 outside")                                \
   X(STEP, step, "1 where x > 0, else 0; gradient 0")                                               \
   X(SIGN, sign, "-1, 0 or 1; gradient 0")
+// clang-format on
 
 typedef enum mg_unary {
 #define MG_UNARY_ENUM(NAME, name, what) MG_UNARY_##NAME,
@@ -127,10 +131,12 @@ typedef enum mg_capacity_order { MG_ORDER_POSITION, MG_ORDER_PRIORITY } mg_capac
 typedef enum mg_glu_kind { MG_GLU_SILU, MG_GLU_GELU, MG_GLU_GELU_TANH, MG_GLU_RELU, MG_GLU_SIGMOID } mg_glu_kind;
 
 /* The parts of a model to which work is counted. */
+// clang-format off
 #define MG_PART_LIST(X)                                                                            \
   X(OTHER, other) X(EMBEDDING, embedding) X(ATTENTION, attention) X(GATE, gate) X(DISPATCH, dispatch) \
   X(ROUTED, routed) X(SHARED, shared) X(DENSE, dense) X(COMBINE, combine) X(HEAD, head) X(LOSS, loss) \
   X(OPTIMISER, optimiser)
+// clang-format on
 typedef enum mg_part {
 #define MG_PART_ENUM(NAME, name) MG_PART_##NAME,
   MG_PART_LIST(MG_PART_ENUM)
@@ -138,6 +144,7 @@ typedef enum mg_part {
       MG_PART_COUNT
 } mg_part;
 
+// clang-format off
 typedef union mg_op_attributes {
   struct { double value; } fill;
   struct { mg_unary kind; double alpha, beta; } unary; /* also unary_backward */
@@ -165,6 +172,7 @@ typedef union mg_op_attributes {
   struct { int64_t batch, heads, kv_heads, window; bool causal; double scale; mg_dtype compute; } attention;
   struct { double rate, beta1, beta2, epsilon, decay, gradient_scale; int64_t step; } adamw; /* step counts from 1 */
 } mg_op_attributes;
+// clang-format on
 
 /* One call of a primitive. Inputs and outputs are borrowed for the call; outputs are allocated by the caller. */
 typedef struct mg_op_call {

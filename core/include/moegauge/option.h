@@ -43,19 +43,19 @@ typedef struct mg_option {
   const char *help;           /* a clause without a full stop; says the unit */
 } mg_option;
 
-#define MG_OPTION_BOOL(type_, field, default_, help_)                                              \
+#define MG_OPTION_BOOL(type_, field, default_, help_)                                                                  \
   { #field, MG_OPTION_TYPE_BOOL, offsetof(type_, field), (default_), NULL, 0, 1, NULL, help_ }
-#define MG_OPTION_INT(type_, field, default_, minimum_, maximum_, help_)                           \
+#define MG_OPTION_INT(type_, field, default_, minimum_, maximum_, help_)                                               \
   { #field, MG_OPTION_TYPE_INT, offsetof(type_, field), (default_), NULL, minimum_, maximum_, NULL, help_ }
-#define MG_OPTION_FLOAT(type_, field, default_, minimum_, maximum_, help_)                         \
+#define MG_OPTION_FLOAT(type_, field, default_, minimum_, maximum_, help_)                                             \
   { #field, MG_OPTION_TYPE_FLOAT, offsetof(type_, field), (default_), NULL, minimum_, maximum_, NULL, help_ }
-#define MG_OPTION_CHOICE(type_, field, default_, choices_, help_)                                  \
+#define MG_OPTION_CHOICE(type_, field, default_, choices_, help_)                                                      \
   { #field, MG_OPTION_TYPE_CHOICE, offsetof(type_, field), (default_), NULL, 0, 0, choices_, help_ }
-#define MG_OPTION_STRING(type_, field, default_, help_)                                            \
+#define MG_OPTION_STRING(type_, field, default_, help_)                                                                \
   { #field, MG_OPTION_TYPE_STRING, offsetof(type_, field), 0, (default_), 0, 0, NULL, help_ }
-#define MG_OPTION_INTS(type_, field, default_, minimum_, maximum_, help_)                          \
+#define MG_OPTION_INTS(type_, field, default_, minimum_, maximum_, help_)                                              \
   { #field, MG_OPTION_TYPE_INTS, offsetof(type_, field), 0, (default_), minimum_, maximum_, NULL, help_ }
-#define MG_OPTION_END                                                                              \
+#define MG_OPTION_END                                                                                                  \
   { NULL, MG_OPTION_TYPE_END, 0, 0, NULL, 0, 0, NULL, NULL }
 
 #endif

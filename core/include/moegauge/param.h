@@ -21,7 +21,7 @@ typedef struct mg_param_spec {
   double scale;
   bool fixed; /* true: a buffer that no gradient trains; a router's prepare and after_step may change it */
 } mg_param_spec;
-#define MG_PARAM_END                                                                               \
+#define MG_PARAM_END                                                                                                   \
   { NULL, {MG_DIM_NONE}, MG_INIT_ZERO, 0.0, false }
 
 #endif

@@ -43,11 +43,12 @@ typedef struct mg_route_input {
 typedef struct mg_route_output {
   mg_var *ids;     /* i32 [T,S]: the chosen experts, distinct per token, -1 = no choice; S may exceed K */
   mg_var *weights; /* [T,S]: combine weights, through which gradients flow to the router */
-  mg_var *probs;   /* [T,E]: the router's distribution over experts, for balance losses and re-routing; sums to 1 per token,
+  mg_var
+      *probs; /* [T,E]: the router's distribution over experts, for balance losses and re-routing; sums to 1 per token,
                       or to less where experts were not evaluated (those hold 0) */
-  mg_var *logits;  /* [T,E]: scores before softmax or sigmoid, for the z-loss */
-  mg_var *load;    /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
-  mg_var *loss;    /* [1]: a loss of the router's own, already weighted; added to the layer's */
+  mg_var *logits; /* [T,E]: scores before softmax or sigmoid, for the z-loss */
+  mg_var *load;   /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
+  mg_var *loss;   /* [1]: a loss of the router's own, already weighted; added to the layer's */
 } mg_route_output;
 
 /* ---- what a router promises; `moegauge check router` holds it to these ------------------------------------- */
@@ -55,8 +56,8 @@ typedef struct mg_route_output {
 enum {
   MG_ROUTER_WEIGHTS_SUM_TO_ONE = 1u << 0, /* for the options given; see plugin->promises */
   MG_ROUTER_WEIGHTS_NONNEGATIVE = 1u << 1,
-  MG_ROUTER_CAUSAL = 1u << 2,             /* a later token never changes an earlier token's routing */
-  MG_ROUTER_PER_TOKEN = 1u << 3,          /* a token's routing depends on that token alone */
+  MG_ROUTER_CAUSAL = 1u << 2,               /* a later token never changes an earlier token's routing */
+  MG_ROUTER_PER_TOKEN = 1u << 3,            /* a token's routing depends on that token alone */
   MG_ROUTER_EXPERTS_EXCHANGEABLE = 1u << 4, /* permuting the experts' parameters permutes the routing */
   /* What `route` fills beside ids and weights; a loss or policy that needs a missing one is refused before a run. */
   MG_ROUTER_GIVES_PROBS = 1u << 5,
@@ -128,13 +129,17 @@ MG_API mg_status mg_router_store(mg_router *router, mg_tape *tape, const char *n
 typedef const mg_router_plugin *(*mg_router_entry_function)(void);
 
 #ifdef MG_PLUGIN_STATIC
-#define MG_ROUTER_PLUGIN(table)                                                                    \
-  const mg_router_plugin *MG_PLUGIN_STATIC(void);                                                  \
-  const mg_router_plugin *MG_PLUGIN_STATIC(void) { return &(table); }
+#define MG_ROUTER_PLUGIN(table)                                                                                        \
+  const mg_router_plugin *MG_PLUGIN_STATIC(void);                                                                      \
+  const mg_router_plugin *MG_PLUGIN_STATIC(void) {                                                                     \
+    return &(table);                                                                                                   \
+  }
 #else
-#define MG_ROUTER_PLUGIN(table)                                                                    \
-  MG_API const mg_router_plugin *mg_router_entry(void);                                            \
-  const mg_router_plugin *mg_router_entry(void) { return &(table); }
+#define MG_ROUTER_PLUGIN(table)                                                                                        \
+  MG_API const mg_router_plugin *mg_router_entry(void);                                                                \
+  const mg_router_plugin *mg_router_entry(void) {                                                                      \
+    return &(table);                                                                                                   \
+  }
 #endif
 
 #endif

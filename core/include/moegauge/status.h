@@ -5,6 +5,7 @@
 #include "moegauge/api.h"
 
 /* X(NAME, exit code, one-word name, what it means) */
+// clang-format off
 #define MG_STATUS_LIST(X)                                                                          \
   X(OK, 0, "ok", "the call did what was asked")                                                    \
   X(CASES_FAILED, 1, "cases-failed", "some cases of the experiment failed")                        \
@@ -20,6 +21,7 @@
   X(NUMERIC, 1, "numeric", "a NaN or an infinity appeared where a number was due")                 \
   X(BUG, 70, "bug", "an internal rule of moegauge was broken")                                     \
   X(INTERRUPTED, 130, "interrupted", "the user stopped the run; finished cases are kept")
+// clang-format on
 
 typedef enum mg_status {
 #define MG_STATUS_ENUM(name, exit_code, word, meaning) MG_##name,
@@ -38,10 +40,10 @@ MG_API const char *mg_status_meaning(mg_status status);
 MG_API int mg_status_exit_code(mg_status status);
 
 /* Returns from the calling function when `expression` fails, handing the status upwards. */
-#define MG_TRY(expression)                                                                         \
-  do {                                                                                             \
-    mg_status mg_try_status_ = (expression);                                                       \
-    if (mg_try_status_ != MG_OK) return mg_try_status_;                                            \
+#define MG_TRY(expression)                                                                                             \
+  do {                                                                                                                 \
+    mg_status mg_try_status_ = (expression);                                                                           \
+    if (mg_try_status_ != MG_OK) return mg_try_status_;                                                                \
   } while (0)
 
 #endif
