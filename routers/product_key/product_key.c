@@ -85,15 +85,30 @@ static half best_of_half(mg_router *router, mg_tape *tape, mg_var *query, const 
   return best;
 }
 
-/* a_i + b_j for all pairs of a token: [T,count] twice -> [T,count^2], as products with ones. */
-static mg_var *pairs(mg_tape *tape, mg_var *a, mg_var *b) {
-  const int64_t rows = mg_var_rows(a), count = mg_var_columns(a);
-  const int64_t column[] = {rows, count, 1}, row[] = {rows, 1, count};
-  mg_var *down =
-      mg_matmul(tape, mg_reshape(tape, a, 3, column), false, mg_fill(tape, mg_var_dtype(a), 3, row, 1), false);
-  mg_var *along =
-      mg_matmul(tape, mg_fill(tape, mg_var_dtype(b), 3, column, 1), false, mg_reshape(tape, b, 3, row), false);
-  return mg_reshape2(tape, mg_add(tape, down, along), rows, count * count);
+/* The places of i and of j in all pairs (i, j) with i, j < count, the same for every token: i32 [T,count^2]. */
+typedef struct pair_places {
+  mg_var *first, *second;
+} pair_places;
+
+static mg_var *for_every_token(mg_tape *tape, mg_var *places, int64_t tokens, int64_t pairs) {
+  const int64_t shape[] = {tokens, pairs};
+  mg_var *zero = mg_fill(tape, MG_F32, 2, shape, 0);
+  return mg_cast(tape, mg_add(tape, zero, mg_reshape(tape, places, 1, &pairs)), MG_I32);
+}
+
+static pair_places all_pairs(mg_tape *tape, int64_t tokens, int64_t count) {
+  const int64_t row[] = {1, count}, square[] = {count, count};
+  mg_var *numbers = mg_affine(tape, mg_cumsum(tape, mg_fill(tape, MG_F32, 2, row, 1)), 1, -1);
+  mg_var *zero = mg_fill(tape, MG_F32, 2, square, 0);
+  mg_var *first = mg_add(tape, zero, mg_reshape2(tape, numbers, count, 1));
+  mg_var *second = mg_add(tape, zero, mg_reshape(tape, numbers, 1, &count));
+  return (pair_places){for_every_token(tape, first, tokens, count * count),
+                       for_every_token(tape, second, tokens, count * count)};
+}
+
+/* a_i + b_j for all pairs of a token: [T,count] twice -> [T,count^2]. */
+static mg_var *sum_pairs(mg_tape *tape, pair_places at, mg_var *a, mg_var *b) {
+  return mg_add(tape, mg_gather_columns(tape, a, at.first), mg_gather_columns(tape, b, at.second));
 }
 
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
@@ -102,8 +117,9 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   mg_var *query = mg_linear(tape, in->x, mg_router_param(router, tape, "query"));
   half first = best_of_half(router, tape, mg_slice(tape, query, 0, width), "keys1", count);
   half second = best_of_half(router, tape, mg_slice(tape, query, width, width), "keys2", count);
-  mg_var *logs = pairs(tape, first.logs, second.logs);
-  mg_var *experts = pairs(tape, mg_scale(tape, first.numbers, (double)n), second.numbers);
+  const pair_places at = all_pairs(tape, in->tokens, count);
+  mg_var *logs = sum_pairs(tape, at, first.logs, second.logs);
+  mg_var *experts = sum_pairs(tape, at, mg_scale(tape, first.numbers, (double)n), second.numbers);
   mg_var *kept, *best = mg_top_k(tape, logs, o->k, &kept);
   out->ids = mg_cast(tape, mg_gather_columns(tape, experts, best), MG_I32);
   out->weights = o->renormalise ? mg_softmax(tape, kept) : mg_exp(tape, kept);
