@@ -4,7 +4,7 @@
  *   evaluation 'threshold':  chosen where r_t > 0, which looks at no other token; a loss teaches r this:
  *   loss = weight * mean_t BCE(sigmoid(r_t), chosen_t),   BCE = softplus(r_t) - chosen_t r_t
  *
- * Raposo et al. 2024 (arXiv 2404.02258), eq. 1 and section 3.5. */
+ * Raposo et al. 2024 (arXiv 2404.02258). */
 #include <math.h>
 #include <moegauge/moegauge.h>
 

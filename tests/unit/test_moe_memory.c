@@ -67,7 +67,10 @@ static void every_failed_allocation_ends_in_one_message(void **state) {
   static const char *const specs[] = {
       "{'experts': 4, 'width': 3, 'router': {'name': 'topk'}, 'capacity': {'policy': 'reroute', 'factor': 1},"
       " 'losses': [{'scope': 'global', 'window': 3}], 'shared': {}}",
-      "{'experts': 4, 'width': 3, 'router': {'name': 'tree'}, 'capacity': {'policy': 'pad'}, 'losses': [{}]}"};
+      "{'experts': 4, 'width': 3, 'router': {'name': 'tree'}, 'capacity': {'policy': 'pad'}, 'losses': [{}]}",
+      "{'experts': 4, 'width': 3, 'router': {'name': 'base'}, 'losses': [{'kind': 'importance'}]}",
+      "{'experts': 4, 'width': 3, 'router': {'name': 'quantile'}, 'losses': [{'kind': 'entropy'}]}",
+      "{'experts': 4, 'width': 3, 'router': {'name': 'relu'}, 'null': {'zero': 0, 'constant': 1}}"};
   for (size_t i = 0; i < MG_COUNT(specs); i++) {
     int64_t allowed = 0;
     for (; allowed < 2000; allowed++) {
