@@ -176,6 +176,8 @@ static mg_status run_plan(mg_session *session, const plan *p, const run_options 
                                     .provenance = provenance,
                                     .changed = mg_progress_changed,
                                     .user = progress};
+    /* Cases side by side share the cores: a waiting thread that spins would keep one from another case. */
+    if (set->jobs > 1) setenv("OMP_WAIT_POLICY", "passive", 0);
     status = mg_run_cases(context, &request, &summary);
     mg_progress_destroy(progress);
     if (summary.kept > 0)

@@ -73,8 +73,8 @@ local function top_of(series)
 end
 
 --- Curves with the band between the lowest and the highest repeat.
---- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][] }[], log_y: boolean|nil }
----   a point is { x, mean, low, high }
+--- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_y: boolean|nil }
+---   a point is { x, mean, low, high }; equal places have equal colours in all charts of a report
 function chart.lines(spec)
   local lines = preamble(760, 420)
   local lists = {}
@@ -90,8 +90,8 @@ function chart.lines(spec)
   for i, series in ipairs(spec.series) do
     local name = "curve" .. i
     data_block(lines, name, series.points)
-    bands[i] = ("$%s using ($1/%g):3:4 with filledcurves fc rgb '%s' fs transparent solid 0.15 noborder notitle"):format(name, divisor, colour(i))
-    curves[i] = ("$%s using ($1/%g):2 with lines lw 2 lc rgb '%s' title %s"):format(name, divisor, colour(i), quoted(series.label))
+    bands[i] = ("$%s using ($1/%g):3:4 with filledcurves fc rgb '%s' fs transparent solid 0.15 noborder notitle"):format(name, divisor, colour(series.place or i))
+    curves[i] = ("$%s using ($1/%g):2 with lines lw 2 lc rgb '%s' title %s"):format(name, divisor, colour(series.place or i), quoted(series.label))
   end
   lines[#lines + 1] = "plot " .. table.concat(table.move(curves, 1, #curves, #bands + 1, bands), ", \\\n  ")
   return table.concat(lines, "\n") .. "\n"

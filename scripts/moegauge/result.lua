@@ -222,9 +222,9 @@ end
 function Result:chart(name, against, options)
   options = options or {}
   local series = {}
-  for _, group in ipairs(self:groups(options.axis)) do
+  for g, group in ipairs(self:groups(options.axis)) do
     local points = curve_of(group, name)
-    if #points > 0 then series[#series + 1] = { label = group.label, points = points } end
+    if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
   end
   if #series == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
   return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. (against or "tokens"),
