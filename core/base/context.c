@@ -1,5 +1,6 @@
 /* Failure messages, accounted host memory and log lines. */
 #include "moegauge/context.h"
+#undef mg_fail
 
 #include <stdio.h>
 #include <stdlib.h>

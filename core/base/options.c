@@ -120,7 +120,7 @@ static mg_status refuse_value(mg_context *context, const mg_option *option, cons
 }
 
 static mg_status refuse_key(mg_context *context, const mg_option *table, const char *key, const char *where) {
-  const char *names[NAMES_MAX];
+  const char *names[NAMES_MAX] = {NULL};
   size_t count = 0;
   for (const mg_option *o = table; o && o->type != MG_OPTION_TYPE_END && count < NAMES_MAX; o++)
     names[count++] = o->name;

@@ -71,7 +71,7 @@ static mg_status run_check(report *to, const mg_suite_request *request, const ch
            (long long)all.passed, (long long)all.unsupported, (long long)all.failed);
   if (all.failed == 0) return MG_OK;
   return mg_fail(to->cli->context, MG_PLUGIN, "backend %s: %lld of %lld cases differ from the reference", name,
-                 (long long)all.failed, (long long)(all.failed + all.passed));
+                 (long long)all.failed, (long long)all.failed + all.passed);
 }
 
 /* ---- perf and support -------------------------------------------------------------------------------------- */

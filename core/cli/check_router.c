@@ -49,7 +49,7 @@ static mg_status check_one(report *to, const json_t *spec) {
            (long long)all.not_applicable);
   if (all.failed == 0) return MG_OK;
   return mg_fail(cli->context, MG_PLUGIN, "router %s: %lld of %lld checks failed", to->name, (long long)all.failed,
-                 (long long)(all.failed + all.passed));
+                 (long long)all.failed + all.passed);
 }
 
 static mg_status check_plugin(report *to, const char *name, const mg_cli_words *words) {

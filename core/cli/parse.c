@@ -104,13 +104,13 @@ static mg_status read_all(cursor *at) {
 }
 
 mg_status mg__parse(mg_context *context, const mg_command *command, int count, char *const *arguments, mg_parsed *out) {
-  *out = (mg_parsed){.storage_count = 2 * (size_t)count};
+  *out = (mg_parsed){.storage_count = 2 * (size_t)count + 1};
   if (command->options_size > 0 && !(out->options = mg_alloc(context, command->options_size))) return MG_MEMORY;
   mg_options_defaults(command->options, out->options);
-  if (count > 0 && !(out->storage = mg_alloc(context, out->storage_count * sizeof *out->storage))) return MG_MEMORY;
+  if (!(out->storage = mg_alloc(context, out->storage_count * sizeof *out->storage))) return MG_MEMORY;
   cursor at = {.context = context, .command = command, .arguments = arguments, .count = count, .out = out};
   at.words = out->storage;
-  at.repeated = out->storage ? out->storage + count : NULL;
+  at.repeated = out->storage + count;
   out->words.word = at.words;
   out->words.repeated = at.repeated;
   return read_all(&at);

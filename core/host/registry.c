@@ -371,7 +371,7 @@ mg_status mg_registry_each(mg_registry *registry, mg_plugin_kind kind,
                            bool (*visit)(void *user, const mg_plugin_entry *), void *user) {
   const size_t bytes = registry->count * sizeof(plugin_row *);
   plugin_row **sorted = mg_alloc(registry->context, bytes);
-  if (!sorted && bytes) return MG_MEMORY;
+  if (!sorted) return bytes ? MG_MEMORY : MG_OK;
   size_t count = 0;
   for (size_t i = 0; i < registry->count; i++)
     if (registry->plugins[i].kind == kind && !registry->plugins[i].by_path) sorted[count++] = &registry->plugins[i];

@@ -183,11 +183,12 @@ static mg_status check_backend(mg_context *context, const mg_backend_plugin *plu
 
 mg_status mg__plugin_table_check(mg_context *context, mg_plugin_kind kind, const void *table, const char *where) {
   MG_TRY(mg__plugin_header_check(context, kind, table, where));
-  const mg_router_plugin *router = kind == MG_PLUGIN_ROUTER ? table : NULL;
-  const mg_backend_plugin *backend = kind == MG_PLUGIN_BACKEND ? table : NULL;
-  const char *name = router ? router->name : backend->name;
+  const bool is_router = kind == MG_PLUGIN_ROUTER;
+  const mg_router_plugin *router = table;
+  const mg_backend_plugin *backend = table;
+  const char *name = is_router ? router->name : backend->name;
   if (!name_is_good(name))
     return mg_fail(context, MG_PLUGIN, "%s: its table has no .name of lower-case letters, digits, '-' and '_'", where);
-  if (!(router ? router->summary : backend->summary)) return missing(context, where, "summary");
-  return router ? check_router(context, router, where) : check_backend(context, backend, where);
+  if (!(is_router ? router->summary : backend->summary)) return missing(context, where, "summary");
+  return is_router ? check_router(context, router, where) : check_backend(context, backend, where);
 }

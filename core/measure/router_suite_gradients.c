@@ -84,7 +84,7 @@ static mg_status check(suite_subject *subject, suite_scalar of, mg_router_row *r
     MG_TRY(compare_everything(&p));
     if (row->verdict == MG_ROUTER_PASSED && p.jumped > p.compared)
       return mg__router_suite_failed(row, "%lld of %lld tiny steps change which experts are chosen",
-                                     (long long)p.jumped, (long long)(p.jumped + p.compared));
+                                     (long long)p.jumped, (long long)p.jumped + p.compared);
   }
   return MG_OK;
 }

@@ -2,6 +2,7 @@
 #include "tensor/params.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tensor/tape_internal.h"
@@ -149,7 +150,7 @@ static mg_status make_room(mg_params *params) {
 
 static mg_status fill_entry(const mg_params *params, const mg_param_request *request, entry *e) {
   mg_param *param = &e->param;
-  strcpy(param->name, request->name); /* the length was checked */
+  snprintf(param->name, sizeof param->name, "%s", request->name); /* the length was checked */
   param->fixed = request->fixed;
   param->decay = request->decay;
   param->value = mg__shape_of(params->dtype, request->dims, request->shape);

@@ -57,7 +57,7 @@ static json_t *state_of(const mg__run *run) {
   for (int64_t i = 0; i < mg_model_moe_layers(run->model); i++)
     json_array_append_new(load, numbers(run->load[i], experts_of(run, i)));
   return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:O, s:O}", "step", (json_int_t)run->step, "next_batch",
-                   (json_int_t)(run->step * run->settings.accumulate), "spikes_seen", (json_int_t)run->spikes.seen,
+                   (json_int_t)run->step * run->settings.accumulate, "spikes_seen", (json_int_t)run->spikes.seen,
                    "spikes", (json_int_t)run->spikes.count, "spike_window",
                    numbers(run->spikes.window, MG__SPIKE_WINDOW), "totals",
                    numbers((const double *)&run->totals, sizeof run->totals / sizeof(double)), "load", load, "series",

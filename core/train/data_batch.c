@@ -59,9 +59,11 @@ static void fill(const mg_dataset *dataset, const mg__stream *stream, uint64_t k
   const size_t wanted = (size_t)k * length;
   const size_t first = stream->count < length ? 0 : wanted < stream->count - length ? wanted : stream->count - length;
   const int32_t *ids = dataset->ids + stream->start;
+  size_t source = first; /* a stream shorter than a sequence begins again, without targets */
   for (size_t i = 0; i < length; i++) {
     const size_t at = first + i;
-    const int32_t id = ids[at < stream->count ? at : at % stream->count];
+    const int32_t id = ids[source];
+    source = source + 1 < stream->count ? source + 1 : 0;
     const bool target = at >= wanted && at + 1 < stream->count && id >= 0;
     inputs[i] = id & ~MG__END;
     targets[i] = target ? ids[at + 1] & ~MG__END : -1;

@@ -141,8 +141,12 @@ static void to_running_sums(double *values, size_t count) {
 
 static void draw_document(const chain *self, mg_stream stream, int32_t *tokens, size_t count) {
   size_t state = pick(self->stationary, self->states, mg_random_uniform(stream, 0)), at = 0;
-  if (self->states > self->vocabulary) tokens[at++] = (int32_t)(state / self->vocabulary);
-  tokens[at++] = (int32_t)(state % self->vocabulary);
+  size_t last = state;
+  if (self->states > self->vocabulary) { /* a state of order 2 is a pair of tokens */
+    tokens[at++] = (int32_t)(state / self->vocabulary);
+    last = state % self->vocabulary;
+  }
+  tokens[at++] = (int32_t)last;
   for (; at < count; at++) {
     const size_t token = pick(self->next + state * self->vocabulary, self->vocabulary, mg_random_uniform(stream, at));
     tokens[at] = (int32_t)token;

@@ -53,7 +53,7 @@ static mg_status check_groups(const mg_router *router, const deepseek_options *o
   if (o->k > o->groups_kept * each)
     return mg_fail(router->context, MG_USAGE,
                    "router deepseek: k = %lld is more than the %lld experts of groups_kept = %lld groups",
-                   (long long)o->k, (long long)(o->groups_kept * each), (long long)o->groups_kept);
+                   (long long)o->k, (long long)o->groups_kept * each, (long long)o->groups_kept);
   if (o->groups > 1 && o->group_score == TOP2 && each < 2)
     return mg_fail(router->context, MG_USAGE,
                    "router deepseek: group_score 'top2' needs two experts per group; use fewer groups or 'max'");

@@ -38,10 +38,9 @@ static mg_status check(const mg_router *router) {
   const product_key_options *o = router->options;
   const int64_t n = side_of(router);
   if (n * n != router->experts)
-    return mg_fail(router->context, MG_USAGE,
-                   "router product_key: %lld experts are no square; use %lld (%lld^2) or %lld (%lld^2)",
-                   (long long)router->experts, (long long)(n * n), (long long)n, (long long)((n + 1) * (n + 1)),
-                   (long long)(n + 1));
+    return mg_fail(
+        router->context, MG_USAGE, "router product_key: %lld experts are no square; use %lld (%lld^2) or %lld (%lld^2)",
+        (long long)router->experts, (long long)n * n, (long long)n, (long long)(n + 1) * (n + 1), (long long)(n + 1));
   if (o->k > router->experts)
     return mg_fail(router->context, MG_USAGE, "router product_key: k = %lld is more than the %lld experts of the layer",
                    (long long)o->k, (long long)router->experts);

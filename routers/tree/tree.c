@@ -68,13 +68,13 @@ static int64_t even_branching(const tree_options *o, int64_t experts, int64_t *l
 /* Fills the shape; returns the leaves it has (not always the experts of the layer), or -1 when none fits. */
 static int64_t shape_of(const mg_router *router, tree_shape *shape) {
   const tree_options *o = router->options;
-  shape->beam = o->beam ? o->beam : o->k;
-  shape->levels = o->branching.count;
+  *shape = (tree_shape){.levels = o->branching.count, .beam = o->beam ? o->beam : o->k};
   const int64_t even = o->branching.count > 1 ? 0 : even_branching(o, router->experts, &shape->levels);
   int64_t leaves = even < 0 ? -1 : 1;
   for (int64_t l = 0; l < shape->levels && leaves > 0; l++) {
-    shape->branching[l] = even ? even : o->branching.value[l];
-    leaves = leaves > (1 << 24) / shape->branching[l] ? -1 : leaves * shape->branching[l];
+    const int64_t b = even ? even : o->branching.value[l];
+    leaves = b < 1 || leaves > (1 << 24) / b ? -1 : leaves * b;
+    shape->branching[l] = b;
     shape->nodes[l] = leaves;
   }
   return leaves;

@@ -35,6 +35,10 @@ MG_API mg_status mg_fail_va(mg_context *context, mg_status status, const char *f
 /* Puts "`where`: " before the stored message, for a caller that knows the file, key or case; returns `status`. */
 MG_API mg_status mg_fail_where(mg_context *context, mg_status status, const char *format, ...) MG_PRINTF(3, 4);
 
+#ifdef __clang_analyzer__ /* which sees one file at a time, and so not that a failure returns its status */
+#define mg_fail(context, status, ...) ((void)mg_fail(context, status, __VA_ARGS__), (status))
+#endif
+
 /* The last failure's message; "" when there was none. Valid until the next failure on this context. */
 MG_API const char *mg_context_message(const mg_context *context);
 

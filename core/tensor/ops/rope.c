@@ -18,7 +18,8 @@ static mg_status rope_shape(const mg_op_check *check) {
 /* Four products and two sums for each pair of rotary columns. */
 static double rope_flops(const mg_op_call *call) {
   const int64_t head = call->attributes.rope.head, rotary = call->attributes.rope.rotary;
-  return 3.0 * (double)(mg_tensor_count(call->in[0]) / head) * (double)rotary;
+  const int64_t rotated = mg_tensor_count(call->in[0]) / head * rotary;
+  return 3.0 * (double)rotated;
 }
 
 static void rope_backward(mg_backward *b) {

@@ -9,7 +9,7 @@ static mg_status check_slice(const mg_op_check *check, const mg_tensor *whole, c
   if (first >= 0 && count >= 0 && first <= mg_tensor_columns(whole) - count) return MG_OK;
   char shape[MG_SHAPE_TEXT_BYTES];
   return mg__refuse(check, "columns %lld to %lld were asked of %s; they must lie inside", (long long)first,
-                    (long long)(first + count), mg_shape_text(whole, shape));
+                    (long long)first + count, mg_shape_text(whole, shape));
 }
 
 static mg_status slice_shape(const mg_op_check *check) {
