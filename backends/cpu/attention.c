@@ -192,7 +192,7 @@ mg_status CPU_NAME(attention)(mg_backend *backend, const mg_op_call *call) {
   const int64_t piece = cpu_ceil_div(rows, pieces), words = cpu_round_up(forward_scratch_words(&a), 16);
   uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words) * sizeof(uint32_t));
   if (!memory) return MG_MEMORY;
-#pragma omp parallel num_threads(threads) if (rows * pairs * a.Sk > 4096)
+#pragma omp parallel num_threads(threads) if (CPU_WORTH_THREADS(rows * pairs * a.Sk, 4096))
   {
     if (a.gemm->enter) a.gemm->enter();
 #pragma omp for schedule(dynamic, 1)
@@ -346,7 +346,7 @@ mg_status CPU_NAME(attention_backward)(mg_backend *backend, const mg_op_call *ca
   const int64_t words = lay_out_backward(&a, NULL, &unused);
   uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words) * sizeof(uint32_t));
   if (!memory) return MG_MEMORY;
-#pragma omp parallel num_threads(threads) if (pairs * a.Sq * a.Sk > 1024)
+#pragma omp parallel num_threads(threads) if (CPU_WORTH_THREADS(pairs * a.Sq * a.Sk, 1024))
   {
     if (a.gemm->enter) a.gemm->enter();
 #pragma omp for schedule(dynamic, 1)

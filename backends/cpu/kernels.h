@@ -27,10 +27,15 @@ MG_OP_LIST(CPU_DECLARE)
 mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
                              cpu_product_settings settings);
 
+#ifndef CPU_ALWAYS_PARALLEL /* 1 for the thread sanitizer, which then sees every loop run in threads on small cases */
+#define CPU_ALWAYS_PARALLEL 0
+#endif
+
 enum {
-  CPU_CHUNK = 1024,          /* elements that an elementwise loop handles at once: two f32 buffers fit the L1 cache */
+  CPU_CHUNK = CPU_ALWAYS_PARALLEL ? 32 : 1024, /* elements of an elementwise step: two f32 buffers fit the L1 cache */
   CPU_PARALLEL_MIN = 1 << 14 /* elements below which waking the other threads costs more than it gains */
 };
+#define CPU_WORTH_THREADS(work, least) ((work) >= (CPU_ALWAYS_PARALLEL ? 0 : (least)))
 
 static inline float cpu_bf16_to_f32(uint16_t bits) {
   const uint32_t wide = (uint32_t)bits << 16;
@@ -95,7 +100,7 @@ static inline int64_t cpu_ceil_div(int64_t a, int64_t b) {
  * which thread does what is fixed. */
 #define CPU_PRAGMA(text) _Pragma(#text)
 #define CPU_PARALLEL(backend, work)                                                                                    \
-  CPU_PRAGMA(omp parallel for schedule(static) num_threads(cpu_state_of(backend)->threads) if ((work) >= CPU_PARALLEL_MIN))
+  CPU_PRAGMA(omp parallel for schedule(static) num_threads(cpu_state_of(backend)->threads) if (CPU_WORTH_THREADS(work, CPU_PARALLEL_MIN)))
 
 /* Buffers for whole rows: `floats` f32 for each thread, in the scratch memory. NULL after a failure. */
 static inline float *cpu_row_buffers(mg_backend *backend, int64_t floats) {

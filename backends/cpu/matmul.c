@@ -1,13 +1,13 @@
 /* The primitives that are matrix products, as lists of products for the engine. */
 #include "kernels.h"
 
-static cpu_matrix matrix(const mg_tensor *tensor, int64_t first, int64_t row, int64_t column) {
-  const char *data = (const char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype);
-  return (cpu_matrix){data, tensor->dtype, row, column};
+/* Element `first`; NULL of a tensor without elements, which may lie nowhere. */
+static void *element(const mg_tensor *tensor, int64_t first) {
+  return tensor->data ? (char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype) : NULL;
 }
 
-static void *element(const mg_tensor *tensor, int64_t first) {
-  return (char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype);
+static cpu_matrix matrix(const mg_tensor *tensor, int64_t first, int64_t row, int64_t column) {
+  return (cpu_matrix){element(tensor, first), tensor->dtype, row, column};
 }
 
 static cpu_product *product_list(mg_backend *backend, int64_t count) {

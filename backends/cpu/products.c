@@ -316,7 +316,7 @@ mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, i
     plan_product(&run, p);
     work += (double)products[p].rows * (double)products[p].columns * (double)(products[p].depth + 16);
   }
-  const int32_t threads = work > 1e5 ? state->threads : 1;
+  const int32_t threads = CPU_WORTH_THREADS(work, 1e5) ? state->threads : 1;
   split_rows(&run, threads);
   if (run.tasks == 0) return MG_OK;
   run.thread_words = run.b_words + (size_t)(run.gemm->rows * run.gemm->columns) + 16;

@@ -1,5 +1,7 @@
 /* Reductions over rows or columns, running sums and softmax. Sums are split in a way that depends on the shape alone,
  * never on the number of threads. */
+#include <float.h>
+
 #include "functions.h"
 #include "kernels.h"
 
@@ -31,7 +33,11 @@ static float span_max(const float *x, int64_t n) {
     largest = x[i] > largest ? x[i] : largest;
     bad |= x[i] != x[i];
   }
-  return bad ? NAN : largest;
+  if (bad) return NAN;
+  if (largest > -FLT_MAX) return largest;
+  for (int64_t i = 0; i < n; i++) /* OpenMP lets a reduction start from -FLT_MAX; clang does */
+    if (x[i] > -INFINITY) return -FLT_MAX;
+  return -INFINITY;
 }
 
 /* One span of x from element `first` on. */

@@ -20,8 +20,6 @@ for kind in routers backends; do
 done
 
 compiler=$(sed -n 's/^CMAKE_C_COMPILER:[^=]*=//p' "$MOEGAUGE_BUILD/CMakeCache.txt")
-sanitizers=$(sed -n 's/^MG_SANITIZE:[^=]*=//p' "$MOEGAUGE_BUILD/CMakeCache.txt")
-[ -n "$sanitizers" ] && { echo "SKIP: with sanitizers an outside build needs their flags"; exit 0; }
 cmake -S "$MOEGAUGE_SOURCE/tests/plugins/out_of_tree" -B "$work/build" -G Ninja -DCMAKE_C_COMPILER="$compiler" \
   -DCMAKE_PREFIX_PATH="$work/moved" >"$work/log" 2>&1 || fail "configuring the plugins"
 cmake --build "$work/build" >"$work/log" 2>&1 || fail "building the plugins"

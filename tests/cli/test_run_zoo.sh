@@ -7,6 +7,7 @@ bad=0
 complain() { echo "FAIL: $1"; bad=1; }
 cd "$work" || exit 1
 export MOEGAUGE_PLUGIN_PATH=$MOEGAUGE_BUILD/tests/zoo MOEGAUGE_CACHE=$work/cache
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}handle_segv=0 # a crash must show as the signal that it is, not as a report of the sanitizer
 
 cat >zoo.lua <<'LUA'
 local mg <const> = require "moegauge"

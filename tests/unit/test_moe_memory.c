@@ -65,8 +65,8 @@ static mg_status life(const char *text, int64_t allowed) {
 static void every_failed_allocation_ends_in_one_message(void **state) {
   (void)state;
   static const char *const specs[] = {
-      "{'experts': 4, 'width': 3, 'router': {'name': 'topk'}, 'capacity': {'policy': 'reroute', 'factor': 1},"
-      " 'losses': [{'scope': 'global', 'window': 3}], 'shared': {}}",
+      ("{'experts': 4, 'width': 3, 'router': {'name': 'topk'}, 'capacity': {'policy': 'reroute', 'factor': 1},"
+       " 'losses': [{'scope': 'global', 'window': 3}], 'shared': {}}"),
       "{'experts': 4, 'width': 3, 'router': {'name': 'tree'}, 'capacity': {'policy': 'pad'}, 'losses': [{}]}",
       "{'experts': 4, 'width': 3, 'router': {'name': 'base'}, 'losses': [{'kind': 'importance'}]}",
       "{'experts': 4, 'width': 3, 'router': {'name': 'quantile'}, 'losses': [{'kind': 'entropy'}]}",
