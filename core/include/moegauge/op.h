@@ -165,7 +165,7 @@ typedef union mg_op_attributes {
   struct { int64_t capacity; mg_capacity_order order; } assign; /* capacity per expert; 0 = no limit */
   struct { mg_norm_kind kind; double epsilon; } norm;           /* also norm_backward */
   /* Rotates the first `rotary` of every `head` columns; interleaved pairs (2i, 2i+1), else halves (i, i + rotary/2).
-   * `inverse` rotates back (the backward rule). `scale` multiplies the result. */
+   * `inverse` rotates back (the backward rule). `scale` multiplies the rotated columns. */
   struct { int64_t head, rotary; bool interleaved, inverse; double scale; } rope;
   /* Query i of a sequence stands at position Sk - Sq + i. It sees keys j <= its position when causal, and
    * j > its position - window when window > 0. */
