@@ -53,7 +53,7 @@ for name in sorted(name for name in theirs if name.startswith("expert_mlp")):
     a, b = statistics.median(ours[name]), statistics.median(theirs[name])
     work_done = flops * (3 if "backward" in name else 1)
     print(f"| {name} | {a:.1f} | {b:.1f} | {b / a:.2f} | {work_done / a * 1e-6:.0f} | {work_done / b * 1e-6:.0f} |")
-print("\n## The training step of the quickstart's mixture, beside a straightforward decoder\n")
+print("\n## The training step of a small mixture, beside a straightforward decoder\n")
 print("2048 tokens: 8 sequences of 256; 4 layers of width 128, 4 heads, vocabulary 4096, 16 SwiGLU experts of width 256, top-2,")
 print("balance loss, clipping, AdamW. bf16: parameters in f32, matrix products in bf16 (PyTorch: autocast).\n")
 print("| case | moegauge ms | PyTorch ms | ratio | moegauge tokens/s | PyTorch tokens/s |\n| --- | --- | --- | --- | --- | --- |")
