@@ -2,7 +2,8 @@
  * come out as prose and lines. Paragraphs are filled into one line; no-fill blocks keep their lines.
  *
  * Requests that only lay out are dropped; conditionals, definitions and equations are skipped whole. Pages in the other
- * macro language, mdoc, and pages that only point to another (.so) are refused with a reason. */
+ * macro language, mdoc, and pages that only point to another (.so) are refused with a reason. The file is long for its tables of
+ * escapes and requests, which are easier to check in one place. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* Training on a small language whose next token mostly follows from the last: the loss falls, runs repeat bit by bit,
- * an interrupted run goes on as if nothing had happened, and failures leave what was learned until then. */
+ * an interrupted run goes on as if nothing had happened, and failures leave what was learned until then. The file is
+ * long because all of them share one made-up data set and its way of training. */
 #include "support/world.h"
 
 #include <jansson.h>
