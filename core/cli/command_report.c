@@ -16,8 +16,9 @@ typedef struct report_options {
 static const char *const formats[] = {"table", "html", "md", "csv", "json", NULL};
 
 static const mg_option options[] = {
-    MG_OPTION_CHOICE(report_options, format, 0, formats,
-                     "table, md, csv and json are printed; all but table are written too"),
+    MG_OPTION_CHOICE(
+        report_options, format, 0, formats,
+        "table, md, csv and json are printed; all but table are written too; csv adds expected.csv and paper.csv"),
     MG_OPTION_STRING(report_options, out, "", "folder of the results, when it is not results/NAME"),
     MG_OPTION_BOOL(report_options, smoke, false, "the results of a --smoke run"), MG_OPTION_END};
 

@@ -137,6 +137,7 @@ static void put_balance(const mg__run *run, const mg__evaluation *e, json_t *met
   put(metrics, "effective_experts", sum.effective_experts * share);
   put(metrics, "dead_experts", sum.dead_experts * share);
   put(metrics, "random_floor_cv", sum.floor_cv * share);
+  put(metrics, "random_floor_max_over_mean", 1.0 + sum.floor_violation * share);
   put(metrics, "random_floor_max_violation", sum.floor_violation * share);
 }
 

@@ -12,7 +12,7 @@ local mg = {}
 ---@field sweep? table<string, any>                          axis -> list of values; a single value is a list of one
 ---@field options? table<string, number|string|boolean>     defaults that --set changes, read as case.NAME
 ---@field run fun(case: moegauge.Case): moegauge.RunResult
----@field report? fun(r: moegauge.Result): table[]
+---@field report? fun(r: moegauge.Result): moegauge.Block[]
 ---@field filter? fun(case: moegauge.Case): boolean          false leaves the case out
 
 ---@class moegauge.Case
@@ -25,6 +25,77 @@ local mg = {}
 ---@field metrics table<string, number>
 ---@field series? table<string, number[]|number[][]>  values, or pairs { x, value }
 ---@field tables? table<string, any>
+
+-- What a report function receives. Each method returns a block, but `fold`, which returns such a result again.
+---@class moegauge.Result
+---@field cases table[]   finished cases in sweep order
+---@field failed table[]  failed and skipped cases
+local Result = {}
+
+---@class moegauge.Block
+
+---One row per value of the axis, one column per metric.
+---@param axis? string
+---@param columns? string[]  metrics
+---@return moegauge.Block
+function Result:table(axis, columns) end
+
+---Every pair of values of the axis compared by one metric.
+---@param axis? string
+---@param name? string  metric; default loss
+---@return moegauge.Block
+function Result:differences(axis, name) end
+
+---A row is { label, METRIC = figure, paper = its name there, sourcing = where it differs }.
+---@class moegauge.PaperTable
+---@field source string    authors, year, arXiv number
+---@field table string     the table's number in the paper
+---@field sourcing "P"|"P2"|"C"|"S"|"M"|"D"  how the figures came here
+---@field axis? string
+---@field columns string[] metrics
+---@field rows table[]
+---@field note? string
+
+---@param t moegauge.PaperTable
+---@return moegauge.Block
+function Result:paper(t) end
+
+---Statements about the expected shape: a list of { words, metric, this, relation, that, ..., by =, within = } or
+---{ words, function(at) return a number that is positive where the statement is true end }, and `axis`.
+---@param t table
+---@return moegauge.Block
+function Result:expect(t) end
+
+---@param axis string
+---@param f fun(cases: table[]): table<string, number>
+---@return moegauge.Result
+function Result:fold(axis, f) end
+
+---@param name string     series
+---@param against? string what the positions are
+---@param options? { axis: string|nil, log: boolean|nil }
+---@return moegauge.Block
+function Result:chart(name, against, options) end
+
+---@param x string
+---@param y string
+---@param axis? string
+---@return moegauge.Block
+function Result:pareto(x, y, axis) end
+
+---@param what? "flops"|"ns"
+---@param axis? string
+---@return moegauge.Block
+function Result:parts(what, axis) end
+
+---@param name string  table
+---@param axis? string
+---@return moegauge.Block
+function Result:heatmap(name, axis) end
+
+---@param text string
+---@return moegauge.Block
+function Result:text(text) end
 
 ---@class moegauge.Value
 

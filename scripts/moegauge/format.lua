@@ -46,8 +46,9 @@ end
 --- @param estimate moegauge.Estimate
 function format.estimate(name, estimate)
   local text = format.value(name, estimate.mean)
-  if not is_number(estimate.half) or estimate.half == 0 or not is_number(estimate.mean) then return text end
+  if not is_number(estimate.half) or not is_number(estimate.mean) then return text end
   local metric = metrics.of(name)
+  if metric.plain or estimate.half <= 1e-12 * math.abs(estimate.mean) then return text end -- equal but for rounding
   if metric.style == "percent" then return string.format("%.2f ± %.2f %%", estimate.mean * 100, estimate.half * 100) end
   if metric.style == "fixed" then return string.format("%s ± %." .. (metric.digits or 4) .. "f", text, estimate.half) end
   return string.format("%s ± %.0f %%", text, 100 * estimate.half / math.abs(estimate.mean))
@@ -78,32 +79,105 @@ end
 --- @class moegauge.Table
 --- @field title string|nil
 --- @field note string|nil   a sentence under the table
---- @field columns { title: string, right: boolean|nil }[]
+--- @field columns { title: string, right: boolean|nil, wrap: boolean|nil }[]  `wrap`: a cell may take several lines
 --- @field rows string[][]
+--- @field keys integer|nil  so many first columns name a row; default 1
 
---- A table for a terminal: header, rule, rows.
---- @param t moegauge.Table
-function format.text_table(t)
+--- Columns that a report for a terminal keeps to.
+format.terminal_columns = 80
+
+local gap <const>, narrowest <const> = 2, 18
+
+--- Lines of at most `width` columns, broken between words; a longer word stays whole.
+--- @return string[]
+function format.wrap(text, width)
+  local lines, line = {}, nil
+  for word in text:gmatch "%S+" do
+    local longer = line and line .. " " .. word or word
+    if line and format.width(longer) > width then
+      lines[#lines + 1], line = line, word
+    else
+      line = longer
+    end
+  end
+  lines[#lines + 1] = line or ""
+  return lines
+end
+
+local function widths_of(t)
   local widths = {}
   for c, column in ipairs(t.columns) do
     widths[c] = format.width(column.title)
     for _, row in ipairs(t.rows) do widths[c] = math.max(widths[c], format.width(row[c] or "")) end
   end
-  local lines = {}
-  if t.title then lines[#lines + 1] = t.title end
-  local function line(cells)
+  return widths
+end
+
+local function total_of(widths, columns)
+  local total = -gap
+  for _, c in ipairs(columns) do total = total + widths[c] + gap end
+  return total
+end
+
+-- Takes from the widest column that may wrap until the table fits, or none can give more.
+local function narrow(t, widths, columns, limit)
+  while total_of(widths, columns) > limit do
+    local widest
+    for c, column in ipairs(t.columns) do
+      if column.wrap and widths[c] > narrowest and (not widest or widths[c] > widths[widest]) then widest = c end
+    end
+    if not widest then return end
+    widths[widest] = widths[widest] - 1
+  end
+end
+
+-- The columns of each part into which a table is cut to fit: every part begins with the columns that name a row.
+local function parts_of(t, widths, limit)
+  local keys, parts, part = {}, {}, nil
+  for c = 1, math.min(t.keys or 1, #t.columns) do keys[c] = c end
+  for c = #keys + 1, #t.columns do
+    if part then part[#part + 1] = c end
+    if not part or (total_of(widths, part) > limit and #part > #keys + 1) then
+      if part then part[#part] = nil end
+      part = table.move(keys, 1, #keys, 1, {})
+      part[#part + 1] = c
+      parts[#parts + 1] = part
+    end
+  end
+  return #parts > 0 and parts or { keys }
+end
+
+-- One row as lines: cells that wrap take as many as they need.
+local function add_row(lines, t, widths, columns, cells)
+  local wrapped, height = {}, 1
+  for _, c in ipairs(columns) do
+    wrapped[c] = t.columns[c].wrap and format.wrap(cells[c] or "", widths[c]) or { cells[c] or "" }
+    height = math.max(height, #wrapped[c])
+  end
+  for i = 1, height do
     local parts = {}
-    for c, column in ipairs(t.columns) do parts[c] = pad(cells[c] or "", widths[c], column.right) end
-    lines[#lines + 1] = (table.concat(parts, "  "):gsub("%s+$", ""))
+    for place, c in ipairs(columns) do parts[place] = pad(wrapped[c][i] or "", widths[c], t.columns[c].right) end
+    lines[#lines + 1] = (table.concat(parts, (" "):rep(gap)):gsub("%s+$", ""))
   end
-  local heads, rules = {}, {}
-  for c, column in ipairs(t.columns) do
-    heads[c], rules[c] = column.title, string.rep("─", widths[c])
+end
+
+--- A table for a terminal: header, rule, rows. With a `limit`, columns marked `wrap` are narrowed first, and what is still
+--- too wide is shown in parts, one below the other.
+--- @param t moegauge.Table
+--- @param limit integer|nil  columns of the terminal
+function format.text_table(t, limit)
+  local widths, all, lines, heads, rules = widths_of(t), {}, {}, {}, {}
+  for c in ipairs(t.columns) do all[c] = c end
+  if limit then narrow(t, widths, all, limit) end
+  if t.title then lines[#lines + 1] = t.title end
+  for c, column in ipairs(t.columns) do heads[c], rules[c] = column.title, ("─"):rep(widths[c]) end
+  for i, columns in ipairs(limit and parts_of(t, widths, limit) or { all }) do
+    if i > 1 then lines[#lines + 1] = "" end
+    add_row(lines, t, widths, columns, heads)
+    add_row(lines, t, widths, columns, rules)
+    for _, row in ipairs(t.rows) do add_row(lines, t, widths, columns, row) end
   end
-  line(heads)
-  line(rules)
-  for _, row in ipairs(t.rows) do line(row) end
-  if t.note then lines[#lines + 1] = t.note end
+  for _, line in ipairs(t.note and (limit and format.wrap(t.note, limit) or { t.note }) or {}) do lines[#lines + 1] = line end
   return table.concat(lines, "\n") .. "\n"
 end
 

@@ -9,6 +9,7 @@ local metrics = {}
 --- @field better string|nil  "lower", "higher" or nil when neither is better as such
 --- @field style string  "fixed" (digits after the point), "count" (1.23 M), "percent", "bytes", "time"
 --- @field digits integer|nil  for "fixed"
+--- @field plain boolean|nil   printed without an interval: a yardstick, not a result
 --- @field help string
 
 --- @type table<string, moegauge.Metric>
@@ -30,8 +31,9 @@ metrics.known = {
   cv = { title = "load CV", unit = "", better = "lower", style = "fixed", digits = 3, help = "population deviation of expert load over its mean, averaged over layers" },
   max_over_mean = { title = "max/mean", unit = "", better = "lower", style = "fixed", digits = 2, help = "load of the busiest expert over the mean" },
   max_violation = { title = "MaxVio", unit = "", better = "lower", style = "fixed", digits = 3, help = "max/mean - 1" },
-  random_floor_cv = { title = "CV floor", unit = "", style = "fixed", digits = 3, help = "load CV of uniform random routing on as many tokens" },
-  random_floor_max_violation = { title = "MaxVio floor", unit = "", style = "fixed", digits = 3, help = "MaxVio of uniform random routing on as many tokens" },
+  random_floor_cv = { title = "CV floor", unit = "", style = "fixed", digits = 3, plain = true, help = "load CV of uniform random routing on as many tokens" },
+  random_floor_max_over_mean = { title = "max/mean floor", unit = "", style = "fixed", digits = 2, plain = true, help = "max/mean of uniform random routing on as many tokens" },
+  random_floor_max_violation = { title = "MaxVio floor", unit = "", style = "fixed", digits = 3, plain = true, help = "MaxVio of uniform random routing on as many tokens" },
   entropy = { title = "load entropy", unit = "nats", better = "higher", style = "fixed", digits = 3, help = "entropy of the load distribution" },
   gini = { title = "Gini", unit = "", better = "lower", style = "fixed", digits = 3, help = "Gini coefficient of expert load" },
   effective_experts = { title = "eff. experts", unit = "", better = "higher", style = "fixed", digits = 1, help = "E / (1 + CV^2)" },

@@ -1,8 +1,10 @@
 --- Renders stored results as a terminal table, Markdown, HTML, CSV or JSON. Nothing here computes a result: every format
 --- is a view of the store that can be made again at any time.
 
+local expectation = require "moegauge.expectation"
 local format = require "moegauge.format"
 local html = require "moegauge.html"
+local paper = require "moegauge.paper"
 local result = require "moegauge.result"
 
 local report = {}
@@ -52,10 +54,22 @@ local function provenance_lines(r)
   return lines
 end
 
-local function summary_of(r)
+-- How the expected shapes came out, as a sentence; "" when none was stated.
+local function shapes_of(blocks)
+  local counts, words = {}, {}
+  for _, block in ipairs(blocks) do
+    for _, finding in ipairs(block.findings or {}) do counts[finding.verdict] = (counts[finding.verdict] or 0) + 1 end
+  end
+  for _, verdict in ipairs(expectation.verdicts) do
+    if counts[verdict] then words[#words + 1] = ("%s %d"):format(verdict, counts[verdict]) end
+  end
+  return #words > 0 and " Expected shapes: " .. table.concat(words, ", ") .. "." or ""
+end
+
+local function summary_of(r, blocks)
   local seconds = 0
   for _, case in ipairs(r.cases) do seconds = seconds + (case.seconds or 0) end
-  return ("%d cases finished, %d without a result; %s of running."):format(#r.cases, #r.failed, format.time(seconds))
+  return ("%d cases finished, %d without a result; %s of running.%s"):format(#r.cases, #r.failed, format.time(seconds), shapes_of(blocks))
 end
 
 local function terminal(stored, experiment)
@@ -64,12 +78,12 @@ local function terminal(stored, experiment)
   for _, block in ipairs(blocks) do
     if block.kind == "table" then
       out[#out + 1] = block.title
-      out[#out + 1] = format.text_table(block.table)
+      out[#out + 1] = format.text_table(block.table, format.terminal_columns)
     elseif block.kind == "text" then
-      out[#out + 1] = block.text .. "\n"
+      out[#out + 1] = table.concat(format.wrap(block.text, format.terminal_columns), "\n") .. "\n"
     end
   end
-  out[#out + 1] = summary_of(r)
+  out[#out + 1] = summary_of(r, blocks)
   return table.concat(out, "\n") .. "\n"
 end
 
@@ -86,7 +100,7 @@ local function markdown(stored, experiment)
       out[#out + 1] = block.text .. "\n"
     end
   end
-  out[#out + 1] = summary_of(r) .. "\n\n## Provenance\n"
+  out[#out + 1] = summary_of(r, blocks) .. "\n\n## Provenance\n"
   for _, line in ipairs(provenance_lines(r)) do out[#out + 1] = "- " .. line end
   return table.concat(out, "\n") .. "\n"
 end
@@ -102,6 +116,74 @@ local function charts_of(blocks, files)
   end
 end
 
+local function csv_cell(value)
+  if value == nil or value ~= value then return "" end
+  local text = type(value) == "number" and ("%.17g"):format(value) or tostring(value)
+  if text:find('[",\n\r]') then return '"' .. text:gsub('"', '""') .. '"' end
+  return text
+end
+
+local function csv_line(cells)
+  local texts = {}
+  for i = 1, cells.n or #cells do texts[i] = csv_cell(cells[i]) end
+  return table.concat(texts, ",") .. "\n"
+end
+
+-- One line per case.
+local function csv_of_cases(stored)
+  local names, seen = {}, {}
+  for _, case in ipairs(stored.cases) do
+    for name in pairs(case.result and case.result.metrics or {}) do
+      if not seen[name] then
+        seen[name] = true
+        names[#names + 1] = name
+      end
+    end
+  end
+  table.sort(names)
+  local lines = { csv_line { "number", "label", "status", "reason", "seconds", table.unpack(names) } }
+  for _, case in ipairs(stored.cases) do
+    local cells = { case.number, case.label, case.status, case.reason, case.seconds, n = 5 + #names }
+    for i, name in ipairs(names) do cells[5 + i] = case.result and case.result.metrics[name] end
+    lines[#lines + 1] = csv_line(cells)
+  end
+  return table.concat(lines)
+end
+
+-- The fields of the records that blocks hold under `key`, one line each; nil when there are none.
+local function csv_of_records(blocks, key, fields)
+  local lines = { csv_line(fields) }
+  for _, block in ipairs(blocks) do
+    for _, record in ipairs(block[key] or {}) do
+      local cells = { n = #fields }
+      for i, field in ipairs(fields) do cells[i] = record[field] end
+      lines[#lines + 1] = csv_line(cells)
+    end
+  end
+  return #lines > 1 and table.concat(lines) or nil
+end
+
+local function csv(stored, experiment, files)
+  local blocks = blocks_of(stored, experiment)
+  files["report.csv"] = csv_of_cases(stored)
+  files["expected.csv"] = csv_of_records(blocks, "findings", expectation.fields)
+  files["paper.csv"] = csv_of_records(blocks, "figures", paper.fields)
+  return files["report.csv"]
+end
+
+-- What is stored, and what the report makes of it: `expected`, one record per statement, and `papers`, one list per table.
+local function json(stored, experiment)
+  local core = require("moegauge").core
+  local whole, expected, papers = {}, core.list {}, core.list {}
+  for key, value in pairs(stored) do whole[key] = value end
+  for _, block in ipairs(blocks_of(stored, experiment)) do
+    for _, finding in ipairs(block.findings or {}) do expected[#expected + 1] = finding end
+    if block.figures then papers[#papers + 1] = { table = block.title, source = block.source, figures = block.figures } end
+  end
+  whole.expected, whole.papers = expected, papers
+  return core.to_json(whole) .. "\n"
+end
+
 local function page(stored, experiment, files)
   local blocks, r = blocks_of(stored, experiment)
   charts_of(blocks, files)
@@ -115,34 +197,8 @@ local function page(stored, experiment, files)
   local origin = {}
   for i, line in ipairs(provenance_lines(r)) do origin[i] = html.escape(line) end
   body[#body + 1] = "<h2>Provenance</h2>\n<details><summary>Where these numbers come from</summary><pre>" .. table.concat(origin, "\n") .. "</pre></details>\n"
-  return html.page { title = title_of(stored), lead = '<p class="soft">' .. html.escape(summary_of(r)) .. "</p>\n",
-    body = table.concat(body), data = require("moegauge").core.to_json(stored) }
-end
-
-local function csv_cell(value)
-  local text = type(value) == "number" and ("%.17g"):format(value) or tostring(value == nil and "" or value)
-  if text:find('[",\n\r]') then return '"' .. text:gsub('"', '""') .. '"' end
-  return text
-end
-
-local function csv(stored)
-  local names, seen = {}, {}
-  for _, case in ipairs(stored.cases) do
-    for name in pairs(case.result and case.result.metrics or {}) do
-      if not seen[name] then
-        seen[name] = true
-        names[#names + 1] = name
-      end
-    end
-  end
-  table.sort(names)
-  local lines = { "number,label,status,reason,seconds" .. (#names > 0 and "," .. table.concat(names, ",") or "") }
-  for _, case in ipairs(stored.cases) do
-    local cells = { csv_cell(case.number), csv_cell(case.label), csv_cell(case.status), csv_cell(case.reason), csv_cell(case.seconds) }
-    for _, name in ipairs(names) do cells[#cells + 1] = csv_cell(case.result and case.result.metrics[name]) end
-    lines[#lines + 1] = table.concat(cells, ",")
-  end
-  return table.concat(lines, "\n") .. "\n"
+  return html.page { title = title_of(stored), lead = '<p class="soft">' .. html.escape(summary_of(r, blocks)) .. "</p>\n",
+    body = table.concat(body), data = json(stored, experiment) }
 end
 
 --- Renders results. Returns the text for the terminal, and a map of file name -> content that the caller writes into
@@ -156,10 +212,9 @@ function report.write(stored, wanted, experiment)
   local files = {}
   if wanted == "table" then return terminal(stored, experiment), files end
   if wanted == "csv" then
-    files["report.csv"] = csv(stored)
-    return files["report.csv"], files
+    return csv(stored, experiment, files), files
   elseif wanted == "json" then
-    files["report.json"] = require("moegauge").core.to_json(stored) .. "\n"
+    files["report.json"] = json(stored, experiment)
     return files["report.json"], files
   elseif wanted == "md" then
     local blocks = blocks_of(stored, experiment)

@@ -2,9 +2,11 @@
 --- A report function receives one of these as `r` and returns a list of what r's methods make.
 
 local chart = require "moegauge.chart"
+local expectation = require "moegauge.expectation"
 local format = require "moegauge.format"
 local label = require "moegauge.label"
 local metrics = require "moegauge.metrics"
+local paper = require "moegauge.paper"
 local statistics = require "moegauge.statistics"
 
 --- @class moegauge.Result
@@ -116,15 +118,30 @@ end
 local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_per_token", "cv", "max_over_mean",
   "dropped_assignments", "gate_ns_per_token", "tokens_per_second" }
 
--- The default columns that at least one case measured, then, for cases with other metrics, theirs.
+-- What uniform random routing reaches, for the metrics of balance that are read against it.
+local floors <const> = { cv = "random_floor_cv", max_over_mean = "random_floor_max_over_mean", max_violation = "random_floor_max_violation" }
+
+-- The columns, each metric of balance followed by its floor where that was measured.
+local function with_floors(columns, present)
+  local all, listed = {}, {}
+  for _, name in ipairs(columns) do listed[name] = true end
+  for _, name in ipairs(columns) do
+    all[#all + 1] = name
+    local floor = floors[name]
+    if floor and present[floor] and not listed[floor] then all[#all + 1] = floor end
+  end
+  return all
+end
+
+-- The wanted columns, or the default ones that at least one case measured, or, for cases with other metrics, theirs.
 local function columns_for(groups, wanted)
-  if wanted then return wanted end
   local present, columns, others = {}, {}, {}
   for _, group in ipairs(groups) do
     for _, case in ipairs(group.cases) do
       for name in pairs(case.result.metrics) do present[name] = true end
     end
   end
+  if wanted then return with_floors(wanted, present) end
   for _, name in ipairs(default_columns) do
     if present[name] then columns[#columns + 1] = name end
   end
@@ -133,7 +150,7 @@ local function columns_for(groups, wanted)
     table.sort(others)
     columns = others
   end
-  return columns
+  return with_floors(columns, present)
 end
 
 local function seeds_note(groups)
@@ -164,6 +181,48 @@ function Result:table(axis, columns)
   return { kind = "table", title = axis and "By " .. axis:gsub("_", " ") or "Results", table = t }
 end
 
+--- A published table beside this run: for each row of the paper, by label, its figures and ours.
+--- @param t { source: string, table: string, sourcing: string, axis: string|nil, columns: string[], rows: table[], note: string|nil }
+---   a row is { label, METRIC = the paper's figure, paper = its name there, sourcing = where it differs }; without a label
+---   it stands in the paper alone
+function Result:paper(t)
+  paper.check(t)
+  local groups = self:groups(t.axis)
+  return paper.block(t, groups, columns_for(groups, t.columns), result.values, seeds_note(groups))
+end
+
+--- Statements about the expected shape, each judged as holding, not holding, or within noise.
+--- @param t table  a list of { words, metric, this, relation, that, ..., by =, within = } or { words, function(at) ... end },
+---   and the `axis` whose labels they name
+function Result:expect(t) return expectation.judge(self:groups(t.axis), table.move(t, 1, #t, 1, {})) end
+
+--- Cases folded along an axis: for every combination of the other parameters one case with the metrics that `f` makes of
+--- the list of cases, such as a slope. The result is reported like any other.
+--- @param axis string
+--- @param f fun(cases: table[]): table<string, number>
+--- @return moegauge.Result
+function Result:fold(axis, f)
+  local folded, by_key = {}, {}
+  for _, case in ipairs(self.cases) do
+    if case.params[axis] == nil then error("no axis '" .. axis .. "' in this experiment's sweep", 2) end
+    local params = {}
+    for name, value in pairs(case.params) do
+      if name ~= axis then params[name] = value end
+    end
+    local key = key_of(params)
+    if not by_key[key] then
+      by_key[key] = { params = params, cases = {} }
+      folded[#folded + 1] = by_key[key]
+    end
+    table.insert(by_key[key].cases, case)
+  end
+  local stored = { experiment = self.experiment, cases = {} }
+  for i, one in ipairs(folded) do
+    stored.cases[i] = { number = i, status = "ok", params = one.params, result = { metrics = f(one.cases) } }
+  end
+  return result.new(stored)
+end
+
 --- Every pair of values of the axis compared by one metric, paired over seeds, corrected for the number of comparisons
 --- (Holm); a difference inside the noise is called unclear and nothing is ranked by it.
 --- @param axis string|nil
@@ -182,7 +241,7 @@ function Result:differences(axis, name)
     end
   end
   local corrected = statistics.holm(tails)
-  local t = { columns = { { title = "this" }, { title = "against" }, { title = metric.title .. " difference", right = true }, { title = "relative", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {},
+  local t = { columns = { { title = "this" }, { title = "against" }, { title = metric.title .. " difference", right = true }, { title = "relative", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {}, keys = 2,
     note = "Paired over seeds, with 95 % intervals; \"unclear\" means inside the noise." }
   for i, row in ipairs(found) do
     local d = row.difference

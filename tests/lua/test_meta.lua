@@ -20,3 +20,9 @@ assert(next(annotated) == nil, "annotated, but not there: Var:" .. tostring(next
 for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "skip", "sorted_pairs", "router.define" } do
   assert(text:find("function mg." .. name .. "(", 1, true), "mg." .. name .. " is not annotated")
 end
+
+-- And every method of a result.
+for name in pairs(getmetatable(require("moegauge.result").new {}).__index) do
+  local private = name:find "^__" or name == "axes" or name == "groups" or name == "default_blocks"
+  assert(private or text:find("function Result:" .. name .. "(", 1, true), "Result:" .. name .. " is not annotated")
+end

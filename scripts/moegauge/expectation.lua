@@ -1,0 +1,254 @@
+--- Statements about the shape of a result, written before the run and judged by it: each compares values of a metric, or
+--- is a function of one repeat, and comes out as "holds", "does not hold" or "within noise" by a t-test over the seeds
+--- that the compared cases share.
+---
+--- A statement is reduced to gaps: for each seed one number that is positive where the statement is true. It holds when
+--- their mean lies above 0 beyond the noise (two-sided p <= 0.05), does not hold when it lies below 0 beyond the noise.
+--- A chain a > b > c holds only when every link does. Statements are made beforehand and each stands for itself, so p is
+--- not corrected for their number.
+
+local core = require "moegauge.core"
+local format = require "moegauge.format"
+local metrics = require "moegauge.metrics"
+local statistics = require "moegauge.statistics"
+local strict = require "moegauge.strict"
+
+local expectation = {}
+
+-- Verdicts from the one that decides a chain first to the one that decides it last.
+local severity <const> = { ["does not hold"] = 1, ["not measured"] = 2, ["one seed"] = 3, ["within noise"] = 4, holds = 5 }
+
+--- Verdicts in the order in which a summary counts them.
+expectation.verdicts = { "holds", "does not hold", "within noise", "one seed", "not measured" }
+
+-- Each relation as gaps between left a and right b, `margin` being a share of |b|. `strict` relations are false of equal
+-- values; `exact` ones need no noise to be judged by.
+local relations <const> = {
+  [">"] = { strict = true, gaps = { function(a, b, margin) return a - b - margin end } },
+  ["<"] = { strict = true, gaps = { function(a, b, margin) return b - a - margin end } },
+  [">="] = { gaps = { function(a, b, margin) return a - b + margin end } },
+  ["<="] = { gaps = { function(a, b, margin) return b - a + margin end } },
+  ["~"] = { gaps = { function(a, b, margin) return margin - (a - b) end, function(a, b, margin) return margin + (a - b) end } },
+  ["="] = { exact = true, gaps = { function(a, b) return a == b and 0 or -1 end } },
+}
+local relation_words <const> = ">, <, >=, <=, ~ or ="
+
+-- ---- reading statements ---------------------------------------------------------------------------------------------
+
+local function refuse(where, words, ...) core.fail("usage", (where .. ": " .. words):format(...)) end
+
+-- The links { left, relation, right } of a chain written as metric, operand, relation, operand, ...
+local function links_of(statement, where)
+  local links, count = {}, #statement
+  if type(statement[2]) ~= "string" or count < 5 or count % 2 == 0 then
+    refuse(where, "{ words, metric, this, relation, that, ... } or { words, function(at) ... end } was expected")
+  end
+  for i = 4, count, 2 do
+    if not relations[statement[i]] then refuse(where, "'%s' is no relation; one of %s", tostring(statement[i]), relation_words) end
+    for _, operand in ipairs { statement[i - 1], statement[i + 1] } do
+      if type(operand) ~= "string" and type(operand) ~= "number" then
+        refuse(where, "a row's label or a number was expected beside '%s', not %s", statement[i], strict.describe(operand))
+      end
+    end
+    links[#links + 1] = { left = statement[i - 1], relation = statement[i], right = statement[i + 1] }
+  end
+  return links
+end
+
+local function check(statement, where)
+  if type(statement) ~= "table" then refuse(where, "a table was expected, not %s", strict.describe(statement)) end
+  for key in pairs(statement) do
+    if math.type(key) ~= "integer" and key ~= "by" and key ~= "within" then
+      refuse(where, "unknown key '%s'; known keys: by, within", tostring(key))
+    end
+  end
+  strict.field(statement, 1, "string", where)
+  for _, key in ipairs { "by", "within" } do
+    if statement[key] ~= nil then strict.field(statement, key, "number", where) end
+  end
+end
+
+-- ---- judging gaps -----------------------------------------------------------------------------------------------
+
+-- What a list of gaps says: verdict, p, and their estimate.
+local function judge(gaps, relation)
+  local estimate = statistics.estimate(gaps)
+  if estimate.n == 0 then return "not measured", nil, estimate end
+  if relation.exact then return estimate.mean == 0 and "holds" or "does not hold", nil, estimate end
+  if estimate.n == 1 then return "one seed", nil, estimate end
+  if estimate.deviation == 0 then
+    local holds = estimate.mean > 0 or (estimate.mean == 0 and not relation.strict)
+    return holds and "holds" or "does not hold", 0, estimate
+  end
+  local p = statistics.student_tail(estimate.mean * math.sqrt(estimate.n) / estimate.deviation, estimate.n - 1)
+  if p > 0.05 then return "within noise", p, estimate end
+  return estimate.mean > 0 and "holds" or "does not hold", p, estimate
+end
+
+--- @class moegauge.Finding
+--- @field words string     the statement
+--- @field verdict string
+--- @field measured string  the values that it was judged by
+--- @field margin number    mean over seeds of what must be positive; `half` its 95 % interval
+--- @field half number
+--- @field p number|nil     two-sided
+--- @field seeds integer
+
+--- The fields of a finding in the order of a table.
+expectation.fields = { "words", "verdict", "margin", "half", "p", "seeds", "measured" }
+
+local function finding_of(verdict, p, estimate)
+  return { verdict = verdict, p = p, margin = estimate.mean, half = estimate.half, seeds = estimate.n }
+end
+
+-- Whether finding a decides a chain rather than finding b: the worse verdict does, of equal ones the less certain.
+local function decides(a, b)
+  if severity[a.verdict] ~= severity[b.verdict] then return severity[a.verdict] < severity[b.verdict] end
+  return (a.p or 0) > (b.p or 0)
+end
+
+local function signed(metric, value)
+  if value ~= value then return "–" end
+  return metric.style == "fixed" and ("%+." .. (metric.digits or 4) .. "f"):format(value) or ("%+.3g"):format(value)
+end
+
+local function with_interval(estimate, text_of)
+  if estimate.n < 2 or estimate.deviation == 0 then return text_of(estimate.mean) end
+  return text_of(estimate.mean) .. " ± " .. text_of(estimate.half):gsub("^%+", "")
+end
+
+-- ---- chains -----------------------------------------------------------------------------------------------------
+
+-- The values of an operand by seed; a number is the same for all.
+local function values_of(world, operand, name)
+  if type(operand) == "number" then return setmetatable({}, { __index = function() return operand end }) end
+  local values = {}
+  for seed, case in pairs(world.by_label[operand] or {}) do values[seed] = case.result.metrics[name] end
+  return values
+end
+
+local function usable(value) return type(value) == "number" and value == value end
+
+-- Left and right values of the seeds that have both.
+local function paired(world, link, name)
+  local left, right = {}, {}
+  local a, b = values_of(world, link.left, name), values_of(world, link.right, name)
+  for _, seed in ipairs(world.seeds) do
+    if usable(a[seed]) and usable(b[seed]) then
+      left[#left + 1], right[#right + 1] = a[seed], b[seed]
+    end
+  end
+  return left, right
+end
+
+local function operand_text(operand, values, name)
+  if type(operand) == "number" then return ("%.6g"):format(operand) end
+  return ("%s (%s)"):format(format.value(name, statistics.mean(values)), operand)
+end
+
+local function measured_text(link, name, left, right)
+  if #left == 0 then return ("no run of %s with %s"):format(tostring(link.left) .. " and " .. tostring(link.right), metrics.of(name).title) end
+  local gap = {}
+  for i in ipairs(left) do gap[i] = left[i] - right[i] end
+  return ("%s %s against %s: %s"):format(metrics.of(name).title, operand_text(link.left, left, name), operand_text(link.right, right, name),
+    with_interval(statistics.estimate(gap), function(value) return signed(metrics.of(name), value) end))
+end
+
+local function judge_link(world, link, name, share)
+  local relation, worst = relations[link.relation]
+  local left, right = paired(world, link, name)
+  for _, gap in ipairs(relation.gaps) do
+    local gaps = {}
+    for i in ipairs(left) do gaps[i] = gap(left[i], right[i], share * math.abs(right[i])) end
+    local verdict, p, estimate = judge(gaps, relation)
+    local finding = finding_of(verdict, p, estimate)
+    if not worst or decides(finding, worst) then worst = finding end
+  end
+  worst.measured = measured_text(link, name, left, right)
+  return worst
+end
+
+local function judge_chain(world, statement, where)
+  local worst
+  for _, link in ipairs(links_of(statement, where)) do
+    local strict_one = relations[link.relation].strict
+    local finding = judge_link(world, link, statement[2], (strict_one and statement.by or statement.within) or 0)
+    if not worst or decides(finding, worst) then worst = finding end
+  end
+  return worst
+end
+
+-- ---- functions of one repeat ----------------------------------------------------------------------------------------
+
+local missing <const> = setmetatable({}, { __tostring = function() return "not measured" end })
+
+-- at(label, metric) for one seed; ends the function when there is no such number.
+local function reader(world, seed)
+  return function(name, metric)
+    local case = (world.by_label[name] or {})[seed]
+    local value = case and case.result.metrics[metric]
+    if not usable(value) then error(missing, 0) end
+    return value
+  end
+end
+
+local function judge_function(world, statement, where)
+  local gaps = {}
+  for _, seed in ipairs(world.seeds) do
+    local done, value = pcall(statement[2], reader(world, seed))
+    if not done and value ~= missing then error(value, 0) end
+    if done and not usable(value) then refuse(where, "the function must return a number, positive where the statement is true, not %s", strict.describe(value)) end
+    if done then gaps[#gaps + 1] = value end
+  end
+  local verdict, p, estimate = judge(gaps, relations[">"])
+  local measured = estimate.n == 0 and "no run has all that it needs"
+    or "margin " .. with_interval(estimate, function(value) return ("%+.3g"):format(value) end)
+  local finding = finding_of(verdict, p, estimate)
+  finding.measured = measured
+  return finding
+end
+
+-- ---- the block --------------------------------------------------------------------------------------------------
+
+-- Cases by label and seed, and the seeds in order.
+local function world_of(groups)
+  local world, seen = { by_label = {}, seeds = {} }, {}
+  for _, group in ipairs(groups) do
+    local by_seed = {}
+    for _, case in ipairs(group.cases) do
+      local seed = case.params.seed or 0
+      by_seed[seed] = case
+      if not seen[seed] then
+        seen[seed] = true
+        world.seeds[#world.seeds + 1] = seed
+      end
+    end
+    world.by_label[group.label] = by_seed
+  end
+  table.sort(world.seeds)
+  return world
+end
+
+local function judged(world, statement, where)
+  check(statement, where)
+  local finding = type(statement[2]) == "function" and judge_function(world, statement, where) or judge_chain(world, statement, where)
+  finding.words = statement[1]
+  return finding
+end
+
+--- Judges statements by groups of cases. Returns a table block whose `findings` hold one moegauge.Finding each.
+--- @param groups table[]  as Result:groups gives them
+--- @param statements table  a list of statements
+function expectation.judge(groups, statements)
+  local world, findings = world_of(groups), core.list {}
+  local t = { columns = { { title = "expected", wrap = true }, { title = "measured", wrap = true }, { title = "p", right = true }, { title = "verdict" } }, rows = {},
+    note = "Stated before the run and tested by themselves, paired over seeds, with 95 % intervals; \"within noise\" means that the repeats cannot tell. Of a chain the weakest link is shown." }
+  for i, statement in ipairs(statements) do
+    local finding = judged(world, statement, ("r:expect[%d]"):format(i))
+    findings[i] = finding
+    t.rows[i] = { finding.words, finding.measured, finding.p and (finding.p < 0.001 and "< 0.001" or ("%.3f"):format(finding.p)) or "–", finding.verdict }
+  end
+  return { kind = "table", title = "Does the expected shape hold?", table = t, findings = findings }
+end
+
+return expectation

@@ -1,0 +1,145 @@
+-- Reports: a paper's table beside the run, statements about the expected shape, floors, folded cases, tables that fit.
+local core = require "moegauge.core"
+local format = require "moegauge.format"
+local report = require "moegauge.report"
+local result = require "moegauge.result"
+
+local function equal(a, b) assert(a == b, ("'%s' is not '%s'"):format(tostring(a), tostring(b))) end
+local function near(a, b, what) assert(math.abs(a - b) <= 1e-9, ("%s: %.12g is not %.12g"):format(what, a, b)) end
+local function fails(f, words)
+  local done, problem = pcall(f)
+  assert(not done, "nothing was refused; expected: " .. words)
+  assert(tostring(problem):find(words, 1, true), ("'%s' is not in '%s'"):format(words, tostring(problem)))
+end
+
+-- Results of cases: stored { row = { metric = { value of seed 1, of seed 2, ... } } }.
+local function stored_of(rows, order)
+  local stored = { experiment = { title = "T" }, cases = {} }
+  for _, name in ipairs(order) do
+    local seeds = 0
+    for _, values in pairs(rows[name]) do seeds = math.max(seeds, #values) end
+    for seed = 1, seeds do
+      local found = {}
+      for metric, values in pairs(rows[name]) do found[metric] = values[seed] end
+      stored.cases[#stored.cases + 1] = { number = #stored.cases + 1, status = "ok", seconds = 1, label = name, params = { row = name, seed = seed }, result = { metrics = found } }
+    end
+  end
+  return stored
+end
+
+local stored = stored_of({
+  low = { loss = { 1, 1.1, 0.9 }, cv = { 0.5, 0.6, 0.4 }, random_floor_cv = { 0.1, 0.1, 0.1 }, max_violation = { 0, 0, 0 } },
+  high = { loss = { 2, 2.2, 1.9 }, cv = { 1.5, 1.4, 1.7 }, random_floor_cv = { 0.1, 0.1, 0.1 } },
+  wild = { loss = { 0.2, 3, 1.4 } },
+  single = { accuracy = { 0.5 } },
+}, { "low", "high", "wild", "single" })
+local r = result.new(stored)
+
+local function verdict_of(statement)
+  table.insert(statement, 1, "words")
+  local block = r:expect { axis = "row", statement }
+  return block.findings[1].verdict, block.findings[1]
+end
+local function judged(wanted, statement)
+  local verdict, finding = verdict_of(statement)
+  assert(verdict == wanted, ("%s: %s, not %s"):format(finding.measured, verdict, wanted))
+end
+
+-- Gaps 1, 1.1, 1: mean 1.0333, deviation 0.0577, t = 31 with 2 degrees, p = 1 - t / sqrt(t^2 + 2).
+local _, gap = verdict_of { "loss", "high", ">", "low" }
+near(gap.margin, 3.1 / 3, "margin")
+near(gap.p, 1 - 31 / math.sqrt(31 * 31 + 2), "p")
+equal(gap.seeds, 3)
+assert(gap.measured:find("loss 2.0333 (high) against 1.0000 (low): +1.0333 ± 0.14", 1, true), gap.measured)
+
+judged("holds", { "loss", "high", ">", "low" })
+judged("holds", { "loss", "low", "<", "high" })
+judged("does not hold", { "loss", "high", "<", "low" })
+judged("within noise", { "loss", "wild", ">", "low" })
+judged("holds", { "loss", "high", ">", "low", by = 0.5 })
+judged("does not hold", { "loss", "high", ">", "low", by = 1.5 })
+judged("holds", { "loss", "low", "<=", "high" })
+judged("does not hold", { "loss", "high", "<=", "low", within = 0.5 })
+judged("holds", { "loss", "high", "<=", "low", within = 1.5 })
+judged("holds", { "loss", "low", "~", "high", within = 0.6 })
+judged("does not hold", { "loss", "low", "~", "high", within = 0.2 })
+judged("within noise", { "loss", "low", "~", "wild", within = 0.6 })
+judged("holds", { "loss", "high", ">", 1.5 })
+judged("holds", { "max_violation", "low", "=", 0 })
+judged("does not hold", { "loss", "low", "=", 1 })
+judged("does not hold", { "max_violation", "low", ">", 0 }) -- equal in every repeat is not more
+judged("holds", { "max_violation", "low", ">=", 0 })
+judged("one seed", { "accuracy", "single", ">", 0.1 })
+judged("not measured", { "loss", "high", ">", "nobody" })
+judged("not measured", { "gini", "high", ">", "low" })
+
+-- A chain holds when every link does, and shows the link that decides.
+judged("holds", { "cv", "high", ">", "low", ">", 0.1 })
+judged("within noise", { "loss", "high", ">", "low", "<", "wild" })
+judged("does not hold", { "loss", "wild", "<", "high", "<", "low" })
+_, gap = verdict_of { "cv", "high", ">", "low", ">", 0.1 }
+assert(gap.measured:find("load CV 0.500 (low) against 0.1", 1, true), gap.measured)
+
+-- A function of one repeat; a number that is not there is no error of the script.
+judged("holds", { function(at) return at("high", "loss") / at("low", "loss") - 1.5 end })
+judged("not measured", { function(at) return at("high", "loss") - at("high", "gini") end })
+fails(function() verdict_of { function() return "yes" end } end, "must return a number")
+fails(function() verdict_of { function() error "mine" end } end, "mine")
+
+fails(function() r:expect { axis = "row", { "words", "loss", "high" } } end, "r:expect[1]: { words, metric")
+fails(function() r:expect { axis = "row", { "words", "loss", "high", "=>", "low" } } end, "'=>' is no relation")
+fails(function() r:expect { axis = "row", { "words", "loss", "high", ">", {} } } end, "a row's label or a number")
+fails(function() r:expect { axis = "row", { "words", "loss", "high", ">", "low", more = 2 } } end, "unknown key 'more'")
+
+-- The paper beside the run: its rows in its order, rows of its own, rows of the run's own, figures as printed.
+local block = r:paper { source = "Someone 2020", table = "Table 1", sourcing = "P", axis = "row", columns = { "loss", "cv" },
+  rows = { { "high", loss = "2.10", cv = 1.5 }, { paper = "Elsewhere", loss = 7 }, { "low", paper = "Lowest", loss = 0.9, sourcing = "M" } } }
+local heads = {}
+for i, column in ipairs(block.table.columns) do heads[i] = column.title end
+equal(table.concat(heads, "|"), "row|loss, paper|loss, run|load CV, paper|load CV, run|CV floor")
+equal(table.concat(block.table.rows[1], "|"), "high|2.10|2.0333 ± 0.3795|1.5|1.533 ± 0.379|0.100")
+equal(table.concat(block.table.rows[2], "|"), "Elsewhere|7|not run|–|not run|not run")
+equal(table.concat(block.table.rows[3], "|"), "low (Lowest)|0.9 [M]|1.0000 ± 0.2484|–|0.500 ± 0.248|0.100")
+equal(block.table.rows[4][1], "wild")
+assert(block.table.note:find("Someone 2020, Table 1 [P: read in the paper]", 1, true), block.table.note)
+equal(block.figures[1].paper, 2.1)
+fails(function() r:paper { source = "S", table = "T", sourcing = "Q", columns = {}, rows = {} } end, "'sourcing' must be")
+fails(function() r:paper { source = "S", table = "T", sourcing = "P", columns = { "loss" }, rows = { { "low", los = 1 } } } end, "did you mean 'loss'?")
+fails(function() r:paper { source = "S", table = "T", sourcing = "P", columns = { "loss" }, rows = { { "low", loss = "much" } } } end, "loss must be a number")
+fails(function() r:paper { source = "S", table = "T", sourcing = "P", columns = { "loss" }, rows = { { loss = 1 } } } end, "name the run's row")
+
+-- Folding an axis: one case for each seed, with the metrics made of that seed's cases.
+local folded = r:fold("row", function(cases) return { count = #cases, spread = cases[2] and cases[2].result.metrics.loss - cases[1].result.metrics.loss } end)
+equal(#folded.cases, 3)
+equal(folded.cases[1].result.metrics.count, 4)
+equal(folded.cases[2].params.row, nil)
+near(folded.cases[2].result.metrics.spread, 1.1, "folded")
+
+-- Every format shows the statements and the paper's figures.
+local experiment = { report = function(one)
+  return { one:paper { source = "Someone 2020", table = "Table 1", sourcing = "P", axis = "row", columns = { "loss" }, rows = { { "high", loss = 2.1 } } },
+    one:expect { axis = "row", { "high loses, more \"or\" less", "loss", "high", ">", "low" }, { "low is wild", "loss", "low", ">", "wild" } } }
+end }
+for _, wanted in ipairs { "table", "md", "html" } do
+  local text, files = report.write(stored, wanted, experiment)
+  text = wanted == "html" and files["report.html"] or text
+  for _, words in ipairs { "Does the expected shape hold?", "within noise", "Table 1: paper and this run", "Expected shapes: holds 1, within noise 1.", "read in the paper" } do
+    assert(text:gsub("\n", " "):find(words, 1, true), ("%s lacks '%s': %s"):format(wanted, words, text))
+  end
+end
+local _, files = report.write(stored, "csv", experiment)
+assert(files["expected.csv"]:find('"high loses, more ""or"" less",holds,1.03', 1, true), files["expected.csv"])
+assert(files["paper.csv"]:find("high,loss,2.1", 1, true), files["paper.csv"])
+local whole = core.from_json((report.write(stored, "json", experiment)))
+equal(whole.expected[2].verdict, "within noise")
+equal(whole.papers[1].figures[1].paper, 2.1)
+equal(#whole.cases, #stored.cases)
+
+-- Tables that fit: cells wrap where they may, and the rest is shown in parts that repeat the columns naming a row.
+equal(table.concat(format.wrap("one two  three", 7), "|"), "one two|three")
+equal(format.wrap("", 7)[1], "")
+local wide = { columns = { { title = "case" }, { title = "first", right = true }, { title = "second", right = true } }, rows = { { "a", "1", "2" } } }
+equal(format.text_table(wide, 14), "case  first\n────  ─────\na         1\n\ncase  second\n────  ──────\na          2\n")
+equal(format.text_table(wide, 19), format.text_table(wide))
+local words = { columns = { { title = "what", wrap = true }, { title = "verdict" } }, rows = { { "a statement of more than twenty letters", "holds" } } }
+equal(format.text_table(words, 30), "what                   verdict\n─────────────────────  ───────\na statement of more    holds\nthan twenty letters\n")
