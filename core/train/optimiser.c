@@ -2,6 +2,7 @@
 #include "train/run.h"
 
 #include <math.h>
+#include <string.h>
 
 static bool trained(const mg_param *param) {
   return param->gradient.data != NULL;
@@ -59,6 +60,12 @@ mg_status mg__optimiser_norm(mg__optimiser *optimiser, double *norm) {
   return MG_OK;
 }
 
+/* An AdamW step changes every weight by about the rate, and so a gate's logit by about the rate times its width: what
+ * suits the experts may throw tokens from expert to expert, hence a factor of the routers' own. */
+static double rate_factor(const mg_param *param, const mg__train_settings *settings) {
+  return strstr(param->name, ".router.") ? settings->router_rate : 1.0;
+}
+
 mg_status mg__optimiser_step(mg__optimiser *optimiser, const mg__train_settings *settings, double rate,
                              double gradient_scale, int64_t step) {
   for (int64_t i = 0; i < mg_params_count(optimiser->params); i++) {
@@ -68,7 +75,7 @@ mg_status mg__optimiser_step(mg__optimiser *optimiser, const mg__train_settings 
                        .part = MG_PART_OPTIMISER,
                        .in = {&param->gradient},
                        .out = {&param->value, &param->first, &param->second}};
-    call.attributes.adamw.rate = rate;
+    call.attributes.adamw.rate = rate * rate_factor(param, settings);
     call.attributes.adamw.beta1 = settings->beta1;
     call.attributes.adamw.beta2 = settings->beta2;
     call.attributes.adamw.epsilon = settings->epsilon;

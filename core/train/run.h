@@ -8,7 +8,7 @@
 typedef struct mg__train_settings {
   int64_t tokens, batch, sequence, accumulate, schedule, precision, seed, evaluate_every, evaluate_tokens, final_tokens,
       timing_steps, checkpoint_every;
-  double rate, warmup, final_rate, clip, decay, beta1, beta2, epsilon;
+  double rate, router_rate, warmup, final_rate, clip, decay, beta1, beta2, epsilon;
   char checkpoint[MG_OPTION_STRING_MAX];
 } mg__train_settings;
 

@@ -16,6 +16,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(mg__train_settings, sequence, 256, 1, 1 << 20, "tokens per sequence"),
     MG_OPTION_INT(mg__train_settings, accumulate, 1, 1, 65536, "batches per optimiser step"),
     MG_OPTION_FLOAT(mg__train_settings, rate, 3e-3, 0, 1e3, "largest learning rate"),
+    MG_OPTION_FLOAT(mg__train_settings, router_rate, 1, 0, 1e3, "factor on the rate for the parameters of routers"),
     MG_OPTION_FLOAT(mg__train_settings, warmup, 0.1, 0, 1, "fraction of the steps in which the rate rises from 0"),
     MG_OPTION_CHOICE(mg__train_settings, schedule, MG__SCHEDULE_COSINE, schedules, "how the rate falls afterwards"),
     MG_OPTION_FLOAT(mg__train_settings, final_rate, 0.1, 0, 1, "rate at the end, as a fraction of the largest"),

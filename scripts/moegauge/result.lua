@@ -2,12 +2,14 @@
 --- A report function receives one of these as `r` and returns a list of what r's methods make.
 
 local chart = require "moegauge.chart"
+local core = require "moegauge.core"
 local expectation = require "moegauge.expectation"
 local format = require "moegauge.format"
 local label = require "moegauge.label"
 local metrics = require "moegauge.metrics"
 local paper = require "moegauge.paper"
 local statistics = require "moegauge.statistics"
+local strict = require "moegauge.strict"
 
 --- @class moegauge.Result
 --- @field cases table[]   finished cases in sweep order
@@ -58,6 +60,9 @@ end
 --- of a group are ordered by seed and then by place.
 --- @param axis string|nil
 function Result:groups(axis)
+  if axis ~= nil and type(axis) ~= "string" then
+    core.fail("usage", ("report: an axis is named by a text, not %s; without one, all axes that vary make the rows"):format(strict.describe(axis)))
+  end
   local names = axis and { axis } or self:axes()
   local groups, by_key, columns = {}, {}, {}
   for _, case in ipairs(self.cases) do
