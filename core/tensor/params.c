@@ -16,22 +16,36 @@ typedef struct entry {
 } entry;
 
 struct mg_params {
-  mg_backend *backend;
+  mg_context *context;
+  mg_backend *backend; /* NULL: described only */
   mg_dtype dtype;
   entry **entries;
   int64_t count, capacity;
 };
 
-mg_status mg_params_create(mg_backend *backend, mg_dtype dtype, mg_params **out) {
+static mg_status open_store(mg_context *context, mg_backend *backend, mg_dtype dtype, mg_params **out) {
   *out = NULL;
   if (dtype != MG_F32 && dtype != MG_BF16 && dtype != MG_F64)
-    return mg_fail(backend->context, MG_USAGE, "parameters are f32, bf16 or f64, not %s", mg_dtype_name(dtype));
-  mg_params *params = mg_alloc(backend->context, sizeof *params);
+    return mg_fail(context, MG_USAGE, "parameters are f32, bf16 or f64, not %s", mg_dtype_name(dtype));
+  mg_params *params = mg_alloc(context, sizeof *params);
   if (!params) return MG_MEMORY;
+  params->context = context;
   params->backend = backend;
   params->dtype = dtype;
   *out = params;
   return MG_OK;
+}
+
+mg_status mg_params_create(mg_backend *backend, mg_dtype dtype, mg_params **out) {
+  return open_store(backend->context, backend, dtype, out);
+}
+
+mg_status mg_params_describe(mg_context *context, mg_dtype dtype, mg_params **out) {
+  return open_store(context, NULL, dtype, out);
+}
+
+bool mg_params_described(const mg_params *params) {
+  return !params->backend;
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------------- */
@@ -51,18 +65,18 @@ static mg_status tensor_zero(mg_backend *backend, mg_tensor *tensor) {
   return tensor->data ? mg__op_run(backend, &call) : MG_OK;
 }
 
-static void entry_release(mg_backend *backend, entry *e) {
+static void entry_release(mg_context *context, mg_backend *backend, entry *e) {
   tensor_release(backend, &e->param.value);
   tensor_release(backend, &e->param.gradient);
   tensor_release(backend, &e->param.first);
   tensor_release(backend, &e->param.second);
-  mg_free(backend->context, e, sizeof *e);
+  mg_free(context, e, sizeof *e);
 }
 
 void mg_params_destroy(mg_params *params) {
   if (!params) return;
-  mg_context *context = params->backend->context;
-  for (int64_t i = 0; i < params->count; i++) entry_release(params->backend, params->entries[i]);
+  mg_context *context = params->context;
+  for (int64_t i = 0; i < params->count; i++) entry_release(context, params->backend, params->entries[i]);
   mg_free(context, params->entries, (size_t)params->capacity * sizeof *params->entries);
   mg_free(context, params, sizeof *params);
 }
@@ -122,7 +136,7 @@ static mg_status initialise(mg_backend *backend, const mg_param_request *request
 /* ---- adding -------------------------------------------------------------------------------------------------- */
 
 static mg_status check_request(const mg_params *params, const mg_param_request *request) {
-  mg_context *context = params->backend->context;
+  mg_context *context = params->context;
   if (!request->name || !*request->name || strlen(request->name) >= MG_PARAM_NAME_BYTES)
     return mg_fail(context, MG_USAGE, "a parameter's name must have 1 to %d characters", MG_PARAM_NAME_BYTES - 1);
   if (mg_params_find(params, request->name) >= 0)
@@ -140,7 +154,7 @@ static mg_status check_request(const mg_params *params, const mg_param_request *
 static mg_status make_room(mg_params *params) {
   if (params->count < params->capacity) return MG_OK;
   const int64_t capacity = params->capacity ? 2 * params->capacity : 16;
-  entry **larger = mg_resize(params->backend->context, params->entries, (size_t)params->capacity * sizeof *larger,
+  entry **larger = mg_resize(params->context, params->entries, (size_t)params->capacity * sizeof *larger,
                              (size_t)capacity * sizeof *larger);
   if (!larger) return MG_MEMORY;
   params->entries = larger;
@@ -154,6 +168,7 @@ static mg_status fill_entry(const mg_params *params, const mg_param_request *req
   param->fixed = request->fixed;
   param->decay = request->decay;
   param->value = mg__shape_of(params->dtype, request->dims, request->shape);
+  if (!params->backend) return MG_OK;
   MG_TRY(tensor_allocate(params->backend, &param->value));
   MG_TRY(initialise(params->backend, request, &param->value));
   param->gradient = mg__shape_of(params->dtype == MG_F64 ? MG_F64 : MG_F32, request->dims, request->shape);
@@ -165,11 +180,11 @@ static mg_status fill_entry(const mg_params *params, const mg_param_request *req
 mg_status mg_params_add(mg_params *params, const mg_param_request *request, int64_t *index) {
   MG_TRY(check_request(params, request));
   MG_TRY(make_room(params));
-  entry *e = mg_alloc(params->backend->context, sizeof *e);
+  entry *e = mg_alloc(params->context, sizeof *e);
   if (!e) return MG_MEMORY;
   const mg_status status = fill_entry(params, request, e);
   if (status != MG_OK) {
-    entry_release(params->backend, e);
+    entry_release(params->context, params->backend, e);
     return status;
   }
   if (index) *index = params->count;
@@ -209,6 +224,10 @@ int64_t mg_params_count(const mg_params *params) {
 }
 
 mg_param *mg_params_at(mg_params *params, int64_t index) {
+  return index >= 0 && index < params->count ? &params->entries[index]->param : NULL;
+}
+
+const mg_param *mg_params_look(const mg_params *params, int64_t index) {
   return index >= 0 && index < params->count ? &params->entries[index]->param : NULL;
 }
 

@@ -21,6 +21,9 @@ typedef struct mg_params mg_params;
 
 /* A store on `backend`. New parameters have `dtype` (MG_F32 for training, MG_F64 for gradient checks). */
 mg_status mg_params_create(mg_backend *backend, mg_dtype dtype, mg_params **out);
+/* A store that only describes: names and shapes of any size, no memory for values, nothing to run with. */
+mg_status mg_params_describe(mg_context *context, mg_dtype dtype, mg_params **out);
+bool mg_params_described(const mg_params *params);
 void mg_params_destroy(mg_params *params);
 
 typedef struct mg_param_request {
@@ -37,6 +40,7 @@ typedef struct mg_param_request {
 mg_status mg_params_add(mg_params *params, const mg_param_request *request, int64_t *index);
 int64_t mg_params_count(const mg_params *params);
 mg_param *mg_params_at(mg_params *params, int64_t index);
+const mg_param *mg_params_look(const mg_params *params, int64_t index);
 /* -1 if there is none of that name. */
 int64_t mg_params_find(const mg_params *params, const char *name);
 /* Elements of all parameters (buffers not counted), and bytes of values, gradients and moments. */
