@@ -1,6 +1,6 @@
 /* Top-k gating: the k experts of highest score, with softmax before or after the selection, or sigmoid scores.
  *
- *   H = x W_gate^T (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)   Shazeer et al. 2017, eq. 4
+ *   H = x W_gate^T (+ bias) (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)   Shazeer et al. 2017, eq. 4
  *   before   s = softmax(H);  w = s over the k largest
  *   after    w = softmax(H over the k largest)
  *   sigmoid  s = sigmoid(H);  w = s over the k largest
@@ -14,7 +14,7 @@ enum { NONE, LEARNED };
 
 typedef struct topk_options {
   int64_t k, score, order, noise;
-  bool renormalise;
+  bool renormalise, bias;
   double scale, noise_floor;
 } topk_options;
 
@@ -27,14 +27,16 @@ static const mg_option options[] = {
     MG_OPTION_CHOICE(topk_options, score, SOFTMAX, scores, "how logits become scores"),
     MG_OPTION_CHOICE(topk_options, order, BEFORE, orders, "softmax before or after the selection"),
     MG_OPTION_BOOL(topk_options, renormalise, true, "divide the kept weights by their sum"),
+    MG_OPTION_BOOL(topk_options, bias, false, "a bias on the logits, trained with the gate"),
     MG_OPTION_CHOICE(topk_options, noise, NONE, noises, "Gaussian noise on the logits in training"),
     MG_OPTION_FLOAT(topk_options, noise_floor, 0.01, 0, 1e3, "added to the learned deviation of the noise"),
     MG_OPTION_FLOAT(topk_options, scale, 1, 1e-6, 1e6, "factor on the weights"),
     MG_OPTION_END};
 
-enum { GATE, NOISE };
+enum { GATE, NOISE, BIAS };
 static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        [NOISE] = {"noise", {MG_DIM_CUSTOM, MG_DIM_WIDTH}, MG_INIT_ZERO, 0, false},
+                                       [BIAS] = {"bias", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 0, false},
                                        MG_PARAM_END};
 
 static mg_status check(const mg_router *router) {
@@ -58,7 +60,8 @@ static mg_status check(const mg_router *router) {
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)dim;
-  return param == NOISE && ((const topk_options *)router->options)->noise == LEARNED ? router->experts : 0;
+  const topk_options *o = router->options;
+  return (param == NOISE && o->noise == LEARNED) || (param == BIAS && o->bias) ? router->experts : 0;
 }
 
 static int64_t choices(const mg_router *router) {
@@ -99,6 +102,7 @@ static mg_var *smooth_load(mg_tape *tape, mg_var *clean, mg_var *noisy, mg_var *
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const topk_options *o = router->options;
   mg_var *clean = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
+  if (o->bias) clean = mg_add(tape, clean, mg_router_param(router, tape, "bias"));
   out->logits = clean;
   if (o->noise == LEARNED) {
     mg_var *raw = mg_linear(tape, in->x, mg_router_param(router, tape, "noise"));

@@ -116,6 +116,20 @@ static void noise_is_drawn_in_training_only_and_by_stream(void **state) {
   router_world_close(&r);
 }
 
+static void a_bias_moves_the_logits_by_itself(void **state) {
+  (void)state;
+  router_world r;
+  double product[T * E], bias[E], logits[T * E];
+  router_world_open(&r, "{'name': 'topk', 'order': 'after', 'bias': true}", E, 1);
+  router_world_route(&r, false, (mg_stream){0});
+  logits_of(&r, "gate", product);
+  router_world_param(&r, "bias", bias, E);
+  moe_read(&r.world, r.out.logits, logits, T * E);
+  for (int i = 0; i < T * E; i++) assert_close(logits[i], product[i] + bias[i % E], 1e-12);
+  assert_true(fabs(bias[0]) > 1e-3);
+  router_world_close(&r);
+}
+
 static void the_noise_matrix_exists_only_when_it_is_used(void **state) {
   (void)state;
   router_world r;
@@ -151,6 +165,7 @@ int main(void) {
       cmocka_unit_test(option_sets_of_released_models_give_their_weights),
       cmocka_unit_test(smooth_load_is_the_papers_formula),
       cmocka_unit_test(noise_is_drawn_in_training_only_and_by_stream),
+      cmocka_unit_test(a_bias_moves_the_logits_by_itself),
       cmocka_unit_test(the_noise_matrix_exists_only_when_it_is_used),
       cmocka_unit_test(probabilities_sum_to_one),
   };
