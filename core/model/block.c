@@ -16,53 +16,56 @@ mg_var *mg__norm_forward(mg_model *model, mg_tape *tape, mg__norm norm, mg_var *
   const mg__model_settings *s = &model->spec.settings;
   mg_var *scale = mg_params_var(model->params, tape, norm.scale);
   mg_var *shift = norm.shift < 0 ? NULL : mg_params_var(model->params, tape, norm.shift);
-  const mg_norm_kind kind = s->norm == 0 ? MG_NORM_RMS : MG_NORM_LAYER;
+  const mg_norm_kind kind = s->norm == MG__NORM_RMS ? MG_NORM_RMS : MG_NORM_LAYER;
   mg_var *normed = mg_norm(tape, kind, mg_cast(tape, x, mg_var_dtype(scale)), scale, shift, s->norm_epsilon);
   return mg_cast(tape, normed, mg_var_dtype(x));
 }
 
 /* Norm (where asked) and rotation of queries or keys [T, heads * head]. */
-static mg_var *place_heads(mg_model *model, mg_tape *tape, const mg__pass *pass, mg__norm norm, mg_var *x) {
-  const mg__model_settings *s = &model->spec.settings;
+static mg_var *place_heads(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg__norm norm,
+                           mg_var *x) {
+  const mg__attention_settings *a = &model->spec.decoder.layers[index].attention;
   if (norm.scale >= 0) {
     const int64_t columns = mg_var_columns(x);
-    x = mg_reshape2(tape, x, -1, s->head_width);
+    x = mg_reshape2(tape, x, -1, a->qk_norm == MG__QK_NORM_WHOLE ? columns : a->head_width);
     x = mg_reshape2(tape, mg__norm_forward(model, tape, norm, x), pass->tokens, columns);
   }
-  if (s->rotary == 0) return x;
+  if (a->rope.columns == 0) return x;
   const mg_rope_settings rope = {
-      .head = s->head_width, .rotary = s->rotary, .interleaved = s->rope_interleaved, .scale = 1.0};
+      .head = a->head_width, .rotary = a->rope.columns, .interleaved = a->rope.interleaved, .scale = 1.0};
   return mg_rope(tape, x, pass->positions, pass->frequencies, rope);
 }
 
+static mg_var *clip(mg_tape *tape, const mg__attention_settings *a, mg_var *x) {
+  return a->clip > 0.0 ? mg_unary_op(tape, MG_UNARY_CLAMP, x, -a->clip, a->clip) : x;
+}
+
 static mg_var *attend(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x) {
-  const mg__model_settings *s = &model->spec.settings;
-  const mg__block *block = &model->blocks[index];
-  mg_var *query = mg__linear_forward(model, tape, block->query, x);
-  mg_var *key = mg__linear_forward(model, tape, block->key, x);
-  mg_var *value = mg__linear_forward(model, tape, block->value, x);
-  query = place_heads(model, tape, pass, block->query_norm, query);
-  key = place_heads(model, tape, pass, block->key_norm, key);
+  const mg__attention_settings *a = &model->spec.decoder.layers[index].attention;
+  const mg__attention *own = &model->blocks[index].attention;
+  mg_var *query = clip(tape, a, mg__linear_forward(model, tape, own->query, x));
+  mg_var *key = clip(tape, a, mg__linear_forward(model, tape, own->key, x));
+  mg_var *value = clip(tape, a, mg__linear_forward(model, tape, own->value, x));
+  query = place_heads(model, tape, index, pass, own->query_norm, query);
+  key = place_heads(model, tape, index, pass, own->key_norm, key);
+  mg_var *sinks = own->sinks < 0 ? NULL : mg_params_var(model->params, tape, own->sinks);
+  if (sinks) sinks = mg_cast(tape, sinks, mg_var_dtype(query));
   const mg_attention_settings settings = {.batch = pass->batch->sequences,
-                                          .heads = s->heads,
-                                          .kv_heads = s->kv_heads,
-                                          .window = model->spec.layers[index].window,
+                                          .heads = a->heads,
+                                          .kv_heads = a->kv_heads,
+                                          .window = a->window,
                                           .causal = true,
-                                          .scale = 1.0 / sqrt((double)s->head_width)};
-  mg_var *mixed = mg_attention(tape, query, key, value, NULL, settings);
-  return mg__linear_forward(model, tape, block->output, mixed);
+                                          .scale = a->scale > 0.0 ? a->scale : 1.0 / sqrt((double)a->head_width)};
+  mg_var *mixed = mg_attention(tape, query, key, value, sinks, settings);
+  return mg__linear_forward(model, tape, own->output, mixed);
 }
 
 static mg_var *feed_dense(mg_model *model, mg_tape *tape, int64_t index, mg_var *x) {
   const mg__block *block = &model->blocks[index];
-  const mg__dense_settings *dense = &model->spec.layers[index].dense;
+  const mg__dense_settings *dense = &model->spec.decoder.layers[index].dense;
   mg_var *up = mg__linear_forward(model, tape, block->up, x);
-  mg_var *hidden;
-  if (dense->gated)
-    hidden = mg_glu(tape, mg__dense_glu(dense->activation), mg__linear_forward(model, tape, block->gate, x), up);
-  else
-    hidden = mg_unary_op(tape, mg__dense_unary(dense->activation), up, 0.0, 0.0);
-  return mg__linear_forward(model, tape, block->down, hidden);
+  mg_var *gate = dense->gated ? mg__linear_forward(model, tape, block->gate, x) : NULL;
+  return mg__linear_forward(model, tape, block->down, mg_activate(tape, dense->activation, gate, up));
 }
 
 static mg_var *feed_moe(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
@@ -84,21 +87,28 @@ static mg_var *enter_branch(mg_tape *tape, mg_var *x) {
   return compute == MG_BF16 ? mg_cast(tape, x, MG_BF16) : x;
 }
 
-/* x + branch in the residual stream's dtype. */
-static mg_var *leave_branch(mg_tape *tape, mg_var *x, mg_var *branch) {
+/* x + scale * norm(branch) in the residual stream's dtype; norm and scale where the specification asks. */
+static mg_var *leave_branch(mg_model *model, mg_tape *tape, mg__norm post_norm, mg_var *x, mg_var *branch) {
+  const double scale = model->spec.settings.residual_scale;
   mg_tape_set_part(tape, MG_PART_OTHER);
+  if (post_norm.scale >= 0) branch = mg__norm_forward(model, tape, post_norm, branch);
+  if (scale != 1.0) branch = mg_scale(tape, branch, scale);
   return mg_add(tape, x, mg_cast(tape, branch, mg_var_dtype(x)));
 }
 
 mg_var *mg__block_forward(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
                           mg_moe_record *record) {
   const mg__block *block = &model->blocks[index];
-  mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, x));
-  mg_tape_set_part(tape, MG_PART_ATTENTION);
-  x = leave_branch(tape, x, attend(model, tape, index, pass, normed));
-
-  normed = enter_branch(tape, mg__norm_forward(model, tape, block->feed_norm, x));
+  const mg__layer_spec *layer = &model->spec.decoder.layers[index];
+  if (layer->attention.kind != MG__ATTENTION_NONE) {
+    mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, x));
+    mg_tape_set_part(tape, MG_PART_ATTENTION);
+    x = leave_branch(model, tape, block->attention_post_norm, x, attend(model, tape, index, pass, normed));
+  }
+  if (layer->feed == MG__FEED_NONE) return x;
+  mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->feed_norm, x));
   mg_tape_set_part(tape, MG_PART_DENSE);
-  if (block->moe) return leave_branch(tape, x, feed_moe(model, tape, index, pass, normed, record));
-  return leave_branch(tape, x, feed_dense(model, tape, index, normed));
+  mg_var *fed =
+      block->moe ? feed_moe(model, tape, index, pass, normed, record) : feed_dense(model, tape, index, normed);
+  return leave_branch(model, tape, block->feed_post_norm, x, fed);
 }

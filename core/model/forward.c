@@ -24,15 +24,16 @@ static mg_status check_batch(const mg_model *model, const mg_model_batch *batch)
 
 /* Positions 0 .. S-1 of each sequence and the frequencies base^(-2i/rotary). */
 static mg_status upload_rope(mg_model *model, mg_tape *tape, mg__pass *pass) {
-  const mg__model_settings *s = &model->spec.settings;
-  if (s->rotary == 0) return MG_OK;
-  const int64_t half = s->rotary / 2;
+  const mg__rope *rope = mg__model_spec_rope(&model->spec);
+  if (!rope) return MG_OK;
+  const int64_t half = rope->columns / 2;
   const size_t position_bytes = (size_t)pass->tokens * sizeof(int32_t), frequency_bytes = (size_t)half * sizeof(float);
   int32_t *positions = mg_alloc(model->context, position_bytes);
   float *frequencies = mg_alloc(model->context, frequency_bytes);
   if (positions && frequencies) {
     for (int64_t t = 0; t < pass->tokens; t++) positions[t] = (int32_t)(t % pass->batch->sequence_tokens);
-    for (int64_t i = 0; i < half; i++) frequencies[i] = (float)pow(s->rope_base, -2.0 * (double)i / (double)s->rotary);
+    for (int64_t i = 0; i < half; i++)
+      frequencies[i] = (float)pow(rope->base, -2.0 * (double)i / (double)rope->columns);
     pass->positions = mg_tape_upload(tape, MG_I32, 1, &pass->tokens, positions);
     pass->frequencies = mg_tape_upload(tape, MG_F32, 1, &half, frequencies);
   }
@@ -53,7 +54,7 @@ static mg_var *embed(mg_model *model, mg_tape *tape, mg_var *ids) {
 
 static mg_var *run_blocks(mg_model *model, mg_tape *tape, const mg__pass *pass, mg_var *x) {
   int64_t moe = 0;
-  for (int64_t i = 0; i < model->spec.settings.layers; i++) {
+  for (int64_t i = 0; i < model->spec.decoder.count; i++) {
     mg_moe_record *record = model->blocks[i].moe ? &model->records[moe++] : NULL;
     x = mg__block_forward(model, tape, i, pass, x, record);
   }
@@ -61,9 +62,11 @@ static mg_var *run_blocks(mg_model *model, mg_tape *tape, const mg__pass *pass, 
 }
 
 static mg_var *head(mg_model *model, mg_tape *tape, mg_var *x) {
+  const double scale = model->spec.settings.logit_scale;
   if (model->final_norm.scale >= 0) x = mg__norm_forward(model, tape, model->final_norm, x);
   mg_tape_set_part(tape, MG_PART_HEAD);
-  x = mg_linear(tape, x, mg_params_var(model->params, tape, model->head));
+  x = mg__linear_forward(model, tape, (mg__linear){model->head, model->head_bias}, x);
+  if (scale != 1.0) x = mg_scale(tape, x, scale);
   mg_tape_set_part(tape, MG_PART_OTHER);
   return x;
 }
@@ -85,6 +88,8 @@ static mg_status losses(mg_model *model, mg_tape *tape, const mg_model_batch *ba
 
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
   *output = (mg_model_output){.records = model->records, .records_count = model->moe_layers};
+  if (!model->backend)
+    return mg_fail(model->context, MG_BUG, "model: a description has no weights; create the model to run it");
   MG_TRY(check_batch(model, batch));
   mg__pass pass = {.batch = batch, .tokens = batch->sequences * batch->sequence_tokens};
   pass.ids = mg_tape_upload(tape, MG_I32, 1, &pass.tokens, batch->inputs);

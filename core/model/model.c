@@ -11,8 +11,8 @@ static mg_status make_demand(mg_model *model, int64_t index) {
 }
 
 static mg_status make_records(mg_model *model) {
-  const int64_t layers = model->spec.settings.layers;
-  for (int64_t i = 0; i < layers; i++) model->moe_layers += model->spec.layers[i].moe;
+  const int64_t layers = model->spec.decoder.count;
+  for (int64_t i = 0; i < layers; i++) model->moe_layers += model->blocks[i].moe != NULL;
   if (model->moe_layers == 0) return MG_OK;
   const size_t count = (size_t)model->moe_layers;
   model->moe_layer = mg_alloc(model->context, count * sizeof *model->moe_layer);
@@ -21,22 +21,39 @@ static mg_status make_records(mg_model *model) {
   if (!model->moe_layer || !model->records || !model->demand) return MG_MEMORY;
   int64_t next = 0;
   for (int64_t i = 0; i < layers; i++)
-    if (model->spec.layers[i].moe) model->moe_layer[next++] = i;
+    if (model->blocks[i].moe) model->moe_layer[next++] = i;
   for (int64_t i = 0; i < next; i++) MG_TRY(make_demand(model, i));
   return MG_OK;
 }
 
+static mg_status make_blocks(mg_model *model) {
+  const mg__model_spec *spec = &model->spec;
+  model->blocks = mg_alloc(model->context, (size_t)spec->decoder.count * sizeof *model->blocks);
+  if (!model->blocks) return MG_MEMORY;
+  if (spec->encoder.count) {
+    model->encoder = mg_alloc(model->context, (size_t)spec->encoder.count * sizeof *model->encoder);
+    if (!model->encoder) return MG_MEMORY;
+  }
+  if (!spec->prediction_modules || model->backend) return MG_OK;
+  model->modules = mg_alloc(model->context, (size_t)spec->prediction_modules * sizeof *model->modules);
+  return model->modules ? MG_OK : MG_MEMORY;
+}
+
 static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype) {
   MG_TRY(mg__model_spec_read(model->context, registry, spec, &model->spec));
-  MG_TRY(mg_params_create(model->backend, dtype, &model->params));
-  model->blocks = mg_alloc(model->context, (size_t)model->spec.settings.layers * sizeof *model->blocks);
-  if (!model->blocks) return MG_MEMORY;
+  if (model->backend) {
+    MG_TRY(mg__model_spec_runs(model->context, &model->spec));
+    MG_TRY(mg_params_create(model->backend, dtype, &model->params));
+  } else {
+    MG_TRY(mg_params_describe(model->context, dtype, &model->params));
+  }
+  MG_TRY(make_blocks(model));
   MG_TRY(mg__model_build(model, registry));
   return make_records(model);
 }
 
-mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
-                          mg_dtype dtype, uint64_t seed, mg_model **out) {
+static mg_status create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                        mg_dtype dtype, uint64_t seed, mg_model **out) {
   *out = NULL;
   mg_model *model = mg_alloc(context, sizeof *model);
   if (!model) return MG_MEMORY;
@@ -51,6 +68,15 @@ mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend
   return status;
 }
 
+mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                          mg_dtype dtype, uint64_t seed, mg_model **out) {
+  return create(context, registry, backend, spec, dtype, seed, out);
+}
+
+mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out) {
+  return create(context, registry, NULL, spec, MG_F32, 0, out);
+}
+
 static void destroy_records(mg_model *model) {
   const size_t count = (size_t)model->moe_layers;
   for (size_t i = 0; i < count && model->demand; i++) {
@@ -63,18 +89,29 @@ static void destroy_records(mg_model *model) {
   mg_free(model->context, model->moe_layer, model->moe_layer ? count * sizeof *model->moe_layer : 0);
 }
 
+static void destroy_blocks(const mg_model *model, mg__block *blocks, int64_t count) {
+  for (int64_t i = 0; i < count && blocks; i++) mg_moe_destroy(blocks[i].moe);
+  mg_free(model->context, blocks, blocks ? (size_t)count * sizeof *blocks : 0);
+}
+
 void mg_model_destroy(mg_model *model) {
   if (!model) return;
-  const int64_t layers = model->spec.settings.layers;
+  const mg__model_spec *spec = &model->spec;
   destroy_records(model);
-  for (int64_t i = 0; i < layers && model->blocks; i++) mg_moe_destroy(model->blocks[i].moe);
-  mg_free(model->context, model->blocks, model->blocks ? (size_t)layers * sizeof *model->blocks : 0);
+  destroy_blocks(model, model->blocks, spec->decoder.count);
+  destroy_blocks(model, model->encoder, spec->encoder.count);
+  for (int64_t i = 0; i < spec->prediction_modules && model->modules; i++) mg_moe_destroy(model->modules[i].block.moe);
+  mg_free(model->context, model->modules,
+          model->modules ? (size_t)spec->prediction_modules * sizeof *model->modules : 0);
   mg_params_destroy(model->params);
   mg__model_spec_release(model->context, &model->spec);
   mg_free(model->context, model, sizeof *model);
 }
 
 mg_params *mg_model_params(mg_model *model) {
+  return model->params;
+}
+const mg_params *mg_model_description(const mg_model *model) {
   return model->params;
 }
 mg_backend *mg_model_backend(const mg_model *model) {

@@ -1,14 +1,14 @@
-/* The decoder: blocks of norm, attention, norm and feed-forward (dense or MoE), built from a specification, so that a
- * released model is the same code with other data.
- *
- * Specification as JSON, with the defaults of mg_model_options:
+/* Decoders, and encoders with decoders: blocks of norm, attention, norm and feed-forward (dense or MoE), built from a
+ * specification, so that a released model is the same code with other data. README.md lists every key and default:
  *
  *   {"layers": 4, "width": 128, "vocabulary": 4096, "heads": 4, "kv_heads": 0, "head_width": 0, "norm": "rms",
  *    "norm_epsilon": 1e-5, "qk_norm": false, "biases": false, "rope_base": 10000, "rotary": -1,
  *    "rope_interleaved": false, "window": 0, "tie_embeddings": true, "final_norm": true, "embedding_scale": 1,
- *    "feed_forward": {"kind": "dense", "width": 512, "activation": "silu", "gated": true} | {"kind": "moe", ...}}
+ *    "attention": {"kind": "grouped" | "latent", "heads": 4, "rope": {...}, ...},
+ *    "feed_forward": {"kind": "dense", "width": 512, "activation": "silu", "gated": true} | {"kind": "moe", ...},
+ *    "encoder": {"layers": 4, "feed_forward": {...}}, "prediction": {"modules": 1}}
  *
- * "window" and "feed_forward" may be lists with one entry per layer. */
+ * "window", "attention" and "feed_forward" may be lists with one entry per layer. */
 #ifndef MG_MODEL_MODEL_H
 #define MG_MODEL_MODEL_H
 
@@ -17,8 +17,9 @@
 
 typedef struct mg_model mg_model;
 
-/* The keys besides "window" and "feed_forward", and those of a dense feed-forward besides "kind". */
+/* The keys whose values are neither tables nor lists, of a model, of attention, of a dense feed-forward. */
 const mg_option *mg_model_options(void);
+const mg_option *mg_model_attention_options(void);
 const mg_option *mg_model_dense_options(void);
 
 /* MG_USAGE with the key, what came and what is allowed; nothing is allocated. */
@@ -26,6 +27,9 @@ mg_status mg_model_check_spec(mg_context *context, mg_registry *registry, const 
 /* Weights drawn from `seed`; parameters have `dtype`. */
 mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
                           mg_dtype dtype, uint64_t seed, mg_model **out);
+/* A model without weights or backend, of any size: it can be counted, and its parameters have names and shapes. It also
+ * holds what mg_model_create refuses because it cannot run. */
+mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out);
 void mg_model_destroy(mg_model *model);
 
 /* One batch: B sequences of S tokens, row by row. */
@@ -62,6 +66,7 @@ bool mg_model_wants_counts(const mg_model *model);
 mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const int64_t *token_counts);
 
 mg_params *mg_model_params(mg_model *model);
+const mg_params *mg_model_description(const mg_model *model); /* the same, to look at */
 mg_backend *mg_model_backend(const mg_model *model);
 uint64_t mg_model_seed(const mg_model *model);
 const json_t *mg_model_spec(const mg_model *model); /* resolved: every default written out */
@@ -72,10 +77,41 @@ int64_t mg_model_moe_block(const mg_model *model, int64_t index);
 
 /* Analytic forward FLOPs per token at a sequence length (causal attention counted as executed), per part. */
 void mg_model_flops_per_token(const mg_model *model, int64_t sequence_tokens, double flops[MG_PART_COUNT]);
-/* Parameters in all, and those that one token uses. */
+/* The same when every query is charged with all keys that its window allows, as papers often count. */
+void mg_model_flops_per_token_full(const mg_model *model, int64_t sequence_tokens, double flops[MG_PART_COUNT]);
+
+/* The parts that parameters are counted to. */
+// clang-format off
+#define MG_MODEL_PART_LIST(X)                                                                      \
+  X(EMBEDDING, embedding) X(HEAD, head) X(ATTENTION, attention) X(ROUTER, router)                  \
+  X(ROUTER_BIAS, router_bias) X(ROUTED, routed) X(SHARED, shared) X(DENSE, dense) X(NORM, norm)    \
+  X(OTHER, other) X(PREDICTION, prediction)
+// clang-format on
+typedef enum mg_model_part {
+#define MG_MODEL_PART_ENUM(NAME, name) MG_MODEL_##NAME,
+  MG_MODEL_PART_LIST(MG_MODEL_PART_ENUM)
+#undef MG_MODEL_PART_ENUM
+      MG_MODEL_PART_COUNT
+} mg_model_part;
+extern const char *const mg_model_part_names[]; /* "embedding", ...; NULL-terminated */
+/* The part of a parameter of a model, by its name. */
+mg_model_part mg_model_part_of(const char *parameter);
+
+/* Trained parameters in all, and those that one token uses; the modules of "prediction" are in neither. `buffers` are
+ * what a checkpoint holds beside them: selection biases of routers. */
 typedef struct mg_model_size {
-  int64_t total, active, embedding, head, attention, router, routed, shared, dense, norm;
+  int64_t part[MG_MODEL_PART_COUNT]; /* trained, but in PREDICTION buffers too */
+  int64_t total, active, buffers;
+  int64_t routed_active; /* of part[MG_MODEL_ROUTED] */
+  int64_t routed_most;   /* the same when every choice falls on an expert that computes */
 } mg_model_size;
 mg_model_size mg_model_count(const mg_model *model);
+
+/* Elements that the key-value cache holds per token: of the decoder's own attention, and per token of the encoder what
+ * cross attention keeps. */
+typedef struct mg_model_cache {
+  int64_t own, cross;
+} mg_model_cache;
+mg_model_cache mg_model_cache_per_token(const mg_model *model);
 
 #endif

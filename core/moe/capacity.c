@@ -1,6 +1,6 @@
 /* Capacity policies: which choices reach an expert when experts take at most C tokens each.
  *
- *   C = max(1, floor(factor * T * S / E))     (Fedus et al. 2021, eq. 3, with S choices per token)
+ *   C = max(1, floor(factor * T * S / E))     (Fedus et al. 2021, eq. 3, with S choices per token), or a given number
  *
  * none     keep every choice
  * drop     keep the first C of each expert, by order (Lepikhin et al. 2020: all first choices before any second one) or
@@ -19,6 +19,10 @@ static const int64_t f32_integers = 1 << 24;
 
 /* A batch smaller than one token per expert gets capacity 1; a factor that asks for less is refused. */
 static mg_status capacity_of(const mg_moe *moe, mg_tape *tape, int64_t tokens, int64_t choices, int64_t *out) {
+  if (moe->spec.capacity.tokens > 0) {
+    *out = moe->spec.capacity.tokens < tokens ? moe->spec.capacity.tokens : tokens;
+    return MG_OK;
+  }
   const double wide = (double)mg__computing_experts(&moe->spec) / mg__computing_share(&moe->spec);
   const double mean = (double)tokens * (double)choices / wide;
   const double wanted = floor(moe->spec.capacity.factor * mean * (1 + 1e-12)); /* 0.1 * 10 is one token */

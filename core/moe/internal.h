@@ -2,6 +2,7 @@
 #ifndef MG_MOE_INTERNAL_H
 #define MG_MOE_INTERNAL_H
 
+#include "moe/activation.h"
 #include "moe/layer.h"
 
 typedef enum mg__policy { MG__POLICY_NONE, MG__POLICY_DROP, MG__POLICY_REROUTE, MG__POLICY_PAD } mg__policy;
@@ -17,7 +18,8 @@ typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL }
 typedef struct mg__capacity {
   int64_t policy; /* mg__policy */
   double factor;
-  int64_t order; /* mg_capacity_order */
+  int64_t tokens; /* the capacity itself; 0 = by factor */
+  int64_t order;  /* mg_capacity_order */
 } mg__capacity;
 
 typedef struct mg__loss {
@@ -27,9 +29,17 @@ typedef struct mg__loss {
   int64_t window; /* batches over which a global balance loss counts load */
 } mg__loss;
 
+typedef enum mg__shared_gate { MG__SHARED_PLAIN, MG__SHARED_SIGMOID } mg__shared_gate;
 typedef struct mg__shared {
   int64_t experts, width;
+  int64_t gate; /* mg__shared_gate */
 } mg__shared;
+
+/* A dense feed-forward beside the experts; width 0 = none. */
+typedef struct mg__parallel {
+  int64_t width;
+  bool norm; /* it has a norm of its own */
+} mg__parallel;
 
 /* Experts that compute nothing, behind the others. */
 typedef struct mg__null {
@@ -40,10 +50,12 @@ typedef struct mg__null {
 typedef struct mg__moe_spec {
   int64_t kind;
   int64_t experts, width;
-  int64_t activation; /* mg_glu_kind */
-  bool gated;
+  int64_t activation;  /* mg_activation */
+  double alpha, limit; /* of clamped_silu */
+  bool gated, biases, scale_inputs;
   mg__capacity capacity;
   mg__shared shared;
+  mg__parallel parallel;
   mg__null null;
   mg__loss losses[MG_MOE_LOSSES_MAX];
   int64_t losses_count;
@@ -51,6 +63,8 @@ typedef struct mg__moe_spec {
 } mg__moe_spec;
 
 mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spec *out);
+/* Refuses what is described but cannot run yet, by name. */
+mg_status mg__moe_spec_runs(mg_context *context, const mg__moe_spec *spec);
 /* Refuses losses and policies that need what the router does not give. */
 mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router);
 json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router);
@@ -64,11 +78,14 @@ struct mg_moe {
   int64_t width;
   mg_router *router;
   mg_params *params;
-  int64_t gate, up, down;                      /* of the routed experts, in the store; -1 = none */
-  int64_t shared_gate, shared_up, shared_down; /* of the shared experts */
-  int64_t null_mix, null_value;                /* of the constant null experts: [2n,D] and [n,D] */
-  int64_t window;                              /* the demand of earlier batches, newest first; -1 = none */
-  void *scratch;                               /* host memory that grows in warm-up */
+  int64_t gate, up, down;                                           /* of the routed experts, in the store; -1 = none */
+  int64_t gate_bias, up_bias, down_bias;                            /* [E,H], [E,H], [E,D] */
+  int64_t shared_gate, shared_up, shared_down;                      /* of the shared experts */
+  int64_t shared_mix;                                               /* [1,D], whose sigmoid weighs them */
+  int64_t parallel_gate, parallel_up, parallel_down, parallel_norm; /* of the dense feed-forward beside them */
+  int64_t null_mix, null_value;                                     /* of the constant null experts: [2n,D] and [n,D] */
+  int64_t window; /* the demand of earlier batches, newest first; -1 = none */
+  void *scratch;  /* host memory that grows in warm-up */
   size_t scratch_bytes;
 };
 

@@ -65,6 +65,35 @@ static mg_status add_weight(mg_moe *moe, const mg_moe_place *place, const char *
   return mg_params_add(moe->params, &request, index);
 }
 
+/* A bias of each expert [E, columns], or with one row the norm of the parallel feed-forward. */
+static mg_status add_rows(mg_moe *moe, const mg_moe_place *place, const char *part, int64_t rows, int64_t columns,
+                          mg_init init, int64_t *index) {
+  char name[2 * MG_PARAM_NAME_BYTES];
+  snprintf(name, sizeof name, "%s%s", place->prefix, part);
+  const mg_param_request request = {.name = name, .dims = 2, .shape = {rows, columns}, .init = init};
+  return mg_params_add(moe->params, &request, index);
+}
+
+static mg_status add_biases(mg_moe *moe, const mg_moe_place *place) {
+  const mg__moe_spec *spec = &moe->spec;
+  const int64_t experts = mg__computing_experts(spec);
+  if (!spec->biases) return MG_OK;
+  if (spec->gated)
+    MG_TRY(add_rows(moe, place, "experts.gate_bias", experts, spec->width, MG_INIT_ZERO, &moe->gate_bias));
+  MG_TRY(add_rows(moe, place, "experts.up_bias", experts, spec->width, MG_INIT_ZERO, &moe->up_bias));
+  return add_rows(moe, place, "experts.down_bias", experts, moe->width, MG_INIT_ZERO, &moe->down_bias);
+}
+
+static mg_status add_parallel(mg_moe *moe, const mg_moe_place *place, double in, double out) {
+  const int64_t hidden = moe->spec.parallel.width, width = moe->width;
+  if (!hidden) return MG_OK;
+  if (moe->spec.parallel.norm)
+    MG_TRY(add_rows(moe, place, "parallel.norm", 1, width, MG_INIT_ONE, &moe->parallel_norm));
+  if (moe->spec.gated) MG_TRY(add_weight(moe, place, "parallel.gate", 0, hidden, width, in, &moe->parallel_gate));
+  MG_TRY(add_weight(moe, place, "parallel.up", 0, hidden, width, in, &moe->parallel_up));
+  return add_weight(moe, place, "parallel.down", 0, width, hidden, out, &moe->parallel_down);
+}
+
 static mg_status add_experts(mg_moe *moe, const mg_moe_place *place) {
   const mg__moe_spec *spec = &moe->spec;
   const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width;
@@ -75,7 +104,11 @@ static mg_status add_experts(mg_moe *moe, const mg_moe_place *place) {
   MG_TRY(add_weight(moe, place, "experts.down", experts, width, spec->width, out, &moe->down));
   if (constant) MG_TRY(add_weight(moe, place, "null.mix", 0, 2 * constant, width, in, &moe->null_mix));
   if (constant) MG_TRY(add_weight(moe, place, "null.value", 0, constant, width, in, &moe->null_value));
+  MG_TRY(add_biases(moe, place));
+  MG_TRY(add_parallel(moe, place, in, out));
   if (!shared) return MG_OK;
+  if (spec->shared.gate == MG__SHARED_SIGMOID)
+    MG_TRY(add_weight(moe, place, "shared.mix", 0, 1, width, in, &moe->shared_mix));
   if (spec->gated) MG_TRY(add_weight(moe, place, "shared.gate", 0, shared, width, in, &moe->shared_gate));
   MG_TRY(add_weight(moe, place, "shared.up", 0, shared, width, in, &moe->shared_up));
   return add_weight(moe, place, "shared.down", 0, width, shared, out, &moe->shared_down);
@@ -94,6 +127,7 @@ static mg_status add_window(mg_moe *moe, const mg_moe_place *place) {
 
 static mg_status fill_moe(mg_moe *moe, mg_registry *registry, const json_t *json, const mg_moe_place *place) {
   MG_TRY(mg__moe_spec_read(moe->context, json, &moe->spec));
+  if (!mg_params_described(moe->params)) MG_TRY(mg__moe_spec_runs(moe->context, &moe->spec));
   char prefix[MG_PARAM_NAME_BYTES];
   snprintf(prefix, sizeof prefix, "%srouter.", place->prefix);
   MG_TRY(mg_router_create(moe->context, registry, moe->spec.router,
@@ -115,7 +149,8 @@ mg_status mg_moe_create(mg_context *context, mg_registry *registry, const json_t
   moe->params = params;
   moe->width = place.width;
   moe->gate = moe->up = moe->down = moe->shared_gate = moe->shared_up = moe->shared_down = moe->window = -1;
-  moe->null_mix = moe->null_value = -1;
+  moe->null_mix = moe->null_value = moe->gate_bias = moe->up_bias = moe->down_bias = moe->shared_mix = -1;
+  moe->parallel_gate = moe->parallel_up = moe->parallel_down = moe->parallel_norm = -1;
   const mg_status status = fill_moe(moe, registry, spec, &place);
   if (status == MG_OK)
     *out = moe;
@@ -165,16 +200,6 @@ static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
   return mg_tape_status(tape);
 }
 
-static mg_var *activate(const mg_moe *moe, mg_tape *tape, mg_var *gate, mg_var *up) {
-  static const mg_unary plain[] = {[MG_GLU_SILU] = MG_UNARY_SILU,
-                                   [MG_GLU_GELU] = MG_UNARY_GELU,
-                                   [MG_GLU_GELU_TANH] = MG_UNARY_GELU_TANH,
-                                   [MG_GLU_RELU] = MG_UNARY_RELU,
-                                   [MG_GLU_SIGMOID] = MG_UNARY_SIGMOID};
-  const mg_glu_kind kind = (mg_glu_kind)moe->spec.activation;
-  return gate ? mg_glu(tape, kind, gate, up) : mg_unary_op(tape, plain[kind], up, 0, 0);
-}
-
 static mg_var *grouped(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight, mg_var *offsets) {
   return weight < 0 ? NULL : mg_grouped_linear(tape, x, mg_params_var(moe->params, tape, weight), offsets);
 }
@@ -183,7 +208,7 @@ static mg_var *grouped(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight, mg
 static mg_var *routed_experts(mg_moe *moe, mg_tape *tape, mg_var *rows, mg_var *offsets) {
   mg_var *gate = grouped(moe, tape, rows, moe->gate, offsets);
   mg_var *up = grouped(moe, tape, rows, moe->up, offsets);
-  return grouped(moe, tape, activate(moe, tape, gate, up), moe->down, offsets);
+  return grouped(moe, tape, mg_activate(tape, moe->spec.activation, gate, up), moe->down, offsets);
 }
 
 static mg_var *linear(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight) {
@@ -193,7 +218,7 @@ static mg_var *linear(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight) {
 static mg_var *shared_experts(mg_moe *moe, mg_tape *tape, mg_var *x) {
   mg_var *gate = linear(moe, tape, x, moe->shared_gate);
   mg_var *up = linear(moe, tape, x, moe->shared_up);
-  return linear(moe, tape, activate(moe, tape, gate, up), moe->shared_down);
+  return linear(moe, tape, mg_activate(tape, moe->spec.activation, gate, up), moe->shared_down);
 }
 
 /* Everything that must not run in low precision: the router, the losses, the assignment. */
@@ -259,12 +284,32 @@ mg_status mg_moe_after_step(mg_moe *moe, mg_tape *tape, const mg_moe_record *rec
 
 /* ---- facts ------------------------------------------------------------------------------------------------- */
 
+/* Products alone, and everything else: biases and the activation. */
 static double feed_forward_flops(const mg_moe *moe, int64_t width) {
   return 2.0 * (double)moe->width * (double)width * (moe->spec.gated ? 3 : 2);
 }
 
+static double feed_forward_elementwise(const mg_moe *moe, int64_t width, bool biases) {
+  const mg__moe_spec *spec = &moe->spec;
+  const double hidden = (double)width;
+  return hidden * mg_activation_flops(spec->activation, spec->gated) +
+         (biases ? hidden * (spec->gated ? 2 : 1) + (double)moe->width : 0);
+}
+
 static int64_t feed_forward_parameters(const mg_moe *moe, int64_t width) {
   return moe->width * width * (moe->spec.gated ? 3 : 2);
+}
+
+static int64_t expert_parameters(const mg_moe *moe) {
+  const mg__moe_spec *spec = &moe->spec;
+  const int64_t biases = spec->width * (spec->gated ? 2 : 1) + moe->width;
+  return feed_forward_parameters(moe, spec->width) + (spec->biases ? biases : 0);
+}
+
+/* Of the shared experts: the gate's product, its sigmoid and the weighing, and the sum with the routed ones. */
+static double shared_elementwise(const mg_moe *moe, int64_t width) {
+  const double mix = moe->spec.shared.gate == MG__SHARED_SIGMOID ? 3.0 * (double)moe->width + 3.0 : 0.0;
+  return feed_forward_elementwise(moe, width, false) + mix + (double)moe->width;
 }
 
 mg_moe_facts mg_moe_describe(const mg_moe *moe) {
@@ -274,6 +319,7 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
                         .choices = mg_router_choices(moe->router),
                         .mean_choices = mg_router_mean_choices(moe->router),
                         .null_experts = mg__null_experts(spec),
+                        .parallel_width = spec->parallel.width,
                         .computed_choices = mg_router_mean_choices(moe->router) * mg__computing_share(spec),
                         .expert_width = spec->width,
                         .shared_experts = spec->shared.experts,
@@ -282,11 +328,17 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
                         .gate_flops_per_token = mg_router_gate_flops(moe->router),
                         .expert_flops_per_assignment = feed_forward_flops(moe, spec->width),
                         .null_flops_per_token = mg__null_flops(moe),
+                        .expert_elementwise_flops = feed_forward_elementwise(moe, spec->width, spec->biases),
                         .shared_flops_per_token = feed_forward_flops(moe, shared),
+                        .shared_elementwise_flops = shared ? shared_elementwise(moe, shared) : 0,
+                        .parallel_flops_per_token = feed_forward_flops(moe, spec->parallel.width) +
+                                                    feed_forward_elementwise(moe, spec->parallel.width, false),
+                        .parallel_norm = spec->parallel.norm,
                         .router_parameters = mg_router_parameters(moe->router),
-                        .expert_parameters = feed_forward_parameters(moe, spec->width),
+                        .expert_parameters = expert_parameters(moe),
                         .null_parameters = mg__null_parameters(moe),
-                        .shared_parameters = feed_forward_parameters(moe, shared)};
+                        .shared_parameters = feed_forward_parameters(moe, shared) +
+                                             (spec->shared.gate == MG__SHARED_SIGMOID && shared ? moe->width : 0)};
   for (int64_t i = 0; i < spec->losses_count; i++) facts.loss_names[i] = mg__loss_name(spec->losses[i].kind);
   facts.groupings_count = mg_router_groupings(moe->router, facts.groupings, MG_MOE_GROUPINGS_MAX);
   return facts;

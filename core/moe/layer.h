@@ -6,7 +6,8 @@
  *    "router": {"name": "topk", "k": 2},
  *    "capacity": {"policy": "drop", "factor": 1.25, "order": "position"},
  *    "losses": [{"kind": "balance", "weight": 0.01, "scope": "batch"}],
- *    "shared": {"experts": 1, "width": 256},
+ *    "shared": {"experts": 1, "width": 256, "gate": "none"},
+ *    "parallel": {"width": 256, "norm": false},
  *    "null": {"zero": 1, "copy": 1, "constant": 2, "tau": 0.75}} */
 #ifndef MG_MOE_LAYER_H
 #define MG_MOE_LAYER_H
@@ -96,8 +97,13 @@ typedef struct mg_moe_facts {
   int64_t groupings_count;
   int64_t groupings[MG_MOE_GROUPINGS_MAX]; /* numbers of equal runs of experts to split load into (tree levels) */
   double gate_flops_per_token;             /* analytic, forward */
-  double expert_flops_per_assignment;
+  double expert_flops_per_assignment;      /* products alone, as shared_flops_per_token */
+  double expert_elementwise_flops;         /* of one assignment: activation and biases */
   double shared_flops_per_token;
+  double shared_elementwise_flops; /* with the sum of routed and shared experts */
+  double parallel_flops_per_token; /* of the dense feed-forward beside the experts, without its norm */
+  int64_t parallel_width;
+  bool parallel_norm;
   double null_flops_per_token;
   int64_t router_parameters, expert_parameters, shared_parameters; /* expert_parameters: of one routed expert */
   int64_t null_parameters;

@@ -6,7 +6,7 @@
 #include "moe/spec.h"
 
 static const char *const kinds[] = {"moe", NULL};
-static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu", "sigmoid", NULL}; /* as mg_glu_kind */
+static const char *const shared_gates[] = {"none", "sigmoid", NULL};
 static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
 static const char *const orders[] = {"position", "priority", NULL};
 static const char *const loss_kinds[] = {"balance", "z", "importance", "load", "entropy", NULL};
@@ -16,13 +16,18 @@ static const mg_option layer_options[] = {
     MG_OPTION_CHOICE(mg__moe_spec, kind, 0, kinds, "the kind of feed-forward"),
     MG_OPTION_INT(mg__moe_spec, experts, 0, 1, 65536, "routed experts"),
     MG_OPTION_INT(mg__moe_spec, width, 0, 1, 1 << 24, "hidden width of one routed expert"),
-    MG_OPTION_CHOICE(mg__moe_spec, activation, MG_GLU_SILU, activations, "activation inside an expert"),
+    MG_OPTION_CHOICE(mg__moe_spec, activation, MG_ACTIVATION_SILU, mg_activation_names, "activation inside an expert"),
+    MG_OPTION_FLOAT(mg__moe_spec, alpha, 1.702, 0, 1e3, "slope of clamped_silu's sigmoid"),
+    MG_OPTION_FLOAT(mg__moe_spec, limit, 7, 0, 1e6, "where clamped_silu clamps gate and up"),
     MG_OPTION_BOOL(mg__moe_spec, gated, true, "down(act(gate x) * up x) instead of down(act(up x))"),
+    MG_OPTION_BOOL(mg__moe_spec, biases, false, "biases in the routed experts"),
+    MG_OPTION_BOOL(mg__moe_spec, scale_inputs, false, "the weight of a choice multiplies the expert's input"),
     MG_OPTION_END};
 
 static const mg_option capacity_options[] = {
     MG_OPTION_CHOICE(mg__capacity, policy, MG__POLICY_DROP, policies, "what happens to choices beyond the capacity"),
     MG_OPTION_FLOAT(mg__capacity, factor, 1.25, 1e-6, 1e6, "capacity in units of the mean load, tokens * k / experts"),
+    MG_OPTION_INT(mg__capacity, tokens, 0, 0, 1 << 24, "tokens per expert; 0 = by the factor"),
     MG_OPTION_CHOICE(mg__capacity, order, MG_ORDER_POSITION, orders, "which choices an expert keeps"), MG_OPTION_END};
 
 static const mg_option loss_options[] = {
@@ -35,7 +40,12 @@ static const mg_option loss_options[] = {
 static const mg_option shared_options[] = {
     MG_OPTION_INT(mg__shared, experts, 1, 0, 4096, "experts that every token uses"),
     MG_OPTION_INT(mg__shared, width, 0, 0, 1 << 24, "hidden width of one shared expert; 0 = that of a routed one"),
+    MG_OPTION_CHOICE(mg__shared, gate, MG__SHARED_PLAIN, shared_gates, "what weighs the shared experts' sum"),
     MG_OPTION_END};
+
+static const mg_option parallel_options[] = {
+    MG_OPTION_INT(mg__parallel, width, 0, 1, 1 << 24, "hidden width of the dense feed-forward beside the experts"),
+    MG_OPTION_BOOL(mg__parallel, norm, false, "it has a norm of its own"), MG_OPTION_END};
 
 /* The defaults hold where the key is given: MoE++ has 1, 1 and 2 beside 8 feed-forwards. */
 static const mg_option null_options[] = {
@@ -99,6 +109,12 @@ static mg_status read_shared(mg_context *context, const json_t *json, mg__moe_sp
   return MG_OK;
 }
 
+static mg_status read_parallel(mg_context *context, const json_t *json, mg__moe_spec *out) {
+  MG_TRY(mg_spec_read(context, parallel_options, NULL, 0, json, "parallel", &out->parallel));
+  if (!json || out->parallel.width > 0) return MG_OK;
+  return mg_fail(context, MG_USAGE, "parallel: 'width' is needed: the hidden width of the dense feed-forward");
+}
+
 static mg_status read_null(mg_context *context, const json_t *json, mg__moe_spec *out) {
   if (!json) {
     out->null = (mg__null){.tau = 1};
@@ -111,7 +127,8 @@ static mg_status read_null(mg_context *context, const json_t *json, mg__moe_spec
 }
 
 static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spec *out) {
-  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL}, {"shared", NULL}, {"null", NULL}};
+  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL},
+                          {"shared", NULL}, {"null", NULL},     {"parallel", NULL}};
   MG_TRY(mg_spec_read(context, layer_options, parts, MG_COUNT(parts), json, "moe", out));
   if (!out->experts) return mg_fail(context, MG_USAGE, "moe: 'experts' is needed: the number of routed experts");
   if (!out->width) return mg_fail(context, MG_USAGE, "moe: 'width' is needed: the hidden width of one expert");
@@ -122,12 +139,26 @@ static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spe
   if (status == MG_OK) status = read_losses(context, parts[2].value, out);
   if (status == MG_OK) status = read_shared(context, parts[3].value, out);
   if (status == MG_OK) status = read_null(context, parts[4].value, out);
+  if (status == MG_OK) status = read_parallel(context, parts[5].value, out);
+  if (status == MG_OK && out->activation == MG_ACTIVATION_CLAMPED_SILU && !out->gated)
+    status = mg_fail(context, MG_USAGE, "activation 'clamped_silu' needs gated experts");
   return status == MG_OK ? MG_OK : mg_fail_where(context, status, "moe");
 }
 
 mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spec *out) {
   *out = (mg__moe_spec){0};
   return read_parts(context, json, out);
+}
+
+mg_status mg__moe_spec_runs(mg_context *context, const mg__moe_spec *spec) {
+  const char *what = NULL;
+  if (spec->biases) what = "experts with biases";
+  if (spec->scale_inputs) what = "'scale_inputs'";
+  if (spec->shared.gate != MG__SHARED_PLAIN) what = "shared experts with a gate";
+  if (spec->parallel.width) what = "a 'parallel' feed-forward beside the experts";
+  if (!mg_activation_runs(spec->activation)) what = mg_activation_names[spec->activation];
+  if (!what) return MG_OK;
+  return mg_fail(context, MG_USAGE, "moe: %s is described and counted, but cannot run", what);
 }
 
 static mg_status refuse_need(const mg_router *router, const char *what, const char *need) {
@@ -179,5 +210,7 @@ json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router) {
   json_object_set_new(json, "losses", losses);
   json_object_set_new(json, "shared", mg_options_to_json(shared_options, &spec->shared));
   if (mg__null_experts(spec)) json_object_set_new(json, "null", mg_options_to_json(null_options, &spec->null));
+  if (spec->parallel.width)
+    json_object_set_new(json, "parallel", mg_options_to_json(parallel_options, &spec->parallel));
   return json;
 }

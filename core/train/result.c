@@ -64,12 +64,10 @@ static void put_work(const mg__run *run, json_t *metrics) {
 
 static void put_size(mg__run *run, json_t *metrics) {
   const mg_model_size size = mg_model_count(run->model);
-  json_object_set_new(run->tables, "parameters",
-                      json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "embedding", (json_int_t)size.embedding,
-                                "head", (json_int_t)size.head, "attention", (json_int_t)size.attention, "router",
-                                (json_int_t)size.router, "routed", (json_int_t)size.routed, "shared",
-                                (json_int_t)size.shared, "dense", (json_int_t)size.dense, "norm",
-                                (json_int_t)size.norm));
+  json_t *parts = json_object();
+  for (int part = 0; part < MG_MODEL_PART_COUNT; part++)
+    json_object_set_new(parts, mg_model_part_names[part], json_integer((json_int_t)size.part[part]));
+  json_object_set_new(run->tables, "parameters", parts);
   json_object_set(run->tables, "model", (json_t *)mg_model_spec(run->model));
   json_object_set(run->tables, "train", run->resolved);
   put(metrics, "params_total", (double)size.total);

@@ -115,7 +115,12 @@ function mg.dense(t) end
 ---@field gated? boolean
 ---@field capacity? number|table  a factor is short for { policy = "drop", factor = ... }
 ---@field losses? table[]
----@field shared? table
+---@field shared? table  { experts =, width =, gate = "none"|"sigmoid" }
+---@field biases? boolean
+---@field scale_inputs? boolean
+---@field alpha? number
+---@field limit? number
+---@field parallel? table  { width =, norm = }
 ---@field null? table  experts that compute nothing: { zero =, copy =, constant =, tau = }
 ---@param t moegauge.MoeTable
 ---@return moegauge.Value

@@ -102,10 +102,31 @@ static const char moe_text[] =
     "   \"shared\": {\"experts\": 1, \"width\": 5},"
     "   \"losses\": [{\"kind\": \"balance\", \"weight\": 0.1}, {\"kind\": \"z\", \"weight\": 0.01}]}]}";
 
+/* What a released decoder may add to the plain one: sinks, norms of whole projections and of branches, scales, clipped
+ * projections, value heads of another width, some biases, layers without rotation, branches left out. */
+static const char wide_text[] =
+    "{\"layers\": 3, \"width\": 8, \"vocabulary\": 13, \"norm\": \"layer\", \"norm_shift\": false, \"post_norms\": "
+    "true,"
+    " \"head_bias\": true, \"embedding_scale\": 40, \"residual_scale\": 0.7, \"logit_scale\": 0.5,"
+    " \"attention\": [{\"heads\": 4, \"kv_heads\": 2, \"head_width\": 6, \"value_width\": 5, \"qk_norm\": \"whole\","
+    "                  \"biases\": \"qkv\", \"sinks\": true, \"scale\": 0.3, \"window\": 3, \"clip\": 2},"
+    "                 {\"heads\": 2, \"rope\": {\"columns\": 0}}, {\"kind\": \"none\"}],"
+    " \"feed_forward\": [{\"width\": 10}, {\"kind\": \"none\"},"
+    "  {\"kind\": \"moe\", \"experts\": 4, \"width\": 6, \"capacity\": {\"tokens\": 9},"
+    "   \"router\": {\"name\": \"topk\", \"bias\": true}}]}";
+
 static void gradients_of_a_dense_model_are_finite_differences(void **state) {
   (void)state;
   world w;
   open_world(&w, dense_text, MG_F64);
+  check_gradients(&w);
+  close_world(&w);
+}
+
+static void gradients_of_a_released_shape_are_finite_differences(void **state) {
+  (void)state;
+  world w;
+  open_world(&w, wide_text, MG_F64);
   check_gradients(&w);
   close_world(&w);
 }
@@ -132,7 +153,7 @@ static void gradients_of_moe_plus_plus_are_finite_differences(void **state) {
   mg_params *params = mg_model_params(w.model);
   const mg_model_size size = mg_model_count(w.model);
   assert_int_equal(size.total, mg_params_elements(params));
-  assert_int_equal(size.routed, 2 * (2 * 3 * 6 * 8 + 2 * 3 * 8));
+  assert_int_equal(size.part[MG_MODEL_ROUTED], 2 * (2 * 3 * 6 * 8 + 2 * 3 * 8));
   for (int64_t i = 0; i < mg_params_count(params); i++) {
     const mg_param *param = mg_params_at(params, i);
     const double *gradient = strstr(param->name, "router.residual") ? param->gradient.data : NULL;
@@ -172,6 +193,11 @@ static void counted_flops_are_the_closed_form_for_a_dense_model(void **state) {
   check_flops(dense_text);
 }
 
+static void counted_flops_are_the_closed_form_for_a_released_shape(void **state) {
+  (void)state;
+  check_flops(wide_text);
+}
+
 static void counted_flops_are_the_closed_form_for_a_moe_model(void **state) {
   (void)state;
   check_flops(moe_text);
@@ -183,19 +209,19 @@ static void parameters_are_counted_by_part(void **state) {
   world w;
   open_world(&w, dense_text, MG_F32);
   const mg_model_size size = mg_model_count(w.model);
-  assert_int_equal(size.embedding, 13 * 8);
-  assert_int_equal(size.head, 13 * 8);
-  assert_int_equal(size.attention, 2 * ((24 * 8 + 24) + 2 * (12 * 8 + 12) + (8 * 24 + 8)));
-  assert_int_equal(size.dense, (2 * (10 * 8 + 10) + 8 * 10 + 8) + (9 * 8 + 9 + 8 * 9 + 8));
-  assert_int_equal(size.norm, 2 * (2 * 16 + 2 * 12) + 16);
+  assert_int_equal(size.part[MG_MODEL_EMBEDDING], 13 * 8);
+  assert_int_equal(size.part[MG_MODEL_HEAD], 13 * 8);
+  assert_int_equal(size.part[MG_MODEL_ATTENTION], 2 * ((24 * 8 + 24) + 2 * (12 * 8 + 12) + (8 * 24 + 8) + 2 * 12));
+  assert_int_equal(size.part[MG_MODEL_DENSE], (2 * (10 * 8 + 10) + 8 * 10 + 8) + (9 * 8 + 9 + 8 * 9 + 8));
+  assert_int_equal(size.part[MG_MODEL_NORM], 2 * 2 * 16 + 16);
   assert_int_equal(size.total, mg_params_elements(mg_model_params(w.model)));
   assert_int_equal(size.active, size.total);
   close_world(&w);
   open_world(&w, moe_text, MG_F32);
   const mg_model_size moe = mg_model_count(w.model);
-  assert_int_equal(moe.routed, 4 * 3 * 6 * 8);
-  assert_int_equal(moe.shared, 3 * 5 * 8);
-  assert_int_equal(moe.router, 4 * 8);
+  assert_int_equal(moe.part[MG_MODEL_ROUTED], 4 * 3 * 6 * 8);
+  assert_int_equal(moe.part[MG_MODEL_SHARED], 3 * 5 * 8);
+  assert_int_equal(moe.part[MG_MODEL_ROUTER], 4 * 8);
   assert_int_equal(moe.total, mg_params_elements(mg_model_params(w.model)));
   assert_int_equal(moe.active, moe.total - 2 * 3 * 6 * 8);
   close_world(&w);
@@ -310,6 +336,8 @@ static void weights_depend_on_the_seed_and_their_name_alone(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_a_dense_model_are_finite_differences),
+                                     cmocka_unit_test(gradients_of_a_released_shape_are_finite_differences),
+                                     cmocka_unit_test(counted_flops_are_the_closed_form_for_a_released_shape),
                                      cmocka_unit_test(gradients_of_a_moe_model_are_finite_differences),
                                      cmocka_unit_test(gradients_of_moe_plus_plus_are_finite_differences),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_dense_model),
