@@ -66,10 +66,9 @@ static mg_status all_finite(suite_subject *subject, mg_router_row *row) {
     const char *name;
     const double *values;
     int64_t columns;
-  } outputs_of[] = {{"weights", o.weights, o.choices},
-                    {"probs", o.probs, o.experts},
-                    {"logits", o.logits, o.experts},
-                    {"load", o.load, o.experts}};
+  } outputs_of[] = {{"weights", o.weights, o.choices}, {"probs", o.probs, o.experts},
+                    {"logits", o.logits, o.experts},   {"load", o.load, o.experts},
+                    {"dispatch", o.dispatch, o.slots}, {"combine", o.combine, o.slots}};
   for (size_t i = 0; i < MG_COUNT(outputs_of); i++)
     for (int64_t j = 0; outputs_of[i].values && j < o.tokens * outputs_of[i].columns; j++)
       if (!isfinite(outputs_of[i].values[j]))
@@ -133,6 +132,11 @@ static bool same_token(const suite_outcome *one, int64_t a, const suite_outcome 
   for (int64_t s = 0; s < one->choices; s++) {
     if (id_at(one, a, s) != id_at(two, b, s)) return false;
     if (id_at(one, a, s) >= 0 && !(fabs(weight_at(one, a, s) - weight_at(two, b, s)) <= allowed)) return false;
+  }
+  for (int64_t s = 0; s < one->slots; s++) {
+    const int64_t i = a * one->slots + s, j = b * one->slots + s;
+    if (!(fabs(one->dispatch[i] - two->dispatch[j]) <= allowed)) return false;
+    if (!(fabs(one->combine[i] - two->combine[j]) <= allowed)) return false;
   }
   return true;
 }
@@ -209,7 +213,8 @@ static mg_status causal(suite_subject *subject, mg_router_row *row) {
   int64_t leak, trained;
   MG_TRY(find_leak(subject, false, &leak));
   MG_TRY(find_leak(subject, true, &trained));
-  const bool promised = subject->promises & MG_ROUTER_CAUSAL;
+  const bool promised = subject->promises & MG_ROUTER_CAUSAL, mixes = mg_router_slots(subject->router) > 0;
+  if (promised && mixes) return mg__router_suite_failed(row, "its slots mix all tokens of a sequence, later ones too");
   if (leak < 0 && trained < 0)
     return promised ? MG_OK : mg__router_suite_not_applicable(row, "not promised; no leak was seen");
   if (promised)

@@ -113,6 +113,9 @@ mg_status mg__router_suite_run(suite_subject *subject, const suite_input *input,
   MG_TRY(copy_out(room, routed.probs, &out->probs));
   MG_TRY(copy_out(room, routed.logits, &out->logits));
   MG_TRY(copy_out(room, routed.load, &out->load));
+  out->slots = mg_var_columns(routed.dispatch);
+  MG_TRY(copy_out(room, routed.dispatch, &out->dispatch));
+  MG_TRY(copy_out(room, routed.combine, &out->combine));
   mg_tape_reset(room->tape);
   return MG_OK;
 }
@@ -127,12 +130,13 @@ static mg_var *probe(mg_tape *tape, mg_var *x, uint64_t which) {
 
 /* NULL when the router gives none of the outputs. */
 static mg_var *scalar_of(mg_tape *tape, const mg_route_output *routed, suite_scalar of) {
+  mg_var *const weights[] = {routed->weights, routed->dispatch, routed->combine, NULL};
   mg_var *const statistics[] = {routed->probs, routed->logits, routed->load, routed->loss};
-  if (of == SUITE_WEIGHTS) return probe(tape, routed->weights, 0);
+  mg_var *const *outputs = of == SUITE_WEIGHTS ? weights : statistics;
   mg_var *sum = NULL;
   for (size_t i = 0; i < MG_COUNT(statistics); i++) {
-    if (!statistics[i]) continue;
-    mg_var *part = probe(tape, statistics[i], i + 1);
+    if (!outputs[i]) continue;
+    mg_var *part = probe(tape, outputs[i], i);
     sum = sum ? mg_add(tape, sum, part) : part;
   }
   return sum;

@@ -98,16 +98,22 @@ static double dense_cost(const mg__model_settings *s, const mg__dense_settings *
          linear_cost(hidden, width, dense->biases) + hidden * mg_activation_flops(dense->activation, dense->gated);
 }
 
-static void add_moe(const mg_model *model, const mg_moe *moe, double flops[MG_PART_COUNT]) {
+static void add_moe(const view *v, const mg_moe *moe, double flops[MG_PART_COUNT]) {
   const mg_moe_facts facts = mg_moe_describe(moe);
-  const double width = (double)model->spec.settings.width, choices = facts.computed_choices;
+  /* Of a token: slots that experts compute, their share that has a feed-forward, and columns that mix it. */
+  const double slots = (double)(facts.slots * facts.experts) / (double)v->tokens;
+  const double computing = slots * (double)(facts.experts - facts.null_experts) / (double)facts.experts;
+  const double width = (double)v->model->spec.settings.width;
+  const double mixing = 2.0 * (double)(facts.slots * facts.experts) * width;
+  const double choices = facts.slots ? computing : facts.computed_choices;
   flops[MG_PART_GATE] += facts.gate_flops_per_token;
   flops[MG_PART_ROUTED] += choices * (facts.expert_flops_per_assignment + facts.expert_elementwise_flops);
-  flops[MG_PART_COMBINE] += 2.0 * choices * width + facts.null_flops_per_token;
+  flops[MG_PART_DISPATCH] += mixing;
+  flops[MG_PART_COMBINE] += 2.0 * choices * width + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;
   flops[MG_PART_SHARED] += facts.shared_flops_per_token + facts.shared_elementwise_flops;
   if (!facts.parallel_width) return;
   flops[MG_PART_DENSE] += facts.parallel_flops_per_token + width;
-  if (facts.parallel_norm) flops[MG_PART_OTHER] += width * norm_cost(&model->spec.settings);
+  if (facts.parallel_norm) flops[MG_PART_OTHER] += width * norm_cost(&v->model->spec.settings);
 }
 
 static mg_part flops_part(int64_t part) {
@@ -138,7 +144,7 @@ static void add_block(const view *v, const mg__layer_spec *layer, const mg__bloc
   if (v->cross_tokens) flops[MG_PART_OTHER] += branch_cost(s, false);
   if (layer->feed != MG__FEED_NONE) flops[MG_PART_OTHER] += branch_cost(s, s->post_norms);
   if (block->moe)
-    add_moe(v->model, block->moe, flops);
+    add_moe(v, block->moe, flops);
   else if (layer->feed == MG__FEED_DENSE)
     flops[MG_PART_DENSE] += dense_cost(s, &layer->dense);
 }

@@ -108,6 +108,13 @@ mg_var *mg__computing_ids(const mg_moe *moe, mg_tape *tape, mg_var *ids);
 /* What the chosen null experts add to the layer's output [T,D]; NULL if they are all zero experts, or after a failure. */
 mg_var *mg__null_output(mg_moe *moe, mg_tape *tape, mg_var *x, const mg_moe_record *record);
 
+/* Slots (slots.c). Begins: the record's ids and weights become those of the slots; then their assignment. Mixes tokens
+ * [T,D] into slots [sequences * E p, D], and spreads what the experts made of them over the tokens. */
+mg_status mg__slots_begin(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
+mg_status mg__slots_assign(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
+mg_var *mg__slots_mix(mg_tape *tape, mg_var *x, const mg_moe_record *record);
+mg_var *mg__slots_spread(mg_tape *tape, mg_var *slots, const mg_moe_record *record);
+
 /* The auxiliary losses: fills loss and losses of the record. */
 mg_status mg__losses_apply(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);
 /* Puts a batch's demand in front of the window. */

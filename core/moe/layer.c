@@ -194,9 +194,12 @@ static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
                              .training = input->training,
                              .noise = input->noise,
                              .previous = like ? input->previous : NULL};
+  record->slots = mg_router_slots(moe->router);
+  record->sequences = in.tokens / in.sequence_tokens;
   MG_TRY(mg_router_route(moe->router, tape, &in, &record->route));
   if (input->training) moe->router->step_tokens += in.tokens;
-  record->demand = mg_histogram(tape, record->route.ids, moe->spec.experts, 1);
+  if (record->slots) MG_TRY(mg__slots_begin(moe, tape, record));
+  record->demand = mg_histogram(tape, record->slots ? record->ids : record->route.ids, moe->spec.experts, 1);
   return mg_tape_status(tape);
 }
 
@@ -228,11 +231,11 @@ static mg_status plan(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_
   mg_tape_set_part(tape, MG_PART_LOSS);
   MG_TRY(mg__losses_apply(moe, tape, input, record));
   mg_tape_set_part(tape, MG_PART_DISPATCH);
-  return mg__capacity_apply(moe, tape, record);
+  return record->slots ? mg__slots_assign(moe, tape, record) : mg__capacity_apply(moe, tape, record);
 }
 
 static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, const mg_moe_record *record) {
-  mg_var *x = input->x;
+  mg_var *x = record->slots ? mg__slots_mix(tape, input->x, record) : input->x;
   mg_var *rows = mg_dispatch(tape, x, &record->assignment);
   mg_tape_set_part(tape, MG_PART_ROUTED);
   mg_var *y = routed_experts(moe, tape, rows, record->assignment.offsets);
@@ -240,9 +243,10 @@ static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, co
   mg_var *out = mg_combine(tape, y, mg_cast(tape, record->weights, mg_var_dtype(x)), &record->assignment);
   mg_var *null = mg__null_output(moe, tape, x, record);
   if (null) out = mg_add(tape, out, null);
+  if (record->slots) out = mg__slots_spread(tape, out, record);
   if (moe->shared_up < 0) return out;
   mg_tape_set_part(tape, MG_PART_SHARED);
-  return mg_add(tape, out, shared_experts(moe, tape, x));
+  return mg_add(tape, out, shared_experts(moe, tape, input->x));
 }
 
 mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record) {
@@ -318,6 +322,7 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
   mg_moe_facts facts = {.experts = spec->experts,
                         .choices = mg_router_choices(moe->router),
                         .mean_choices = mg_router_mean_choices(moe->router),
+                        .slots = mg_router_slots(moe->router),
                         .null_experts = mg__null_experts(spec),
                         .parallel_width = spec->parallel.width,
                         .computed_choices = mg_router_mean_choices(moe->router) * mg__computing_share(spec),
@@ -339,6 +344,7 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
                         .null_parameters = mg__null_parameters(moe),
                         .shared_parameters = feed_forward_parameters(moe, shared) +
                                              (spec->shared.gate == MG__SHARED_SIGMOID && shared ? moe->width : 0)};
+  if (facts.slots) facts.computed_choices = (double)mg__computing_experts(spec); /* every token is part of all */
   for (int64_t i = 0; i < spec->losses_count; i++) facts.loss_names[i] = mg__loss_name(spec->losses[i].kind);
   facts.groupings_count = mg_router_groupings(moe->router, facts.groupings, MG_MOE_GROUPINGS_MAX);
   return facts;

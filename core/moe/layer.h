@@ -51,9 +51,10 @@ typedef struct mg_moe_input {
 /* What one forward pass of one layer leaves behind; variables live until the tape is reset. */
 typedef struct mg_moe_record {
   mg_route_output route;             /* as the router gave it */
-  mg_var *demand;                    /* f32 [1,E]: choices of the router per expert, before any policy */
-  mg_var *ids;                       /* i32 [T,S]: the choices after re-routing; the router's otherwise */
-  mg_var *weights;                   /* [T,S]: the combine weights in use */
+  int64_t slots, sequences;          /* slots of each expert in a sequence, 0 = experts compute tokens; sequences */
+  mg_var *demand;                    /* f32 [1,E]: choices of the router per expert, before any policy, or slots */
+  mg_var *ids;                       /* i32 [T,S]: the choices after re-routing, else the router's; [slots,1] */
+  mg_var *weights;                   /* [T,S]: the combine weights in use; [slots,1]: 1 */
   mg_assignment assignment;          /* what the experts compute */
   int64_t capacity;                  /* tokens per expert; 0 = no limit */
   mg_var *loss;                      /* [1]: weighted sum of the auxiliary losses and the router's; NULL = none */
@@ -67,7 +68,8 @@ mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
  * losses. Call it once per training batch, before the tape is reset. */
 mg_status mg_moe_after_step(mg_moe *moe, mg_tape *tape, const mg_moe_record *record);
 
-/* What happened to the choices of one pass. demand = kept + dropped; rerouted choices are among the kept. */
+/* What happened to the choices of one pass. demand = kept + dropped; rerouted choices are among the kept. Where experts
+ * compute slots, a choice is a slot: all are kept. */
 typedef struct mg_moe_counts {
   int64_t demand;          /* choices the router made */
   int64_t kept;            /* choices that reached an expert */
@@ -90,6 +92,7 @@ mg_status mg_moe_count(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, 
 typedef struct mg_moe_facts {
   int64_t experts, choices, expert_width, shared_experts, shared_width;
   double mean_choices;     /* per token; choices is the most */
+  int64_t slots;           /* of each expert in a sequence, which mix its tokens; 0 = experts compute tokens */
   int64_t null_experts;    /* the last of `experts`, which compute nothing */
   double computed_choices; /* of mean_choices, those of experts that compute, under balanced load */
   int64_t losses_count;

@@ -184,6 +184,11 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
     if ((given & flag) != flag)
       return refuse_need(router, needs[spec->losses[i].kind].what, needs[spec->losses[i].kind].need);
   }
+  if (spec->capacity.policy != MG__POLICY_NONE && mg_router_slots(router))
+    return mg_fail(router->context, MG_USAGE,
+                   "moe: capacity policy '%s' decides which choices an expert keeps, but router %s makes every expert "
+                   "compute %lld slots of each sequence; remove 'capacity'",
+                   policies[spec->capacity.policy], router->plugin->name, (long long)mg_router_slots(router));
   if (spec->capacity.policy == MG__POLICY_REROUTE && !(given & MG_ROUTER_GIVES_PROBS))
     return refuse_need(router, "capacity policy 'reroute'", "probabilities (probs)");
   return MG_OK;

@@ -245,6 +245,12 @@ double mg_router_mean_choices(const mg_router *router) {
   return present && plugin->mean_choices ? plugin->mean_choices(router) : (double)mg_router_choices(router);
 }
 
+int64_t mg_router_slots(const mg_router *router) {
+  const mg_router_plugin *plugin = router->plugin;
+  const bool present = plugin->size >= offsetof(mg_router_plugin, slots) + sizeof plugin->slots;
+  return present && plugin->slots ? plugin->slots(router) : 0;
+}
+
 uint32_t mg_router_promises(const mg_router *router) {
   return router->plugin->promises ? router->plugin->promises(router) : 0;
 }
@@ -301,6 +307,47 @@ static mg_status check_choices(const mg_router *router, mg_tape *tape, const mg_
   return MG_OK;
 }
 
+/* All experts for every token: i32 [T,E]. */
+static mg_var *every_expert(mg_tape *tape, int64_t tokens, int64_t experts) {
+  const int64_t shape[] = {tokens, experts};
+  mg_var *counted = mg_cumsum(tape, mg_fill(tape, MG_F32, 2, shape, 1));
+  return mg_cast(tape, mg_affine(tape, counted, 1, -1), MG_I32);
+}
+
+static mg_status check_mixture(const mg_router *router, mg_tape *tape, const mg_route_input *input, const char *what,
+                               const mg_var *weights) {
+  const int64_t columns = router->experts * mg_router_slots(router);
+  char wanted[96];
+  snprintf(wanted, sizeof wanted, "real [%lld, %lld]", (long long)input->tokens, (long long)columns);
+  if (!weights) {
+    mg_tape_fail(tape, MG_PLUGIN, "router %s has slots and returned no %s; wanted %s", router->plugin->name, what,
+                 wanted);
+    return mg_tape_status(tape);
+  }
+  const bool fits = mg_var_rows(weights) == input->tokens && mg_var_columns(weights) == columns;
+  return fits && mg_var_dtype(weights) != MG_I32 ? MG_OK : refuse_output(router, tape, what, weights, wanted);
+}
+
+/* Checks the mixture of a router with slots and derives its choices: every expert, by the sum over its slots. */
+static mg_status fill_choices(const mg_router *router, mg_tape *tape, const mg_route_input *input,
+                              mg_route_output *output) {
+  const int64_t slots = mg_router_slots(router), experts = router->experts;
+  if (!slots && !output->dispatch && !output->combine) return MG_OK;
+  if (!slots) {
+    mg_tape_fail(tape, MG_PLUGIN, "router %s returned dispatch or combine, but its table has no .slots",
+                 router->plugin->name);
+    return mg_tape_status(tape);
+  }
+  MG_TRY(check_mixture(router, tape, input, "dispatch", output->dispatch));
+  MG_TRY(check_mixture(router, tape, input, "combine", output->combine));
+  output->ids = every_expert(tape, input->tokens, experts);
+  output->weights = output->combine;
+  if (slots == 1) return mg_tape_status(tape);
+  mg_var *sums = mg_sum_columns(tape, mg_reshape2(tape, output->combine, input->tokens * experts, slots));
+  output->weights = mg_reshape2(tape, sums, input->tokens, experts);
+  return mg_tape_status(tape);
+}
+
 /* Where the host can read device memory a wrong id is caught here, before a kernel would index with it. */
 static mg_status check_ids(const mg_router *router, mg_tape *tape, const mg_var *ids) {
   mg_backend *backend = mg_tape_backend(tape);
@@ -333,6 +380,7 @@ mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input
     mg_tape_fail(tape, status, "router %s: %s", router->plugin->name, mg_context_message(router->context));
     return status;
   }
+  MG_TRY(fill_choices(router, tape, input, output));
   MG_TRY(check_choices(router, tape, input, output));
   MG_TRY(check_ids(router, tape, output->ids));
   MG_TRY(check_scores(router, tape, input, "probs", output->probs));

@@ -31,7 +31,7 @@ void mg_router_destroy(mg_router *router);
 json_t *mg_router_spec(const mg_router *router);
 
 /* Runs the router and checks what came back: both dues present, shapes and dtypes right, and, where the host can read
- * it, every id in -1 .. E-1. MG_PLUGIN if not; the tape has then failed. */
+ * it, every id in -1 .. E-1. MG_PLUGIN if not; the tape has then failed. Fills ids and weights of a router with slots. */
 mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
 
 /* Whether the plugin has a `prepare`, and its call; MG_OK where it has none. */
@@ -46,6 +46,8 @@ int64_t mg_router_parameters(const mg_router *router);
 int64_t mg_router_choices(const mg_router *router);
 /* Choices per token on average: what the plugin says, else mg_router_choices. */
 double mg_router_mean_choices(const mg_router *router);
+/* Slots of each expert in a sequence; 0 where experts compute tokens. */
+int64_t mg_router_slots(const mg_router *router);
 uint32_t mg_router_promises(const mg_router *router);
 double mg_router_gate_flops(const mg_router *router);
 int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most);

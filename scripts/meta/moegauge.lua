@@ -233,6 +233,8 @@ function mg.router.define(t) end
 ---@field cumsum fun(self: Var): Var
 ---@field softmax fun(self: Var): Var
 ---@field log_sum_exp fun(self: Var): Var
+---@field shares fun(self: Var): Var
+---@field unit_rows fun(self: Var): Var
 ---@field matmul fun(self: Var, y: Var, transpose_x?: boolean, transpose_y?: boolean): Var
 ---@field linear fun(self: Var, weight: Var): Var
 ---@field gather_dot fun(self: Var, weight: Var, ids: Var): Var

@@ -120,6 +120,31 @@ static const mg_router_plugin faulty = {.abi = MG_ABI,
                                         .route = route,
                                         .gate_flops = gate_flops};
 
+/* Slots see all tokens of a sequence, so this promise cannot hold, whatever the weights are. */
+static int64_t one_slot(const mg_router *router) {
+  (void)router;
+  return 1;
+}
+
+static uint32_t causal_alone(const mg_router *router) {
+  (void)router;
+  return MG_ROUTER_CAUSAL;
+}
+
+static mg_status mix_evenly(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  out->dispatch = out->combine = mg_sigmoid(tape, mg_linear(tape, in->x, mg_router_param(router, tape, "gate")));
+  return mg_tape_status(tape);
+}
+
+static const mg_router_plugin mixer = {.abi = MG_ABI,
+                                       .size = sizeof(mg_router_plugin),
+                                       .name = "mixer",
+                                       .summary = "Promises to be causal with slots.",
+                                       .params = params,
+                                       .promises = causal_alone,
+                                       .route = mix_evenly,
+                                       .slots = one_slot};
+
 typedef struct seen {
   const char *check; /* whose row is wanted */
   mg_router_verdict verdict;
@@ -134,14 +159,17 @@ static bool keep_row(void *user, const mg_router_row *row) {
   return false;
 }
 
-static seen run(moe_world *world, const char *check, int64_t fault) {
-  json_t *spec = json_pack("{s:s, s:I}", "name", "faulty", "fault", (json_int_t)fault);
+static seen run_spec(moe_world *world, const char *check, json_t *spec) {
   seen s = {.check = check, .verdict = MG_ROUTER_NOT_APPLICABLE};
   mg_router_summary summary;
   const mg_router_request request = {.registry = world->registry, .spec = spec, .filter = check, .user = &s};
   assert_ok(world->context, mg_router_suite_check(world->context, &request, keep_row, &summary));
   json_decref(spec);
   return s;
+}
+
+static seen run(moe_world *world, const char *check, int64_t fault) {
+  return run_spec(world, check, json_pack("{s:s, s:I}", "name", "faulty", "fault", (json_int_t)fault));
 }
 
 static void every_check_fails_on_its_fault_and_passes_without(void **state) {
@@ -163,6 +191,17 @@ static void every_check_fails_on_its_fault_and_passes_without(void **state) {
     if (broken.verdict != MG_ROUTER_FAILED) fail_msg("%s let its fault pass: %s", faults[i].check, broken.detail);
     assert_true(strstr(broken.detail, "experts:"));
   }
+  moe_world_close(&world);
+}
+
+static void slots_cannot_be_causal(void **state) {
+  (void)state;
+  moe_world world;
+  moe_world_open(&world, MG_F64);
+  assert_ok(world.context, mg_registry_add_router(world.registry, &mixer));
+  const seen row = run_spec(&world, "causal", moe_json("{'name': 'mixer'}"));
+  assert_int_equal(row.verdict, MG_ROUTER_FAILED);
+  assert_true(strstr(row.detail, "its slots mix all tokens of a sequence"));
   moe_world_close(&world);
 }
 
@@ -212,6 +251,7 @@ static void requests_that_cannot_run_say_why(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_check_fails_on_its_fault_and_passes_without),
+      cmocka_unit_test(slots_cannot_be_causal),
       cmocka_unit_test(every_check_has_a_fault),
       cmocka_unit_test(requests_that_cannot_run_say_why),
   };

@@ -164,8 +164,9 @@ static void gradients_of_moe_plus_plus_are_finite_differences(void **state) {
 }
 
 /* Counted forward FLOPs equal the closed form, part by part. The gate and the loss also do elementwise work that it
- * does not predict: at most 16 FLOPs per expert, and that of sums and auxiliary losses. */
-static void check_flops(const char *text) {
+ * does not predict: at most 16 FLOPs per expert or slot, `gates` of them in the model, and that of sums and auxiliary
+ * losses. */
+static void check_flops(const char *text, int gates) {
   world w;
   double expected[MG_PART_COUNT];
   mg_model_output output;
@@ -184,13 +185,13 @@ static void check_flops(const char *text) {
   const double *counted = mg_tape_counters(w.base.tape)->flops;
   assert_true(counted[MG_PART_LOSS] >= TOKENS * expected[MG_PART_LOSS]);
   assert_true(counted[MG_PART_GATE] >= TOKENS * expected[MG_PART_GATE]);
-  assert_true(counted[MG_PART_GATE] <= TOKENS * (expected[MG_PART_GATE] + 16 * 4));
+  assert_true(counted[MG_PART_GATE] <= TOKENS * (expected[MG_PART_GATE] + 16 * gates));
   close_world(&w);
 }
 
 static void counted_flops_are_the_closed_form_for_a_dense_model(void **state) {
   (void)state;
-  check_flops(dense_text);
+  check_flops(dense_text, 0);
 }
 
 static void counted_flops_are_the_closed_form_for_a_released_shape(void **state) {
@@ -200,7 +201,14 @@ static void counted_flops_are_the_closed_form_for_a_released_shape(void **state)
 
 static void counted_flops_are_the_closed_form_for_a_moe_model(void **state) {
   (void)state;
-  check_flops(moe_text);
+  check_flops(moe_text, 4);
+}
+
+static void counted_flops_are_the_closed_form_for_slots(void **state) {
+  (void)state;
+  check_flops("{\"layers\": 2, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"feed_forward\": {\"kind\": \"moe\","
+              " \"experts\": 4, \"width\": 6, \"router\": {\"name\": \"soft\", \"slots\": 2}}}",
+              2 * 8 + 3);
 }
 
 /* By hand for width 8, 4 heads of 6, 2 key heads, biases, layer norms, vocabulary 13. */
@@ -342,6 +350,7 @@ int main(void) {
                                      cmocka_unit_test(gradients_of_moe_plus_plus_are_finite_differences),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_dense_model),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_moe_model),
+                                     cmocka_unit_test(counted_flops_are_the_closed_form_for_slots),
                                      cmocka_unit_test(parameters_are_counted_by_part),
                                      cmocka_unit_test(attention_sees_no_future),
                                      cmocka_unit_test(the_loss_is_the_mean_over_targets),

@@ -109,6 +109,15 @@ static void null_experts_have_right_gradients(void **state) {
         false);
 }
 
+/* T is a prime: one sequence, whose slots of several experts are null ones. */
+static void slots_have_right_gradients(void **state) {
+  (void)state;
+  check("{'experts': 4, 'width': 3, 'router': {'name': 'soft', 'slots': 2}, 'shared': {'width': 2},"
+        " 'null': {'zero': 1, 'copy': 1, 'constant': 1}}",
+        false);
+  check("{'experts': 4, 'width': 1, 'router': {'name': 'soft', 'slots': 2}, 'losses': [{'kind': 'importance'}]}", true);
+}
+
 static void outputs_have_right_gradients_under_every_policy(void **state) {
   (void)state;
   static const char *const policies[] = {"'drop', 'factor': 0.8", "'drop', 'factor': 0.8, 'order': 'priority'",
@@ -129,6 +138,7 @@ int main(void) {
       cmocka_unit_test(balance_and_importance_have_right_gradients_under_every_router),
       cmocka_unit_test(z_load_and_entropy_have_right_gradients),
       cmocka_unit_test(null_experts_have_right_gradients),
+      cmocka_unit_test(slots_have_right_gradients),
       cmocka_unit_test(outputs_have_right_gradients_under_every_policy),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,11 +94,64 @@ static void mean_choices_default_to_the_most(void **state) {
   moe_world_close(&world);
 }
 
+/* ---- slots ------------------------------------------------------------------------------------------------- */
+
+static int64_t two_slots(const mg_router *router) {
+  (void)router;
+  return 2;
+}
+
+static mg_status mix(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  const int64_t shape[] = {in->tokens, 2 * router->experts};
+  out->dispatch = mg_fill(tape, MG_F64, 2, shape, 1);
+  out->combine = out->dispatch;
+  return mg_tape_status(tape);
+}
+
+static mg_status mix_without_combine(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  MG_TRY(mix(router, tape, in, out));
+  out->combine = NULL;
+  return MG_OK;
+}
+
+static mg_status mix_too_few(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  MG_TRY(mix(router, tape, in, out));
+  out->dispatch = mg_slice(tape, out->dispatch, 0, 3);
+  return mg_tape_status(tape);
+}
+
+static void refuse_mixture(const mg_router_plugin *plugin, const char *words) {
+  moe_world world;
+  mg_router *router = open_router(&world, MG_F64, plugin);
+  const double x[6] = {0};
+  const mg_route_input in = {.x = moe_upload(&world, x, 2, 3), .tokens = 2, .sequence_tokens = 2};
+  mg_route_output out;
+  assert_refused(world.context, MG_PLUGIN, words, mg_router_route(router, world.tape, &in, &out));
+  mg_router_destroy(router);
+  moe_world_close(&world);
+}
+
+static void a_mixture_must_be_whole_and_announced(void **state) {
+  (void)state;
+  mg_router_plugin plugin = {
+      .abi = MG_ABI, .size = sizeof(mg_router_plugin), .name = "mixer", .summary = "Mixes tokens.", .route = mix};
+  refuse_mixture(&plugin, "its table has no .slots");
+  plugin.slots = two_slots;
+  plugin.route = mix_without_combine;
+  refuse_mixture(&plugin, "returned no combine; wanted real [2, 8]");
+  plugin.route = mix_too_few;
+  refuse_mixture(&plugin, "returned dispatch of shape [2, 3] and type f64; wanted real [2, 8]");
+  plugin.size = offsetof(mg_router_plugin, slots); /* compiled before slots existed */
+  plugin.route = mix;
+  refuse_mixture(&plugin, "its table has no .slots");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_buffer_holds_what_was_stored),
       cmocka_unit_test(only_a_buffer_of_the_same_size_is_overwritten),
       cmocka_unit_test(mean_choices_default_to_the_most),
+      cmocka_unit_test(a_mixture_must_be_whole_and_announced),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,8 @@ typedef struct mg_route_input {
   mg_var *previous;        /* [T,E] logits of the mixture before; NULL if it gave none or has other experts */
 } mg_route_input;
 
-/* What a router fills. `ids` and `weights` are due; the rest is for losses and measures, NULL where it has no meaning. */
+/* What a router fills: `ids` and `weights`, or `dispatch` and `combine` if it mixes tokens (plugin->slots). The rest is
+ * for losses and measures, NULL where it has no meaning. The struct grows at its tail; the core clears it before a call. */
 typedef struct mg_route_output {
   mg_var *ids;     /* i32 [T,S]: the chosen experts, distinct per token, -1 = no choice; S may exceed K */
   mg_var *weights; /* [T,S]: combine weights, through which gradients flow to the router */
@@ -49,6 +50,12 @@ typedef struct mg_route_output {
   mg_var *logits; /* [T,E]: scores before softmax or sigmoid, for the z-loss */
   mg_var *load;   /* [T,E]: differentiable probability that each expert is chosen, for the smooth load loss */
   mg_var *loss;   /* [1]: a loss of the router's own, already weighted; added to the layer's */
+
+  /* Assignments that carry a dispatch weight, both [T, E p]: every expert has p = plugin->slots slots in every sequence,
+   * and slot s of a sequence, which is one of expert s / p, is computed on sum_t dispatch[t,s] x[t] over the sequence's
+   * tokens; token t gets sum_s combine[t,s] times the slot's output. The core then fills ids [T,E] with all experts and
+   * weights [T,E] with the sums of combine over an expert's slots. */
+  mg_var *dispatch, *combine;
 } mg_route_output;
 
 /* ---- what a router promises; `moegauge check router` holds it to these ------------------------------------- */
@@ -103,6 +110,9 @@ typedef struct mg_router_plugin {
   /* Optional: called before a training with how often each token id occurs in its data [V], to fill buffers. A buffer
    * that is filled already (a checkpoint's) should stay. */
   mg_status (*prepare)(mg_router *router, mg_tape *tape, const int64_t *token_counts);
+  /* Optional: p, the slots of each expert in a sequence, for a router that fills `dispatch` and `combine`; without it, or
+   * with 0, experts compute tokens. Such a router has no `choices`: every token takes part in every expert. */
+  int64_t (*slots)(const mg_router *router);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */

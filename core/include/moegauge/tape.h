@@ -114,6 +114,9 @@ MG_API mg_var *mg_mean(mg_tape *tape, mg_var *x);        /* all elements -> [1] 
 MG_API mg_var *mg_cumsum(mg_tape *tape, mg_var *x);      /* along each row */
 MG_API mg_var *mg_softmax(mg_tape *tape, mg_var *x);
 MG_API mg_var *mg_log_sum_exp(mg_tape *tape, mg_var *x); /* [R,C] -> [R,1] */
+/* Each row divided by its sum + 1e-20, so that a row of zeros stays finite; by its length, sqrt(sum of squares + 1e-12). */
+MG_API mg_var *mg_shares(mg_tape *tape, mg_var *x);
+MG_API mg_var *mg_unit_rows(mg_tape *tape, mg_var *x);
 
 /* ---- matrix products -------------------------------------------------------------------------------------- */
 

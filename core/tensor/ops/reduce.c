@@ -76,6 +76,15 @@ mg_var *mg_mean(mg_tape *tape, mg_var *x) {
   return mg_mean_rows(tape, mg_reduce_op(tape, MG_REDUCE_MEAN, MG_OVER_COLUMNS, x));
 }
 
+mg_var *mg_shares(mg_tape *tape, mg_var *x) {
+  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
+}
+
+mg_var *mg_unit_rows(mg_tape *tape, mg_var *x) {
+  mg_var *squares = mg_reduce_op(tape, MG_REDUCE_SUM_SQUARES, MG_OVER_COLUMNS, x);
+  return mg_div(tape, x, mg_unary_op(tape, MG_UNARY_SQRT, mg_affine(tape, squares, 1, 1e-12), 0, 0));
+}
+
 /* ---- cumsum -------------------------------------------------------------------------------------------------- */
 
 /* The gradient is the running sum from the end: total - cumsum(dout) + dout. */
