@@ -14,7 +14,7 @@ local lua_topk <const> = mg.router.define {
     local logits = x:linear(r:param "gate")
     local probs = logits:softmax()
     local ids, weights = probs:top_k(r.k)
-    return { ids = ids, weights = weights / weights:sum_columns():affine(1, 1e-20), probs = probs, logits = logits }
+    return { ids = ids, weights = weights:shares(), probs = probs, logits = logits }
   end,
 }
 

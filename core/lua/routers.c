@@ -227,19 +227,6 @@ static uint32_t promises(const mg_router *router) {
   return router_of(router)->promises;
 }
 
-/* Two FLOPs for each element of a parameter that a hidden state is multiplied by. */
-static double gate_flops(const mg_router *router) {
-  const lua_router *r = router_of(router);
-  double flops = 0;
-  for (const mg_param_spec *p = r->params; p->name; p++) {
-    if (p->shape[0] == MG_DIM_EXPERTS && p->shape[1] == MG_DIM_WIDTH)
-      flops += 2.0 * (double)router->experts * (double)router->width;
-    else if (p->shape[0] > 0 && p->shape[1] == MG_DIM_WIDTH)
-      flops += 2.0 * (double)p->shape[0] * (double)router->width;
-  }
-  return flops;
-}
-
 /* ---- one call ------------------------------------------------------------------------------------------------------ */
 
 typedef struct route_call {
@@ -373,7 +360,6 @@ static mg_status build(lua_router *r) {
                                  .choices = choices,
                                  .promises = promises,
                                  .route = route,
-                                 .gate_flops = gate_flops,
                                  .user = r};
   MG_TRY(read_options(r));
   MG_TRY(read_params(r));

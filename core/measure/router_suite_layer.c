@@ -115,7 +115,6 @@ static mg_status cost(suite_subject *subject, double *counted, double *analytic)
 /* Elementwise work is not part of the analytic cost. It does not grow with the width in most routers, so the growth with
  * the width is compared; 5 % are left for what does. */
 mg_status mg__check_flops(suite_subject *subject, mg_router_row *row) {
-  if (!subject->router->plugin->gate_flops) return mg__router_suite_not_applicable(row, "the router states no cost");
   suite_subject wide;
   double counted, analytic, wide_counted, wide_analytic;
   MG_TRY(cost(subject, &counted, &analytic));

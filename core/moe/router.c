@@ -36,6 +36,35 @@ static mg_status check_place(mg_context *context, mg_router_place place) {
   return MG_OK;
 }
 
+/* ---- the option k ------------------------------------------------------------------------------------------- */
+
+/* The integer option k; 0 if there is none. */
+static int64_t option_k(const mg_router *router) {
+  for (const mg_option *o = router->plugin->options; o && o->type != MG_OPTION_TYPE_END; o++) {
+    if (o->type != MG_OPTION_TYPE_INT || strcmp(o->name, "k") != 0) continue;
+    int64_t k;
+    memcpy(&k, (const char *)router->options + o->offset, sizeof k);
+    return k;
+  }
+  return 0;
+}
+
+mg_status mg_router_check_k(const mg_router *router, int64_t k, bool renormalised) {
+  const char *name = router->plugin->name;
+  if (k > router->experts)
+    return mg_fail(router->context, MG_USAGE,
+                   "router %s: k = %lld is more than the %lld experts of the layer; use 1 to %lld", name, (long long)k,
+                   (long long)router->experts, (long long)router->experts);
+  if (k > 1 || !renormalised) return MG_OK;
+  return mg_fail(
+      router->context, MG_USAGE,
+      "router %s: with k = 1 a weight divided by the sum of the kept ones is always 1, so the gate would get "
+      "no gradient; use renormalise = false or k of at least 2",
+      name);
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------- */
+
 static mg_status fill_instance(mg_context *context, const json_t *spec, const mg_router_plugin *plugin,
                                mg_router_place place, instance *made) {
   made->router = (mg_router){.plugin = plugin,
@@ -53,7 +82,8 @@ static mg_status fill_instance(mg_context *context, const json_t *spec, const mg
     made->router.options = made->options;
   }
   MG_TRY(read_options(context, spec, plugin, made->options));
-  return plugin->check ? plugin->check(&made->router) : MG_OK;
+  return plugin->check ? plugin->check(&made->router)
+                       : mg_router_check_k(&made->router, option_k(&made->router), false);
 }
 
 mg_status mg_router_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_router_place place,
@@ -236,7 +266,9 @@ int64_t mg_router_parameters(const mg_router *router) {
 /* ---- answers ----------------------------------------------------------------------------------------------- */
 
 int64_t mg_router_choices(const mg_router *router) {
-  return router->plugin->choices ? router->plugin->choices(router) : router->experts;
+  if (router->plugin->choices) return router->plugin->choices(router);
+  const int64_t k = option_k(router);
+  return k ? k : router->experts;
 }
 
 double mg_router_mean_choices(const mg_router *router) {
@@ -255,8 +287,22 @@ uint32_t mg_router_promises(const mg_router *router) {
   return router->plugin->promises ? router->plugin->promises(router) : 0;
 }
 
+/* 2 for each element of the trained parameters that end in the width. */
+static double product_flops(const mg_router *router) {
+  const mg_param_spec *params = router->plugin->params;
+  double flops = 0;
+  for (int32_t i = 0; params && params[i].name; i++) {
+    mg_param_request request;
+    if (params[i].fixed || !shape_of(router, i, &request)) continue;
+    double elements = params[i].shape[request.dims - 1] == MG_DIM_WIDTH ? 1 : 0;
+    for (int32_t d = 0; d < request.dims; d++) elements *= (double)request.shape[d];
+    flops += 2 * elements;
+  }
+  return flops;
+}
+
 double mg_router_gate_flops(const mg_router *router) {
-  return router->plugin->gate_flops ? router->plugin->gate_flops(router) : 0.0;
+  return router->plugin->gate_flops ? router->plugin->gate_flops(router) : product_flops(router);
 }
 
 int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most) {

@@ -41,8 +41,7 @@ mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const int64_t *tok
 /* Trainable elements of the router's parameters; 0 for a description. */
 int64_t mg_router_parameters(const mg_router *router);
 
-/* The plugin's answers, or the neutral ones where it gives none: as many choices as experts, no promise, 0
- * FLOPs, no grouping. */
+/* The plugin's answers, or the defaults of moegauge/router.h where it gives none. */
 int64_t mg_router_choices(const mg_router *router);
 /* Choices per token on average: what the plugin says, else mg_router_choices. */
 double mg_router_mean_choices(const mg_router *router);

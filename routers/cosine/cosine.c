@@ -33,15 +33,7 @@ static const mg_param_spec params[] = {
 
 static mg_status check(const mg_router *router) {
   const cosine_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router cosine: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
-  if (o->k == 1 && o->renormalise)
-    return mg_fail(
-        router->context, MG_USAGE,
-        "router cosine: with k = 1 a renormalised weight is always 1, so the gate would get no gradient; use "
-        "renormalise = false");
-  return MG_OK;
+  return mg_router_check_k(router, o->k, o->renormalise);
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
@@ -50,36 +42,22 @@ static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   return wanted ? wanted : (router->experts + 1) / 2;
 }
 
-static int64_t choices(const mg_router *router) {
-  return ((const cosine_options *)router->options)->k;
-}
-
 static uint32_t promises(const mg_router *router) {
   const uint32_t sum = ((const cosine_options *)router->options)->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
   return sum | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_EXPERTS_EXCHANGEABLE |
          MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
 }
 
-/* Rows of length 1. */
-static mg_var *unit_rows(mg_tape *tape, mg_var *x) {
-  mg_var *squares = mg_reduce_op(tape, MG_REDUCE_SUM_SQUARES, MG_OVER_COLUMNS, x);
-  return mg_div(tape, x, mg_unary_op(tape, MG_UNARY_SQRT, mg_affine(tape, squares, 1, 1e-12), 0, 0));
-}
-
-static mg_var *shares(mg_tape *tape, mg_var *x) {
-  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
-}
-
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const cosine_options *o = router->options;
-  mg_var *z = unit_rows(tape, mg_linear(tape, in->x, mg_router_param(router, tape, "projection")));
-  mg_var *v = unit_rows(tape, mg_router_param(router, tape, "experts"));
+  mg_var *z = mg_unit_rows(tape, mg_linear(tape, in->x, mg_router_param(router, tape, "projection")));
+  mg_var *v = mg_unit_rows(tape, mg_router_param(router, tape, "experts"));
   mg_var *sharpness = mg_exp(tape, mg_scale(tape, mg_router_param(router, tape, "log_temperature"), -1));
   out->logits = mg_mul(tape, mg_scale(tape, mg_linear(tape, z, v), 1 / o->temperature), sharpness);
   mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
-  out->probs = o->score == SOFTMAX ? score : shares(tape, score);
+  out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
   out->ids = mg_top_k(tape, score, o->k, &out->weights);
-  if (o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   return mg_tape_status(tape);
 }
 
@@ -98,7 +76,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .params = params,
                                         .check = check,
                                         .dimension = dimension,
-                                        .choices = choices,
                                         .promises = promises,
                                         .route = route,
                                         .gate_flops = gate_flops};

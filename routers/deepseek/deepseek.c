@@ -62,23 +62,13 @@ static mg_status check_groups(const mg_router *router, const deepseek_options *o
 
 static mg_status check(const mg_router *router) {
   const deepseek_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router deepseek: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
-  if (o->k == 1 && o->renormalise)
-    return mg_fail(router->context, MG_USAGE,
-                   "router deepseek: with k = 1 a renormalised weight is always 1, so the gate would get no gradient; "
-                   "use renormalise = false");
+  MG_TRY(mg_router_check_k(router, o->k, o->renormalise));
   return check_groups(router, o);
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)dim;
   return param == BIAS && ((const deepseek_options *)router->options)->bias != NONE ? router->experts : 0;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const deepseek_options *)router->options)->k;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -95,10 +85,6 @@ static int64_t groupings(const mg_router *router, int64_t *groups, int64_t most)
   if (o->groups == 1 || most < 1) return 0;
   groups[0] = o->groups;
   return 1;
-}
-
-static mg_var *shares(mg_tape *tape, mg_var *x) {
-  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
 }
 
 /* Scores [T,E] with those outside each token's best groups at -infinity. */
@@ -119,13 +105,13 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   const deepseek_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   mg_var *affinity = o->score == SIGMOID ? mg_sigmoid(tape, out->logits) : mg_softmax(tape, out->logits);
-  out->probs = o->score == SIGMOID ? shares(tape, affinity) : affinity;
+  out->probs = o->score == SIGMOID ? mg_shares(tape, affinity) : affinity;
   mg_var *selection = mg_detach(tape, affinity);
   if (o->bias != NONE) selection = mg_add(tape, selection, mg_router_param(router, tape, "bias"));
   if (o->groups > 1) selection = within_best_groups(tape, selection, o);
   out->ids = mg_top_k(tape, selection, o->k, NULL);
   out->weights = mg_gather_columns(tape, affinity, out->ids);
-  if (o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   if (o->scale != 1) out->weights = mg_scale(tape, out->weights, o->scale);
   return mg_tape_status(tape);
 }
@@ -142,10 +128,6 @@ static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *dem
   return mg_router_store(router, tape, "bias", mg_sub(tape, bias, mg_scale(tape, step, o->rate)));
 }
 
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
-}
-
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -159,10 +141,8 @@ static const mg_router_plugin plugin = {
     .params = params,
     .check = check,
     .dimension = dimension,
-    .choices = choices,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops,
     .after_step = after_step,
     .groupings = groupings};
 MG_ROUTER_PLUGIN(plugin)

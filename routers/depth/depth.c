@@ -74,10 +74,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->width;
-}
-
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -92,6 +88,5 @@ static const mg_router_plugin plugin = {
     .choices = choices,
     .mean_choices = mean_choices,
     .promises = promises,
-    .route = route,
-    .gate_flops = gate_flops};
+    .route = route};
 MG_ROUTER_PLUGIN(plugin)

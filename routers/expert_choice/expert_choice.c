@@ -50,10 +50,6 @@ static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   return param == THRESHOLDS && o->inference == THRESHOLD ? router->experts : 0;
 }
 
-static int64_t choices(const mg_router *router) {
-  return router->experts;
-}
-
 static double mean_choices(const mg_router *router) {
   return ((const expert_choice_options *)router->options)->factor;
 }
@@ -115,13 +111,8 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   if (lowest && o->inference == THRESHOLD) MG_TRY(learn_thresholds(router, tape, lowest));
   out->ids = ids_of(tape, taken);
   out->weights = mg_where(tape, taken, out->probs, 0);
-  if (o->renormalise)
-    out->weights = mg_div(tape, out->weights, mg_affine(tape, mg_sum_columns(tape, out->weights), 1, 1e-20));
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   return mg_tape_status(tape);
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
 }
 
 static const mg_router_plugin plugin = {
@@ -136,9 +127,7 @@ static const mg_router_plugin plugin = {
     .params = params,
     .check = check,
     .dimension = dimension,
-    .choices = choices,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops,
     .mean_choices = mean_choices};
 MG_ROUTER_PLUGIN(plugin)

@@ -102,7 +102,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   out->probs = mg_softmax(tape, out->logits);
   out->ids = mg_top_k(tape, out->probs, 2, &out->weights);
-  out->weights = mg_div(tape, out->weights, mg_sum_columns(tape, out->weights));
+  out->weights = mg_shares(tape, out->weights);
   const bool by_chance = in->training && o->second == RANDOM, limited = o->groups > 0 && in->tokens > 0;
   if (!by_chance && !limited) return mg_tape_status(tape);
   mg_var *ids = mg_cast(tape, out->ids, mg_var_dtype(out->weights));
@@ -112,10 +112,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->ids = mg_cast(tape, mg_where(tape, kept, ids, -1), MG_I32);
   out->weights = mg_where(tape, kept, out->weights, 0);
   return mg_tape_status(tape);
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
 }
 
 static const mg_router_plugin plugin = {
@@ -131,6 +127,5 @@ static const mg_router_plugin plugin = {
     .check = check,
     .choices = choices,
     .promises = promises,
-    .route = route,
-    .gate_flops = gate_flops};
+    .route = route};
 MG_ROUTER_PLUGIN(plugin)

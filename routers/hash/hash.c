@@ -33,9 +33,7 @@ static const mg_param_spec params[] = {{"table", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 
 
 static mg_status check(const mg_router *router) {
   const hash_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router hash: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
+  MG_TRY(mg_router_check_k(router, o->k, false));
   if (router->experts % o->k != 0)
     return mg_fail(router->context, MG_USAGE, "router hash: the %lld experts must be a multiple of k = %lld",
                    (long long)router->experts, (long long)o->k);
@@ -54,10 +52,6 @@ static mg_status check(const mg_router *router) {
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)param, (void)dim;
   return ((const hash_options *)router->options)->kind == BALANCED ? router->vocabulary : 0;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const hash_options *)router->options)->k;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -180,11 +174,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static double gate_flops(const mg_router *router) {
-  (void)router;
-  return 0;
-}
-
 static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .size = sizeof(mg_router_plugin),
                                         .name = "hash",
@@ -196,9 +185,7 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .params = params,
                                         .check = check,
                                         .dimension = dimension,
-                                        .choices = choices,
                                         .promises = promises,
                                         .route = route,
-                                        .gate_flops = gate_flops,
                                         .prepare = prepare};
 MG_ROUTER_PLUGIN(plugin)

@@ -41,27 +41,16 @@ static mg_status check(const mg_router *router) {
     return mg_fail(
         router->context, MG_USAGE, "router product_key: %lld experts are no square; use %lld (%lld^2) or %lld (%lld^2)",
         (long long)router->experts, (long long)n * n, (long long)n, (long long)(n + 1) * (n + 1), (long long)(n + 1));
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router product_key: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
   if (o->query % 2)
     return mg_fail(router->context, MG_USAGE, "router product_key: query = %lld must be even: it is cut into halves",
                    (long long)o->query);
-  if (o->k == 1 && o->renormalise)
-    return mg_fail(router->context, MG_USAGE,
-                   "router product_key: with k = 1 a renormalised weight is always 1, so the keys would get no "
-                   "gradient; use renormalise = false");
-  return MG_OK;
+  return mg_router_check_k(router, o->k, o->renormalise);
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   const int64_t query = ((const product_key_options *)router->options)->query;
   if (param == QUERY) return query;
   return dim == 0 ? side_of(router) : query / 2;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const product_key_options *)router->options)->k;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -143,7 +132,6 @@ static const mg_router_plugin plugin = {
     .params = params,
     .check = check,
     .dimension = dimension,
-    .choices = choices,
     .promises = promises,
     .route = route,
     .gate_flops = gate_flops};

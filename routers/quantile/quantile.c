@@ -39,14 +39,7 @@ static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, 
 
 static mg_status check(const mg_router *router) {
   const quantile_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router quantile: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
-  if (o->k == 1 && o->selection == TOP_K && o->renormalise)
-    return mg_fail(router->context, MG_USAGE,
-                   "router quantile: with k = 1 a renormalised weight is always 1, so the gate would get no gradient; "
-                   "use renormalise = false");
-  return MG_OK;
+  return mg_router_check_k(router, o->k, o->selection == TOP_K && o->renormalise);
 }
 
 static int64_t choices(const mg_router *router) {
@@ -62,11 +55,6 @@ static uint32_t promises(const mg_router *router) {
   const uint32_t sum = ((const quantile_options *)router->options)->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
   return sum | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_EXPERTS_EXCHANGEABLE |
          MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
-}
-
-/* Divides rows by their sum; 1e-20 keeps a row of nothing finite. */
-static mg_var *shares(mg_tape *tape, mg_var *x) {
-  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
 }
 
 /* Halfway between the share-th and the next largest of each row [R,C] -> [R]; beyond the ends, the end. */
@@ -110,14 +98,14 @@ static void choose(mg_tape *tape, const quantile_options *o, mg_var *score, mg_v
     out->ids = mg_cast(tape, mg_affine(tape, names, 1, -1), MG_I32);
     out->weights = mg_where(tape, chosen, score, 0);
   }
-  if (o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
 }
 
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const quantile_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
-  out->probs = o->score == SOFTMAX ? score : shares(tape, score);
+  out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
   mg_var *fixed = mg_detach(tape, score);
   mg_var *thresholds = mg_cast(tape, mg_router_param(router, tape, "thresholds"), mg_var_dtype(score));
   choose(tape, o, score, mg_sub(tape, fixed, thresholds), out);
@@ -129,10 +117,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
 static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *demand) {
   (void)demand;
   return mg_router_store(router, tape, "thresholds", mg_router_param(router, tape, "next"));
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
 }
 
 static const mg_router_plugin plugin = {
@@ -150,6 +134,5 @@ static const mg_router_plugin plugin = {
     .mean_choices = mean_choices,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops,
     .after_step = after_step};
 MG_ROUTER_PLUGIN(plugin)

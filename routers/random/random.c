@@ -18,18 +18,6 @@ static const mg_option options[] = {
     MG_OPTION_INT(random_options, k, 2, 1, 65536, "experts per token"),
     MG_OPTION_CHOICE(random_options, scope, TOKEN, scopes, "which tokens share one draw"), MG_OPTION_END};
 
-static mg_status check(const mg_router *router) {
-  const random_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router random: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
-  return MG_OK;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const random_options *)router->options)->k;
-}
-
 /* The draw belongs to the token's place, so a token elsewhere in the batch is routed differently. */
 static uint32_t promises(const mg_router *router) {
   (void)router;
@@ -56,11 +44,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static double gate_flops(const mg_router *router) {
-  (void)router;
-  return 0;
-}
-
 static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .size = sizeof(mg_router_plugin),
                                         .name = "random",
@@ -69,9 +52,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .formula = "e_1 .. e_k distinct and uniform; w = 1/k",
                                         .options = options,
                                         .options_size = sizeof(random_options),
-                                        .check = check,
-                                        .choices = choices,
                                         .promises = promises,
-                                        .route = route,
-                                        .gate_flops = gate_flops};
+                                        .route = route};
 MG_ROUTER_PLUGIN(plugin)

@@ -31,10 +31,6 @@ static mg_status check(const mg_router *router) {
                  o->active, (long long)router->experts);
 }
 
-static int64_t choices(const mg_router *router) {
-  return router->experts;
-}
-
 static double mean_choices(const mg_router *router) {
   return ((const relu_options *)router->options)->active;
 }
@@ -81,10 +77,6 @@ static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *dem
   return mg_router_store(router, tape, "exponent", mg_affine(tape, exponent, 1, sign));
 }
 
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
-}
-
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -96,10 +88,8 @@ static const mg_router_plugin plugin = {
     .options_size = sizeof(relu_options),
     .params = params,
     .check = check,
-    .choices = choices,
     .mean_choices = mean_choices,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops,
     .after_step = after_step};
 MG_ROUTER_PLUGIN(plugin)

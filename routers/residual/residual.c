@@ -22,24 +22,13 @@ static const mg_param_spec params[] = {
 
 static mg_status check(const mg_router *router) {
   const residual_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router residual: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
-  if (o->k == 1 && o->renormalise)
-    return mg_fail(router->context, MG_USAGE,
-                   "router residual: with k = 1 a renormalised weight is always 1, so the gate would get no gradient; "
-                   "use renormalise = false");
-  return MG_OK;
+  return mg_router_check_k(router, o->k, o->renormalise);
 }
 
 /* The first layer of a model has nothing before it. */
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)dim;
   return param == RESIDUAL && router->layer > 0 ? router->experts : 0;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const residual_options *)router->options)->k;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -57,7 +46,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   }
   out->probs = mg_softmax(tape, out->logits);
   out->ids = mg_top_k(tape, out->probs, o->k, &out->weights);
-  if (o->renormalise) out->weights = mg_div(tape, out->weights, mg_sum_columns(tape, out->weights));
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   return mg_tape_status(tape);
 }
 
@@ -78,7 +67,6 @@ static const mg_router_plugin plugin = {
     .params = params,
     .check = check,
     .dimension = dimension,
-    .choices = choices,
     .promises = promises,
     .route = route,
     .gate_flops = gate_flops};

@@ -24,17 +24,6 @@ static const mg_option options[] = {
 static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        MG_PARAM_END};
 
-static mg_status check(const mg_router *router) {
-  const sinkhorn_options *o = router->options;
-  if (o->k <= router->experts) return MG_OK;
-  return mg_fail(router->context, MG_USAGE, "router sinkhorn: k = %lld is more than the %lld experts of the layer",
-                 (long long)o->k, (long long)router->experts);
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const sinkhorn_options *)router->options)->k;
-}
-
 static uint32_t promises(const mg_router *router) {
   (void)router;
   return MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_EXPERTS_EXCHANGEABLE | MG_ROUTER_GIVES_PROBS |
@@ -60,16 +49,11 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   const sinkhorn_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
-  mg_var *sum = mg_affine(tape, mg_sum_columns(tape, score), 1, 1e-20);
-  out->probs = o->score == SOFTMAX ? score : mg_div(tape, score, sum);
+  out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
   mg_var *fixed = mg_detach(tape, out->logits);
   out->ids = mg_top_k(tape, in->training ? balanced(tape, fixed, o->iterations) : fixed, o->k, NULL);
   out->weights = mg_gather_columns(tape, score, out->ids);
   return mg_tape_status(tape);
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
 }
 
 static const mg_router_plugin plugin = {
@@ -82,9 +66,6 @@ static const mg_router_plugin plugin = {
     .options = options,
     .options_size = sizeof(sinkhorn_options),
     .params = params,
-    .check = check,
-    .choices = choices,
     .promises = promises,
-    .route = route,
-    .gate_flops = gate_flops};
+    .route = route};
 MG_ROUTER_PLUGIN(plugin)

@@ -43,10 +43,6 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
-}
-
 static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .size = sizeof(mg_router_plugin),
                                         .name = "switch",
@@ -58,6 +54,5 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .params = params,
                                         .choices = choices,
                                         .promises = promises,
-                                        .route = route,
-                                        .gate_flops = gate_flops};
+                                        .route = route};
 MG_ROUTER_PLUGIN(plugin)

@@ -61,12 +61,8 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
     out->ids = mg_cast(tape, mg_where(tape, kept, ids, -1), MG_I32);
     out->weights = mg_where(tape, kept, out->weights, 0);
   }
-  if (o->renormalise) out->weights = mg_div(tape, out->weights, mg_sum_columns(tape, out->weights));
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   return mg_tape_status(tape);
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
 }
 
 static const mg_router_plugin plugin = {
@@ -82,6 +78,5 @@ static const mg_router_plugin plugin = {
     .check = check,
     .choices = choices,
     .promises = promises,
-    .route = route,
-    .gate_flops = gate_flops};
+    .route = route};
 MG_ROUTER_PLUGIN(plugin)

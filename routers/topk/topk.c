@@ -41,16 +41,14 @@ static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM
 
 static mg_status check(const mg_router *router) {
   const topk_options *o = router->options;
-  if (o->k > router->experts)
-    return mg_fail(router->context, MG_USAGE, "router topk: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
+  MG_TRY(mg_router_check_k(router, o->k, o->order == BEFORE && o->renormalise));
   if (o->score == SIGMOID && o->order == AFTER)
     return mg_fail(router->context, MG_USAGE,
                    "router topk: order 'after' is about softmax; remove it or use score 'softmax'");
-  if (o->k == 1 && (o->order == AFTER || o->renormalise))
+  if (o->k == 1 && o->order == AFTER)
     return mg_fail(router->context, MG_USAGE,
-                   "router topk: with k = 1 this weight is always 1, so the gate would get no gradient; use order "
-                   "'before' and renormalise = false");
+                   "router topk: with k = 1 a softmax over the kept score is always 1, so the gate would get no "
+                   "gradient; use order 'before' and renormalise = false");
   if (o->noise == LEARNED && o->k == router->experts)
     return mg_fail(router->context, MG_USAGE,
                    "router topk: learned noise needs k below the %lld experts; there is nothing to choose",
@@ -64,10 +62,6 @@ static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   return (param == NOISE && o->noise == LEARNED) || (param == BIAS && o->bias) ? router->experts : 0;
 }
 
-static int64_t choices(const mg_router *router) {
-  return ((const topk_options *)router->options)->k;
-}
-
 static uint32_t promises(const mg_router *router) {
   const topk_options *o = router->options;
   uint32_t kept = MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN |
@@ -75,11 +69,6 @@ static uint32_t promises(const mg_router *router) {
   if ((o->order == AFTER || o->renormalise) && o->scale == 1) kept |= MG_ROUTER_WEIGHTS_SUM_TO_ONE;
   if (o->noise == LEARNED) kept |= MG_ROUTER_GIVES_LOAD;
   return kept;
-}
-
-/* Divides rows by their sum; 1e-20 keeps a row of underflowed sigmoids finite. */
-static mg_var *shares(mg_tape *tape, mg_var *x) {
-  return mg_div(tape, x, mg_affine(tape, mg_sum_columns(tape, x), 1, 1e-20));
 }
 
 static mg_var *add_noise(mg_tape *tape, mg_var *clean, mg_var *deviation, mg_stream stream) {
@@ -111,17 +100,12 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
     out->load = smooth_load(tape, clean, out->logits, deviation, o->k);
   }
   mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
-  out->probs = o->score == SOFTMAX ? score : shares(tape, score);
+  out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
   out->ids = mg_top_k(tape, o->order == AFTER ? out->logits : score, o->k, &out->weights);
   if (o->order == AFTER) out->weights = mg_softmax(tape, out->weights);
-  if (o->order == BEFORE && o->renormalise) out->weights = shares(tape, out->weights);
+  if (o->order == BEFORE && o->renormalise) out->weights = mg_shares(tape, out->weights);
   if (o->scale != 1) out->weights = mg_scale(tape, out->weights, o->scale);
   return mg_tape_status(tape);
-}
-
-static double gate_flops(const mg_router *router) {
-  const double product = 2.0 * (double)router->experts * (double)router->width;
-  return ((const topk_options *)router->options)->noise == LEARNED ? 2 * product : product;
 }
 
 static const mg_router_plugin plugin = {
@@ -136,8 +120,6 @@ static const mg_router_plugin plugin = {
     .params = params,
     .check = check,
     .dimension = dimension,
-    .choices = choices,
     .promises = promises,
-    .route = route,
-    .gate_flops = gate_flops};
+    .route = route};
 MG_ROUTER_PLUGIN(plugin)

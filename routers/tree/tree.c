@@ -103,16 +103,10 @@ static mg_status check(const mg_router *router) {
     return mg_fail(context, MG_USAGE,
                    "router tree: depth %lld does not match a branching of %lld levels; give one of them",
                    (long long)o->depth, (long long)shape.levels);
-  if (o->k > router->experts)
-    return mg_fail(context, MG_USAGE, "router tree: k = %lld is more than the %lld experts of the layer",
-                   (long long)o->k, (long long)router->experts);
+  MG_TRY(mg_router_check_k(router, o->k, o->renormalise));
   if (shape.beam < o->k)
     return mg_fail(context, MG_USAGE, "router tree: beam = %lld must be at least k = %lld, or 0 for k",
                    (long long)o->beam, (long long)o->k);
-  if (o->k == 1 && o->renormalise)
-    return mg_fail(context, MG_USAGE,
-                   "router tree: with k = 1 a renormalised weight is always 1, so the gates would get no "
-                   "gradient; use renormalise = false");
   return MG_OK;
 }
 
@@ -143,10 +137,6 @@ static double gate_flops(const mg_router *router) {
   double gates = 0;
   for (int64_t l = 0; l < shape.levels; l++) gates += (double)(kept_before(&shape, l) * shape.branching[l]);
   return 2 * gates * (double)router->width;
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const tree_options *)router->options)->k;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -214,7 +204,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   mg_var *best = mg_top_k(tape, path, o->k, &out->weights);
   out->ids = mg_cast(tape, select_nodes(tape, children, best), MG_I32);
   out->probs = children ? mg_scatter_columns(tape, path, mg_cast(tape, children, MG_I32), router->experts) : path;
-  if (o->renormalise) out->weights = mg_div(tape, out->weights, mg_sum_columns(tape, out->weights));
+  if (o->renormalise) out->weights = mg_shares(tape, out->weights);
   return mg_tape_status(tape);
 }
 
@@ -230,7 +220,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .params = params,
                                         .check = check,
                                         .dimension = dimension,
-                                        .choices = choices,
                                         .promises = promises,
                                         .route = route,
                                         .gate_flops = gate_flops,

@@ -41,8 +41,23 @@ static void a_plugin_may_leave_out_all_but_route(void **state) {
   mg_moe_record record;
   assert_non_null(mg_moe_forward(moe, world.tape, &input, &record));
   assert_int_equal(record.capacity, 6); /* floor(1.0 * 8 * 3 / 4): the choices that came, not the most possible */
+  const mg_moe_facts facts = mg_moe_describe(moe);
+  assert_int_equal(facts.choices, 3);                     /* the option k */
+  assert_close(facts.gate_flops_per_token, 2 * 4 * 4, 0); /* the parameter that ends in the width */
   json_decref(spec);
   mg_moe_destroy(moe);
+  moe_world_close(&world);
+}
+
+static void more_choices_than_experts_are_refused(void **state) {
+  (void)state;
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  assert_ok(world.context, mg_registry_add_router(world.registry, &mine));
+  json_t *spec = moe_json("{'experts': 4, 'width': 3, 'router': {'name': 'mine', 'k': 5}}");
+  assert_refused(world.context, MG_USAGE, "k = 5 is more than the 4 experts of the layer; use 1 to 4",
+                 mg_moe_check_spec(world.context, world.registry, spec, 4, 0));
+  json_decref(spec);
   moe_world_close(&world);
 }
 
@@ -62,6 +77,7 @@ static void what_is_not_promised_is_not_used(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_plugin_may_leave_out_all_but_route),
+      cmocka_unit_test(more_choices_than_experts_are_refused),
       cmocka_unit_test(what_is_not_promised_is_not_used),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,16 +84,19 @@ typedef struct mg_router_plugin {
   const mg_param_spec *params; /* ends with MG_PARAM_END; NULL = none */
 
   /* Optional: refuses options that do not fit the layer (k > E, branching^depth != E) with MG_USAGE and a message that
-   * names the option and the allowed values. Called before anything is allocated. */
+   * names the option and the allowed values. Called before anything is allocated. Default: an option `k` may not be more
+   * than E. */
   mg_status (*check)(const mg_router *router);
   /* The size of a MG_DIM_CUSTOM dimension; 0 leaves the parameter out. `param` and `dim` index the tables above. */
   int64_t (*dimension)(const mg_router *router, int32_t param, int32_t dim);
-  /* The most choices per token (S), for memory and FLOPs. */
+  /* Optional: the most choices per token (S), for memory and FLOPs. Default: the integer option `k` where there is one,
+   * else E. */
   int64_t (*choices)(const mg_router *router);
-  /* The promises kept under these options: a set of MG_ROUTER_ flags. */
+  /* Optional: the promises kept under these options, a set of MG_ROUTER_ flags. Default: none. */
   uint32_t (*promises)(const mg_router *router);
   mg_status (*route)(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
-  /* Analytic FLOPs of the gate for one token, forward. */
+  /* Optional: analytic FLOPs of the gate's products for one token, forward. Default: 2 for each element of the trained
+   * parameters whose last dimension is the width, by which a hidden state is multiplied. */
   double (*gate_flops)(const mg_router *router);
 
   /* Optional: called on the host after each optimiser step with the batch's demand per expert [E], to move buffers. */
@@ -127,6 +130,10 @@ struct mg_router {
   void *host;          /* the core's: parameter storage */
   int64_t step_tokens; /* tokens routed in training since the last after_step: those behind its demand */
 };
+
+/* For a plugin's check: refuses k experts per token where the layer has fewer, and k = 1 with `renormalised` weights,
+ * which would always be 1, so that the gate learned nothing. MG_USAGE with a message that names k and what is allowed. */
+MG_API mg_status mg_router_check_k(const mg_router *router, int64_t k, bool renormalised);
 
 /* The parameter as a variable on `tape`; its gradient is collected by the core. A parameter left out gives NULL without
  * failing the tape, so that `if (mg_router_has_param(...))` can guard it. */

@@ -18,13 +18,6 @@ static const mg_option options[] = {MG_OPTION_INT(gumbel_options, k, 2, 1, 4096,
 static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        MG_PARAM_END};
 
-static mg_status check(const mg_router *router) {
-  const gumbel_options *o = router->options;
-  if (o->k <= router->experts) return MG_OK;
-  return mg_fail(router->context, MG_USAGE, "router gumbel: k = %lld, but there are only %lld experts", (long long)o->k,
-                 (long long)router->experts);
-}
-
 /* -log(-log u) for each token and expert; u stays far enough from 0 and 1 that both logarithms are finite in f32. */
 static mg_var *gumbel_noise(mg_tape *tape, const mg_route_input *input, const mg_var *logits) {
   const int64_t shape[] = {mg_var_rows(logits), mg_var_columns(logits)};
@@ -44,18 +37,10 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static int64_t choices(const mg_router *router) {
-  return ((const gumbel_options *)router->options)->k;
-}
-
 static uint32_t promises(const mg_router *router) {
   (void)router;
   return MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_EXPERTS_EXCHANGEABLE |
          MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
-}
-
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->width * (double)router->experts;
 }
 
 static const mg_router_plugin plugin = {.abi = MG_ABI,
@@ -67,9 +52,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .options = options,
                                         .options_size = sizeof(gumbel_options),
                                         .params = params,
-                                        .check = check,
-                                        .choices = choices,
                                         .promises = promises,
-                                        .route = route,
-                                        .gate_flops = gate_flops};
+                                        .route = route};
 MG_ROUTER_PLUGIN(plugin)
