@@ -177,6 +177,12 @@ static bool pass_progress(void *user, const mg_train_progress *progress) {
   return !(settings->stopped && settings->stopped(settings->user));
 }
 
+/* A model's table without its seed, for the corpus's vocabulary. */
+static void settle_model(json_t *spec, int64_t vocabulary) {
+  json_object_del(spec, "seed");
+  json_object_set_new(spec, "vocabulary", json_integer(vocabulary));
+}
+
 static mg_status open_data(training *t) {
   mg_engine *engine = t->engine;
   if (!engine->settings.cache)
@@ -185,7 +191,11 @@ static mg_status open_data(training *t) {
   json_object_del(t->data_spec, "filter"); /* the function's fingerprint, there for the case's hash */
   MG_TRY(mg_dataset_open_filtered(engine->context, t->data_spec, engine->settings.cache,
                                   mg__document_filter_of(&t->filter), &t->data));
-  json_object_set_new(t->model_spec, "vocabulary", json_integer(mg_dataset_vocabulary(t->data)));
+  const char *name;
+  json_t *other;
+  settle_model(t->model_spec, mg_dataset_vocabulary(t->data));
+  json_object_foreach(json_object_get(t->train_spec, "evaluations"), name, other)
+    settle_model(other, mg_dataset_vocabulary(t->data));
   json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(t->data)));
   return MG_OK;
 }
@@ -218,7 +228,6 @@ static mg_status train(training *t) {
   mg_context *context = t->engine->context;
   const json_t *seed = json_object_get(t->model_spec, "seed");
   const uint64_t seed_value = seed ? (uint64_t)json_integer_value(seed) : 1;
-  json_object_del(t->model_spec, "seed");
   MG_TRY(open_data(t));
   MG_TRY(open_backend(t));
   MG_TRY(

@@ -36,7 +36,8 @@ typedef struct mg__module {
 
 struct mg_model {
   mg_context *context;
-  mg_backend *backend; /* NULL: described only */
+  mg_registry *registry; /* for models derived from this one */
+  mg_backend *backend;   /* NULL: described only */
   mg_params *params;
   mg__model_spec spec;
   uint64_t seed;

@@ -58,6 +58,7 @@ static mg_status create(mg_context *context, mg_registry *registry, mg_backend *
   mg_model *model = mg_alloc(context, sizeof *model);
   if (!model) return MG_MEMORY;
   model->context = context;
+  model->registry = registry;
   model->backend = backend;
   model->seed = seed;
   const mg_status status = fill_model(model, registry, spec, dtype);
@@ -75,6 +76,16 @@ mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend
 
 mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out) {
   return create(context, registry, NULL, spec, MG_F32, 0, out);
+}
+
+mg_status mg_model_derive(mg_model *trained, const json_t *spec, mg_model **out) {
+  const mg_dtype dtype = mg_params_at(trained->params, trained->embedding)->value.dtype;
+  MG_TRY(mg_model_create(trained->context, trained->registry, trained->backend, spec, dtype, trained->seed, out));
+  const mg_status status = mg_params_copy((*out)->params, trained->params);
+  if (status == MG_OK) return MG_OK;
+  mg_model_destroy(*out);
+  *out = NULL;
+  return status;
 }
 
 static void destroy_records(mg_model *model) {

@@ -30,6 +30,10 @@ mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend
 /* A model without weights or backend, of any size: it can be counted, and its parameters have names and shapes. It also
  * holds what mg_model_create refuses because it cannot run. */
 mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out);
+/* A model of another specification with the parameters of `trained`, matched by name: the trained weights under another
+ * capacity policy, other options of the router, or without a part. Buffers count as parameters. MG_USAGE names a
+ * parameter that `trained` lacks or holds in another shape. Independent of `trained` once made. */
+mg_status mg_model_derive(mg_model *trained, const json_t *spec, mg_model **out);
 void mg_model_destroy(mg_model *model);
 
 /* One batch: B sequences of S tokens, row by row. */

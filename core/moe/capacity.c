@@ -148,11 +148,11 @@ static mg_status reroute_memory(mg_moe *moe, reroute *r) {
 }
 
 /* All first choices before any second one, tokens in order: the order that `drop` keeps them in. */
-static mg_status reroute_choices(mg_moe *moe, mg_tape *tape, const mg_route_output *route, reroute *r) {
+static mg_status reroute_choices(mg_moe *moe, mg_tape *tape, const mg_moe_record *record, reroute *r) {
   MG_TRY(reroute_memory(moe, r));
   const size_t slots = (size_t)(r->tokens * r->choices);
-  MG_TRY(mg_tape_download(tape, route->ids, r->ids, slots * sizeof *r->ids));
-  mg_var *probs = mg_cast(tape, mg_detach(tape, route->probs), MG_F32);
+  MG_TRY(mg_tape_download(tape, record->ids, r->ids, slots * sizeof *r->ids));
+  mg_var *probs = mg_cast(tape, mg_detach(tape, record->route.probs), MG_F32);
   MG_TRY(mg_tape_download(tape, probs, r->probs, (size_t)(r->tokens * r->experts) * sizeof *r->probs));
   for (int64_t s = 0; s < r->choices; s++)
     for (int64_t t = 0; t < r->tokens; t++) place_choice(r, t, t * r->choices + s);
@@ -176,7 +176,7 @@ static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record
                .experts = moe->spec.experts,
                .computing = mg__computing_experts(&moe->spec),
                .capacity = record->capacity};
-  MG_TRY(reroute_choices(moe, tape, route, &r));
+  MG_TRY(reroute_choices(moe, tape, record, &r));
   const int64_t shape[] = {r.tokens, r.choices};
   record->ids = mg_tape_upload(tape, MG_I32, 2, shape, r.ids);
   record->weights = rerouted_weights(tape, route, record->ids, &r);
@@ -188,7 +188,7 @@ static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record
 
 mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record) {
   const mg__capacity *rule = &moe->spec.capacity;
-  record->ids = record->route.ids;
+  record->ids = mg__surviving_ids(moe, tape, record->route.ids);
   record->weights = record->route.weights;
   record->capacity = 0;
   if (rule->policy != MG__POLICY_NONE)

@@ -13,7 +13,7 @@ typedef enum mg__loss_kind {
   MG__LOSS_LOAD,
   MG__LOSS_ENTROPY
 } mg__loss_kind;
-typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL } mg__scope;
+typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_SHUFFLE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL } mg__scope;
 
 typedef struct mg__capacity {
   int64_t policy; /* mg__policy */
@@ -47,6 +47,14 @@ typedef struct mg__null {
   double tau; /* price of a null expert in the balance loss, relative to one that computes */
 } mg__null;
 
+/* Choices that are lost on purpose. */
+enum { MG__KNOCK_OUT_MAX = 256 };
+typedef struct mg__knock_out {
+  int64_t choices; /* the first so many of every token */
+  int64_t experts_count;
+  int64_t experts[MG__KNOCK_OUT_MAX];
+} mg__knock_out;
+
 typedef struct mg__moe_spec {
   int64_t kind;
   int64_t experts, width;
@@ -57,6 +65,7 @@ typedef struct mg__moe_spec {
   mg__shared shared;
   mg__parallel parallel;
   mg__null null;
+  mg__knock_out knock_out;
   mg__loss losses[MG_MOE_LOSSES_MAX];
   int64_t losses_count;
   const json_t *router; /* borrowed from the specification */
@@ -114,6 +123,11 @@ mg_status mg__slots_begin(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
 mg_status mg__slots_assign(mg_moe *moe, mg_tape *tape, mg_moe_record *record);
 mg_var *mg__slots_mix(mg_tape *tape, mg_var *x, const mg_moe_record *record);
 mg_var *mg__slots_spread(mg_tape *tape, mg_var *slots, const mg_moe_record *record);
+
+/* The router's choices [T,S] without those that the specification knocks out (knock_out.c). */
+mg_var *mg__surviving_ids(const mg_moe *moe, mg_tape *tape, mg_var *ids);
+mg_status mg__knock_out_read(mg_context *context, const json_t *json, mg__moe_spec *out);
+json_t *mg__knock_out_json(const mg__knock_out *knock_out); /* NULL if nothing is knocked out */
 
 /* The auxiliary losses: fills loss and losses of the record. */
 mg_status mg__losses_apply(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);

@@ -25,6 +25,22 @@ static mg_var *windowed_counts(mg_moe *moe, mg_tape *tape, const mg__loss *loss,
   return mg_add(tape, counts, mg_reshape2(tape, earlier, 1, experts));
 }
 
+/* The tokens of the batch in an order drawn by the layer's stream: i32 [T]; NULL after a failure. */
+static mg_var *shuffled_tokens(mg_moe *moe, mg_tape *tape, const mg_moe_input *input) {
+  const int64_t tokens = mg_var_rows(input->x);
+  int32_t *order = mg__moe_scratch(moe, (size_t)tokens * sizeof *order);
+  if (!order) return NULL;
+  for (int64_t t = 0; t < tokens; t++) order[t] = (int32_t)t;
+  const mg_stream stream = mg_stream_named(input->noise.seed, "balance shuffle", input->noise.stream, 0);
+  for (int64_t t = tokens - 1; t > 0; t--) {
+    const uint64_t other = mg_random_below(stream, (uint64_t)t, (uint64_t)t + 1);
+    const int32_t moved = order[t];
+    order[t] = order[other];
+    order[other] = moved;
+  }
+  return mg_tape_upload(tape, MG_I32, 1, &tokens, order);
+}
+
 /* Load per segment [segments, E]: one segment, or one per sequence. */
 static mg_var *segment_counts(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_record *record,
                               int64_t segments) {
@@ -41,15 +57,34 @@ static mg_var *segment_means(mg_tape *tape, mg_var *x, int64_t segments) {
   return mg_reshape2(tape, mg_matmul(tape, mean, false, mg_reshape(tape, x, 3, run_shape), false), segments, columns);
 }
 
+/* What a balance loss is made of, per segment: [segments,E] each. */
+typedef struct balance_terms {
+  mg_var *counts, *probs;
+} balance_terms;
+
+/* Segments as large as a sequence, of tokens drawn from the whole batch. */
+static balance_terms shuffled_terms(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, const mg_moe_record *record,
+                                    int64_t segments) {
+  mg_var *probs = record->route.probs, *ids = record->route.ids, *order = shuffled_tokens(moe, tape, input);
+  const int64_t shape[] = {mg_var_rows(ids), mg_var_columns(ids)};
+  mg_var *chosen = mg_scatter_columns(tape, mg_fill(tape, mg_var_dtype(probs), 2, shape, 1), ids, moe->spec.experts);
+  return (balance_terms){segment_means(tape, mg_gather_rows(tape, chosen, order), segments),
+                         segment_means(tape, mg_gather_rows(tape, probs, order), segments)};
+}
+
 static mg_var *balance(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
                        const mg_moe_record *record) {
   mg_var *probs = record->route.probs;
-  const int64_t tokens = mg_var_rows(probs);
-  const int64_t segments = loss->scope == MG__SCOPE_SEQUENCE ? tokens / input->sequence_tokens : 1;
-  mg_var *counts = mg_cast(tape, segment_counts(moe, tape, loss, record, segments), mg_var_dtype(probs));
-  mg_var *total = mg_unary_op(tape, MG_UNARY_CLAMP, mg_sum_columns(tape, counts), 1, 1e30);
-  mg_var *share = mg_div(tape, counts, total);
-  mg_var *products = mg_mul(tape, segment_means(tape, probs, segments), share);
+  const bool whole = loss->scope == MG__SCOPE_BATCH || loss->scope == MG__SCOPE_GLOBAL;
+  const int64_t segments = whole ? 1 : mg_var_rows(probs) / input->sequence_tokens;
+  balance_terms terms;
+  if (loss->scope == MG__SCOPE_SHUFFLE)
+    terms = shuffled_terms(moe, tape, input, record, segments);
+  else
+    terms = (balance_terms){mg_cast(tape, segment_counts(moe, tape, loss, record, segments), mg_var_dtype(probs)),
+                            segment_means(tape, probs, segments)};
+  mg_var *total = mg_unary_op(tape, MG_UNARY_CLAMP, mg_sum_columns(tape, terms.counts), 1e-30, 1e30);
+  mg_var *products = mg_mul(tape, terms.probs, mg_div(tape, terms.counts, total));
   if (mg__null_experts(&moe->spec)) {
     mg_var *price = mg_affine(tape, mg__null_row(moe, tape, mg_var_dtype(probs)), moe->spec.null.tau - 1, 1);
     products = mg_mul(tape, products, mg_reshape(tape, price, 1, &moe->spec.experts));

@@ -10,7 +10,7 @@ static const char *const shared_gates[] = {"none", "sigmoid", NULL};
 static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
 static const char *const orders[] = {"position", "priority", NULL};
 static const char *const loss_kinds[] = {"balance", "z", "importance", "load", "entropy", NULL};
-static const char *const scopes[] = {"sequence", "batch", "global", NULL};
+static const char *const scopes[] = {"sequence", "shuffle", "batch", "global", NULL};
 
 static const mg_option layer_options[] = {
     MG_OPTION_CHOICE(mg__moe_spec, kind, 0, kinds, "the kind of feed-forward"),
@@ -127,8 +127,8 @@ static mg_status read_null(mg_context *context, const json_t *json, mg__moe_spec
 }
 
 static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spec *out) {
-  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL},
-                          {"shared", NULL}, {"null", NULL},     {"parallel", NULL}};
+  mg_spec_part parts[] = {{"router", NULL}, {"capacity", NULL}, {"losses", NULL},   {"shared", NULL},
+                          {"null", NULL},   {"parallel", NULL}, {"knock_out", NULL}};
   MG_TRY(mg_spec_read(context, layer_options, parts, MG_COUNT(parts), json, "moe", out));
   if (!out->experts) return mg_fail(context, MG_USAGE, "moe: 'experts' is needed: the number of routed experts");
   if (!out->width) return mg_fail(context, MG_USAGE, "moe: 'width' is needed: the hidden width of one expert");
@@ -142,6 +142,7 @@ static mg_status read_parts(mg_context *context, const json_t *json, mg__moe_spe
   if (status == MG_OK) status = read_parallel(context, parts[5].value, out);
   if (status == MG_OK && out->activation == MG_ACTIVATION_CLAMPED_SILU && !out->gated)
     status = mg_fail(context, MG_USAGE, "activation 'clamped_silu' needs gated experts");
+  if (status == MG_OK) status = mg__knock_out_read(context, parts[6].value, out);
   return status == MG_OK ? MG_OK : mg_fail_where(context, status, "moe");
 }
 
@@ -189,6 +190,10 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
                    "moe: capacity policy '%s' decides which choices an expert keeps, but router %s makes every expert "
                    "compute %lld slots of each sequence; remove 'capacity'",
                    policies[spec->capacity.policy], router->plugin->name, (long long)mg_router_slots(router));
+  if (spec->knock_out.choices >= mg_router_choices(router) && spec->knock_out.choices > 0)
+    return mg_fail(router->context, MG_USAGE,
+                   "moe: knock_out: %lld of the %lld choices of router %s leave none; use fewer, or a larger k",
+                   (long long)spec->knock_out.choices, (long long)mg_router_choices(router), router->plugin->name);
   if (spec->capacity.policy == MG__POLICY_REROUTE && !(given & MG_ROUTER_GIVES_PROBS))
     return refuse_need(router, "capacity policy 'reroute'", "probabilities (probs)");
   return MG_OK;
@@ -217,5 +222,7 @@ json_t *mg__moe_spec_json(const mg__moe_spec *spec, const mg_router *router) {
   if (mg__null_experts(spec)) json_object_set_new(json, "null", mg_options_to_json(null_options, &spec->null));
   if (spec->parallel.width)
     json_object_set_new(json, "parallel", mg_options_to_json(parallel_options, &spec->parallel));
+  json_t *knock_out = mg__knock_out_json(&spec->knock_out);
+  if (knock_out) json_object_set_new(json, "knock_out", knock_out);
   return json;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const int32_t *choices_of(const mg_choices *chosen, int64_t token) {
-  return chosen->ids + token * chosen->choices;
+  return chosen->ids + token * (chosen->stride ? chosen->stride : chosen->choices);
 }
 
 static bool has(const mg_choices *chosen, int64_t token, int32_t expert) {
@@ -18,6 +18,23 @@ static bool has(const mg_choices *chosen, int64_t token, int32_t expert) {
 
 static double ratio(double part, double whole) {
   return whole > 0 ? part / whole : (double)NAN;
+}
+
+mg_choices mg_first_choices(mg_choices chosen) {
+  if (!chosen.stride) chosen.stride = chosen.choices;
+  chosen.choices = 1;
+  return chosen;
+}
+
+void mg_choices_per_token(mg_choices chosen, double *out) {
+  memset(out, 0, (size_t)(chosen.choices + 1) * sizeof *out);
+  for (int64_t t = 0; t < chosen.tokens; t++) {
+    const int32_t *ids = choices_of(&chosen, t);
+    int64_t made = 0;
+    for (int64_t s = 0; s < chosen.choices; s++) made += ids[s] >= 0;
+    out[made]++;
+  }
+  for (int64_t n = 0; n <= chosen.choices; n++) out[n] = ratio(out[n], (double)chosen.tokens);
 }
 
 /* ---- co-activation ----------------------------------------------------------------------------------------- */
@@ -39,22 +56,30 @@ void mg_coactivation(mg_choices chosen, double *out) {
 
 /* ---- saturation -------------------------------------------------------------------------------------------- */
 
-double mg_saturation(mg_choices earlier, mg_choices final) {
+static double saturation(const mg_choices *earlier, const mg_choices *final, bool by_position) {
   double total = 0;
   int64_t counted = 0;
-  for (int64_t t = 0; t < final.tokens; t++) {
-    const int32_t *ids = choices_of(&final, t);
+  for (int64_t t = 0; t < final->tokens; t++) {
+    const int32_t *ids = choices_of(final, t), *before = choices_of(earlier, t);
     int64_t size = 0, common = 0;
-    for (int64_t s = 0; s < final.choices; s++) {
+    for (int64_t s = 0; s < final->choices; s++) {
       if (ids[s] < 0) continue;
       size++;
-      common += has(&earlier, t, ids[s]);
+      common += by_position ? before[s] == ids[s] : has(earlier, t, ids[s]);
     }
     if (size == 0) continue;
     total += (double)common / (double)size;
     counted++;
   }
   return ratio(total, (double)counted);
+}
+
+double mg_saturation(mg_choices earlier, mg_choices final) {
+  return saturation(&earlier, &final, false);
+}
+
+double mg_saturation_by_position(mg_choices earlier, mg_choices final) {
+  return saturation(&earlier, &final, true);
 }
 
 double mg_saturation_chance(int64_t experts, int64_t k) {
@@ -76,6 +101,18 @@ void mg_domain_specialisation(mg_choices chosen, const int32_t *domain, int64_t 
     for (int64_t t = 0; t < chosen.tokens; t++) tokens += domain[t] == d;
     for (int64_t e = 0; e < chosen.experts; e++) out[e * domains + d] = ratio(out[e * domains + d], tokens);
   }
+}
+
+double mg_domain_largest(const double *shares, int64_t experts, int64_t domains) {
+  double total = 0, counted = 0;
+  for (int64_t d = 0; d < domains; d++) {
+    if (isnan(shares[d])) continue; /* a domain without tokens */
+    double most = 0;
+    for (int64_t e = 0; e < experts; e++) most = fmax(most, shares[e * domains + d]);
+    total += most;
+    counted++;
+  }
+  return ratio(total, counted);
 }
 
 /* Row w of the table: how often word w occurs, then how often each expert got it. */

@@ -10,7 +10,14 @@
 typedef struct mg_choices {
   const int32_t *ids;
   int64_t tokens, choices, experts;
+  int64_t stride; /* ids from one token to the next; 0 = choices */
 } mg_choices;
+
+/* The same tokens with their first choice alone. */
+mg_choices mg_first_choices(mg_choices chosen);
+
+/* out[n] = share of the tokens with exactly n choices, n = 0 .. choices. */
+void mg_choices_per_token(mg_choices chosen, double *out);
 
 /* Muennighoff et al. 2024, eq. 6: out[i * E + j] = share of the tokens with expert i that also have expert j; the
  * diagonal is 1. */
@@ -19,12 +26,17 @@ void mg_coactivation(mg_choices chosen, double *out);
 /* Muennighoff et al. 2024, eq. 5: mean over tokens of |earlier set and final set| / |final set|; tokens whose final set
  * is empty do not count. Both cover the same tokens; `choices` may differ. */
 double mg_saturation(mg_choices earlier, mg_choices final);
-/* Of random routing with k of E experts: k / E. */
+/* The stricter convention: mean over tokens of the positions at which both sets hold the same expert / |final set|. Both
+ * have the same `choices`. */
+double mg_saturation_by_position(mg_choices earlier, mg_choices final);
+/* Of random routing with k of E experts: k / E by set, 1 / E by position. */
 double mg_saturation_chance(int64_t experts, int64_t k);
 
 /* Muennighoff et al. 2024, eq. 7: out[e * domains + d] = share of domain d's tokens that chose expert e. A token whose
  * domain is outside 0 .. domains-1 does not count. */
 void mg_domain_specialisation(mg_choices chosen, const int32_t *domain, int64_t domains, double *out);
+/* Of such a table: mean over the domains that have tokens of the largest share that one expert got. */
+double mg_domain_largest(const double *shares, int64_t experts, int64_t domains);
 
 /* Muennighoff et al. 2024, eq. 8: mean over the vocabulary ids that occur at least `least` times of the share of their
  * tokens sent to the expert that gets most of them; their counts are written to `counted`. `scratch` holds

@@ -274,3 +274,37 @@ mg_var *mg_params_var(mg_params *params, mg_tape *tape, int64_t index) {
   e->generation = tape->generation;
   return e->var;
 }
+
+/* ---- copying ------------------------------------------------------------------------------------------------- */
+
+/* Through the host: backends have no copy between two of their own tensors. */
+static mg_status copy_values(mg_backend *backend, const mg_tensor *to, const mg_tensor *from) {
+  const size_t bytes = mg_tensor_bytes(to);
+  if (bytes == 0) return MG_OK;
+  void *host = mg_alloc(backend->context, bytes);
+  if (!host) return MG_MEMORY;
+  mg_status status = backend->plugin->download(backend, host, from->data, bytes);
+  if (status == MG_OK) status = backend->plugin->upload(backend, to->data, host, bytes);
+  mg_free(backend->context, host, bytes);
+  return status;
+}
+
+static bool alike(const mg_tensor *a, const mg_tensor *b) {
+  return a->dtype == b->dtype && a->dims == b->dims && memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape) == 0;
+}
+
+mg_status mg_params_copy(mg_params *to, mg_params *from) {
+  mg_context *context = to->backend->context;
+  for (int64_t i = 0; i < to->count; i++) {
+    const mg_param *param = &to->entries[i]->param;
+    const int64_t index = mg_params_find(from, param->name);
+    if (index < 0) return mg_fail(context, MG_USAGE, "there is no trained parameter '%s'", param->name);
+    const mg_tensor *trained = &mg_params_at(from, index)->value;
+    char wanted[MG_SHAPE_TEXT_BYTES], came[MG_SHAPE_TEXT_BYTES];
+    if (!alike(&param->value, trained))
+      return mg_fail(context, MG_USAGE, "the parameter '%s' has the shape %s, and was trained in the shape %s",
+                     param->name, mg_shape_text(&param->value, wanted), mg_shape_text(trained, came));
+    MG_TRY(copy_values(to->backend, &param->value, trained));
+  }
+  return MG_OK;
+}

@@ -54,6 +54,10 @@ mg_params_bytes mg_params_memory(const mg_params *params);
  * twice gives the same one. */
 mg_var *mg_params_var(mg_params *params, mg_tape *tape, int64_t index);
 
+/* Copies the values of `from`, on the same backend, into the parameters of `to` of the same names; what `from` has beside
+ * them is left out. MG_USAGE names a parameter of `to` that `from` lacks, or holds in another shape or type. */
+mg_status mg_params_copy(mg_params *to, mg_params *from);
+
 mg_status mg_params_zero_gradients(mg_params *params);
 mg_status mg_params_make_moments(mg_params *params);
 

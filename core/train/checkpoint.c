@@ -19,7 +19,8 @@ enum { KEPT = 2, STEPS_MAX = 1024, DUMP = JSON_COMPACT | JSON_SORT_KEYS | JSON_R
 
 static mg_status identity(const mg__run *run, char text[MG_HASH_TEXT_BYTES]) {
   json_t *spec = json_copy(run->resolved);
-  static const char *const elsewhere[] = {"checkpoint", "checkpoint_every", "timing_steps", "final_tokens"};
+  static const char *const elsewhere[] = {"checkpoint",   "checkpoint_every", "timing_steps",
+                                          "final_tokens", "specialisation",   "evaluations"};
   for (size_t i = 0; i < MG_COUNT(elsewhere); i++) json_object_del(spec, elsewhere[i]);
   json_t *all = json_pack("{s:s, s:s, s:s, s:I, s:O, s:o}", "version", MG_VERSION, "backend",
                           mg_tape_backend(run->tape)->plugin->name, "data", mg_dataset_checksum(run->data), "seed",

@@ -4,12 +4,15 @@
 #include <math.h>
 #include <string.h>
 
+#include "moe/balance.h"
+
 /* Host copies of one batch's results. */
 typedef struct scratch {
   float *loss;    /* [T] */
   int32_t *guess; /* [T] */
   float *load;    /* [B, most experts] */
-  size_t tokens, load_count;
+  double *sequence_load; /* [most experts] */
+  size_t tokens, load_count, most_experts;
 } scratch;
 
 static int64_t experts_of(const mg__run *run, int64_t layer) {
@@ -21,17 +24,20 @@ static mg_status scratch_create(mg__run *run, scratch *s) {
   for (int64_t i = 0; i < mg_model_moe_layers(run->model); i++)
     if (experts_of(run, i) > most) most = experts_of(run, i);
   s->tokens = (size_t)run->batch_tokens;
+  s->most_experts = (size_t)most;
   s->load_count = (size_t)(run->settings.batch * most);
   s->loss = mg_alloc(run->context, s->tokens * sizeof *s->loss);
   s->guess = mg_alloc(run->context, s->tokens * sizeof *s->guess);
   s->load = mg_alloc(run->context, s->load_count * sizeof *s->load);
-  return s->loss && s->guess && s->load ? MG_OK : MG_MEMORY;
+  s->sequence_load = mg_alloc(run->context, s->most_experts * sizeof *s->sequence_load);
+  return s->loss && s->guess && s->load && s->sequence_load ? MG_OK : MG_MEMORY;
 }
 
 static void scratch_destroy(mg__run *run, scratch *s) {
   mg_free(run->context, s->loss, s->loss ? s->tokens * sizeof *s->loss : 0);
   mg_free(run->context, s->guess, s->guess ? s->tokens * sizeof *s->guess : 0);
   mg_free(run->context, s->load, s->load ? s->load_count * sizeof *s->load : 0);
+  mg_free(run->context, s->sequence_load, s->sequence_load ? s->most_experts * sizeof *s->sequence_load : 0);
 }
 
 static mg_status evaluation_create(mg__run *run, mg__evaluation *out) {
@@ -59,6 +65,7 @@ void mg__evaluation_release(mg__run *run, mg__evaluation *e) {
   for (int64_t i = 0; e->load && i < layers; i++)
     if (e->load[i]) mg_free(run->context, e->load[i], (size_t)experts_of(run, i) * bytes);
   mg_free(run->context, e->load, e->load ? (size_t)layers * sizeof *e->load : 0);
+  mg__routing_release(run->context, &e->routing);
   memset(e, 0, sizeof *e);
 }
 
@@ -85,6 +92,21 @@ static mg_status add_accuracy(mg__run *run, scratch *s, int64_t sequences, const
   return MG_OK;
 }
 
+/* The load of each sequence of a batch: by domain, and as balance within the sequence. */
+static void add_sequence_loads(const mg__run *run, const scratch *s, int64_t sequences, int64_t layer,
+                               mg__evaluation *e) {
+  const int64_t experts = experts_of(run, layer);
+  for (int64_t b = 0; b < sequences; b++) {
+    double *domain = e->load[layer] + run->batch.domains[b] * experts;
+    for (int64_t i = 0; i < experts; i++) {
+      s->sequence_load[i] = (double)s->load[b * experts + i];
+      domain[i] += s->sequence_load[i];
+    }
+    e->sequence_cv += mg_balance_cv(s->sequence_load, experts);
+    e->sequence_violation += mg_balance_max_violation(s->sequence_load, experts);
+  }
+}
+
 static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg_moe_record *record, int64_t layer,
                            mg__evaluation *e) {
   const int64_t experts = experts_of(run, layer);
@@ -95,9 +117,7 @@ static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg
   e->dropped_tokens += (double)counts.dropped_tokens;
   mg_var *load = mg_histogram(run->tape, record->route.ids, experts, sequences);
   MG_TRY(mg_tape_download(run->tape, load, s->load, (size_t)(sequences * experts) * sizeof *s->load));
-  for (int64_t b = 0; b < sequences; b++)
-    for (int64_t i = 0; i < experts; i++)
-      e->load[layer][run->batch.domains[b] * experts + i] += (double)s->load[b * experts + i];
+  add_sequence_loads(run, s, sequences, layer, e);
   return MG_OK;
 }
 
@@ -112,8 +132,9 @@ static mg_status add_batch(mg__run *run, scratch *s, int64_t sequences, bool ful
   e->tokens += (int64_t)tokens;
   if (!full) return MG_OK;
   MG_TRY(add_accuracy(run, s, sequences, &output, e));
+  e->sequences += (double)sequences;
   for (int64_t i = 0; i < output.records_count; i++) MG_TRY(add_layer(run, s, sequences, &output.records[i], i, e));
-  return MG_OK;
+  return mg__routing_wanted(run) ? mg__routing_add(run, sequences, &output, s->guess, &e->routing) : MG_OK;
 }
 
 static mg_status add_all(mg__run *run, scratch *s, int64_t tokens, bool full, mg__evaluation *e) {

@@ -2,14 +2,21 @@
 #ifndef MG_TRAIN_RUN_H
 #define MG_TRAIN_RUN_H
 
+#include "moe/specialisation.h"
 #include "tensor/tape_work.h"
 #include "train/trainer.h"
+
+enum { MG__SNAPSHOTS_MAX = 16 };
 
 typedef struct mg__train_settings {
   int64_t tokens, batch, sequence, accumulate, schedule, precision, seed, evaluate_every, evaluate_tokens, final_tokens,
       timing_steps, checkpoint_every;
   double rate, router_rate, warmup, final_rate, clip, decay, beta1, beta2, epsilon;
   char checkpoint[MG_OPTION_STRING_MAX];
+  bool specialisation;
+  double snapshots[MG__SNAPSHOTS_MAX]; /* shares of the training, ascending */
+  int64_t snapshots_count;
+  const json_t *evaluations; /* name -> model specification, borrowed; NULL = none */
 } mg__train_settings;
 
 /* ---- schedule.c ------------------------------------------------------------------------------------------- */
@@ -60,6 +67,20 @@ typedef struct mg__totals {
   double train_loss; /* mean over the last whole window */
 } mg__totals;
 
+/* A growing list of ids. */
+typedef struct mg__ids {
+  int32_t *items;
+  size_t room;
+} mg__ids;
+
+/* Who was sent where on the validation split, on the host. All zero when nothing was recorded. */
+typedef struct mg__routing {
+  int64_t tokens, sequence_tokens, layers;
+  mg__ids inputs, targets, guesses, domains; /* [tokens] */
+  mg__ids *ids;                              /* [layers]: [tokens, choices of the layer], -1 = no choice */
+  int64_t *choices, *experts;                /* [layers] */
+} mg__routing;
+
 typedef struct mg__run {
   mg_context *context;
   mg_model *model;
@@ -76,6 +97,9 @@ typedef struct mg__run {
   mg__totals totals;
   double **load;         /* [MoE layer][expert]: demand since the last window */
   mg_moe_counts *counts; /* [MoE layer] of the last batch */
+  mg__routing snapshots[MG__SNAPSHOTS_MAX];
+  double snapshot_tokens[MG__SNAPSHOTS_MAX]; /* trained on when it was taken */
+  int64_t snapshots_taken;
   json_t *series, *tables;
   int64_t baseline_bytes; /* resident when the run began, without what the account lists */
   int64_t last_step_ns;
@@ -99,6 +123,18 @@ void mg__load_step(mg__run *run);
 /* Ends a window: one more point of cv and one more column of the load and losses tables. */
 mg_status mg__load_window(mg__run *run, const mg_model_output *output);
 
+/* ---- routing.c: who was sent where --------------------------------------------------------------------------- */
+
+/* Whether the run wants the routing of its full evaluations. */
+bool mg__routing_wanted(const mg__run *run);
+/* Adds a batch of `sequences` sequences, its forward pass done; `guesses` are the tokens predicted. */
+mg_status mg__routing_add(mg__run *run, int64_t sequences, const mg_model_output *output, const int32_t *guesses,
+                          mg__routing *routing);
+void mg__routing_release(mg_context *context, mg__routing *routing);
+mg_choices mg__routing_choices(const mg__routing *routing, int64_t layer);
+/* Takes the snapshots that are due. */
+mg_status mg__routing_snapshot(mg__run *run);
+
 /* ---- evaluate.c ------------------------------------------------------------------------------------------- */
 
 typedef struct mg__evaluation {
@@ -108,9 +144,11 @@ typedef struct mg__evaluation {
   int64_t domains;
   double *domain_loss, *domain_targets; /* [domains] */
   double **load;                        /* [MoE layer][domain * E + expert] */
+  double sequences, sequence_cv, sequence_violation; /* of the load of each sequence, summed over MoE layers too */
+  mg__routing routing;                               /* where the run wants it */
 } mg__evaluation;
-/* Runs through the validation split until `tokens` tokens (-1 = all) were seen. With `full` also the accuracy and the
- * routing; release the result in any case. */
+/* Runs through the validation split until `tokens` tokens (-1 = all) were seen. With `full` also the accuracy and what
+ * the routers did; release the result in any case. */
 mg_status mg__evaluate(mg__run *run, int64_t tokens, bool full, mg__evaluation *out);
 void mg__evaluation_release(mg__run *run, mg__evaluation *evaluation);
 
@@ -130,6 +168,27 @@ mg_status mg__record_step(mg__run *run, double loss, double norm, double rate, c
 mg_status mg__checkpoint_save(mg__run *run);
 /* Goes on from the newest valid checkpoint, if there is one. MG_USAGE if the folder belongs to another run. */
 mg_status mg__checkpoint_resume(mg__run *run);
+
+/* ---- evaluations.c: the trained weights in other models ------------------------------------------------------- */
+
+/* Fails with MG_USAGE, naming the evaluation, if the run's weights do not fit it. */
+mg_status mg__evaluations_check(mg__run *run);
+/* Runs each and adds its metrics and tables under its name. */
+mg_status mg__evaluations_run(mg__run *run, json_t *metrics);
+
+/* ---- findings.c: what an evaluation found, under names that begin with `prefix` -------------------------------- */
+
+mg_status mg__findings_put(mg__run *run, const mg__evaluation *evaluation, const char *prefix, json_t *metrics);
+/* Sets object[prefix name]; takes the reference to `value`. */
+void mg__put_named(json_t *object, const char *prefix, const char *name, json_t *value);
+json_t *mg__domain_names(const mg__run *run);
+json_t *mg__layer_blocks(const mg__run *run); /* the blocks that the MoE layers stand in */
+
+/* ---- specialise.c: what the experts specialise in -------------------------------------------------------------- */
+
+mg_status mg__specialisation_put(mg__run *run, const mg__evaluation *evaluation, const char *prefix, json_t *metrics);
+/* How much of the final routing stood at each snapshot. */
+mg_status mg__saturation_put(mg__run *run, const mg__routing *final, json_t *metrics);
 
 /* ---- result.c --------------------------------------------------------------------------------------------- */
 

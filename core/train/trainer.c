@@ -1,8 +1,10 @@
 /* Training from a specification to a result. */
 #include "train/trainer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "moe/spec.h"
 #include "train/run.h"
 
 enum { POINTS = 256, WINDOWS = 24, EVALUATIONS = 8, CHECKPOINTS = 10 }; /* in a run */
@@ -35,6 +37,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(mg__train_settings, timing_steps, 3, 0, 63, "separate passes that time the parts"),
     MG_OPTION_STRING(mg__train_settings, checkpoint, "", "folder of this run's checkpoints; empty = none"),
     MG_OPTION_INT(mg__train_settings, checkpoint_every, 0, 0, 1e12, "steps between checkpoints; 0 = 10 in the run"),
+    MG_OPTION_BOOL(mg__train_settings, specialisation, false, "record the final routing and what experts specialise in"),
     MG_OPTION_END};
 
 const mg_option *mg_train_options(void) {
@@ -59,13 +62,75 @@ static void settle(mg__train_settings *s) {
   if (s->final_tokens == 0) s->final_tokens = at_least(65536, s->tokens / 8);
 }
 
+/* ---- snapshots and evaluations: keys with values of their own ------------------------------------------------ */
+
+static int by_value(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static mg_status read_snapshots(mg_context *context, const json_t *json, mg__train_settings *s) {
+  if (!json) return MG_OK;
+  if (!json_is_array(json) || json_array_size(json) > MG__SNAPSHOTS_MAX)
+    return mg_fail(context, MG_USAGE, "train: 'snapshots' must be a list of at most %d shares of the training",
+                   MG__SNAPSHOTS_MAX);
+  for (size_t i = 0; i < json_array_size(json); i++) {
+    const json_t *share = json_array_get(json, i);
+    const double value = json_is_number(share) ? json_number_value(share) : -1.0;
+    if (!(value >= 0.0 && value < 1.0))
+      return mg_fail(context, MG_USAGE, "train: 'snapshots' are shares from 0 to below 1, and entry %zu is none", i + 1);
+    s->snapshots[s->snapshots_count++] = value;
+  }
+  if (s->snapshots_count > 0 && s->checkpoint[0])
+    return mg_fail(context, MG_USAGE, "train: 'snapshots' are not kept in checkpoints; leave one of the two out");
+  qsort(s->snapshots, (size_t)s->snapshots_count, sizeof *s->snapshots, by_value);
+  return MG_OK;
+}
+
+/* Letters, digits and _, so that "NAME.loss" reads as one metric. */
+static bool is_name(const char *text) {
+  const char *const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+  const size_t length = strlen(text);
+  return length > 0 && length <= 32 && strspn(text, allowed) == length;
+}
+
+static mg_status read_evaluations(mg_context *context, const json_t *json, mg__train_settings *s) {
+  s->evaluations = json;
+  if (!json) return MG_OK;
+  if (!json_is_object(json))
+    return mg_fail(context, MG_USAGE, "train: 'evaluations' must be a table of models by name");
+  const char *name;
+  json_t *model;
+  json_object_foreach((json_t *)json, name, model) {
+    if (!is_name(name))
+      return mg_fail(context, MG_USAGE, "train: evaluations: '%s' is no name (1 to 32 letters, digits and _)", name);
+    if (!json_is_object(model))
+      return mg_fail(context, MG_USAGE, "train: evaluations.%s must be a model, made with mg.model{...}", name);
+  }
+  return MG_OK;
+}
+
+static void write_parts(const mg__train_settings *s, json_t *resolved) {
+  if (s->snapshots_count > 0) {
+    json_t *shares = json_array();
+    for (int64_t i = 0; i < s->snapshots_count; i++) json_array_append_new(shares, json_real(s->snapshots[i]));
+    json_object_set_new(resolved, "snapshots", shares);
+  }
+  if (s->evaluations) json_object_set_new(resolved, "evaluations", json_deep_copy(s->evaluations));
+}
+
 static mg_status read_settings(mg_context *context, const json_t *spec, mg__train_settings *settings,
                                json_t **resolved) {
-  mg_options_defaults(options, settings);
-  MG_TRY(mg_options_from_json(context, options, spec, "train", settings));
+  mg_spec_part parts[] = {{"snapshots", NULL}, {"evaluations", NULL}};
+  *settings = (mg__train_settings){0};
+  MG_TRY(mg_spec_read(context, options, parts, MG_COUNT(parts), spec, "train", settings));
+  MG_TRY(read_snapshots(context, parts[0].value, settings));
+  MG_TRY(read_evaluations(context, parts[1].value, settings));
   settle(settings);
   *resolved = mg_options_to_json(options, settings);
-  return *resolved ? MG_OK : mg_fail(context, MG_MEMORY, "train: no memory for its specification");
+  if (!*resolved) return mg_fail(context, MG_MEMORY, "train: no memory for its specification");
+  write_parts(settings, *resolved);
+  return MG_OK;
 }
 
 mg_status mg_train_check_spec(mg_context *context, const json_t *spec, json_t **resolved) {
@@ -135,6 +200,7 @@ static mg_status run_create(mg__run *run, const json_t *spec) {
   MG_TRY(make_batch(run));
   MG_TRY(mg__load_create(run));
   MG_TRY(mg__record_create(run));
+  MG_TRY(mg__evaluations_check(run));
   return mg__checkpoint_resume(run);
 }
 
@@ -144,6 +210,7 @@ static void run_destroy(mg__run *run) {
   mg_free(run->context, batch->inputs, batch->inputs ? bytes : 0);
   mg_free(run->context, batch->targets, batch->targets ? bytes : 0);
   mg_free(run->context, batch->domains, batch->domains ? (size_t)batch->sequences * sizeof(int32_t) : 0);
+  for (int64_t i = 0; i < run->snapshots_taken; i++) mg__routing_release(run->context, &run->snapshots[i]);
   mg__load_destroy(run);
   mg__optimiser_destroy(&run->optimiser);
   mg_tape_destroy(run->tape);
@@ -180,6 +247,7 @@ static mg_status tell_progress(mg__run *run) {
 
 static mg_status run_steps(mg__run *run) {
   while (run->step < run->steps) {
+    MG_TRY(mg__routing_snapshot(run));
     MG_TRY(mg__run_step(run));
     const bool last = run->step == run->steps;
     if (!last && run->step % run->settings.evaluate_every == 0) MG_TRY(validate(run));

@@ -34,6 +34,21 @@ metrics.known = {
   random_floor_cv = { title = "CV floor", unit = "", style = "fixed", digits = 3, plain = true, help = "load CV of uniform random routing on as many tokens" },
   random_floor_max_over_mean = { title = "max/mean floor", unit = "", style = "fixed", digits = 2, plain = true, help = "max/mean of uniform random routing on as many tokens" },
   random_floor_max_violation = { title = "MaxVio floor", unit = "", style = "fixed", digits = 3, plain = true, help = "MaxVio of uniform random routing on as many tokens" },
+  cv_sample = { title = "load CV (sample)", unit = "", better = "lower", style = "fixed", digits = 3, help = "the same with E - 1 in the denominator" },
+  sequence_cv = { title = "CV in sequence", unit = "", better = "lower", style = "fixed", digits = 3, help = "load CV of each sequence, mean over sequences and layers" },
+  sequence_max_violation = { title = "MaxVio in sequence", unit = "", better = "lower", style = "fixed", digits = 3, help = "MaxVio of each sequence, mean over sequences and layers" },
+  random_floor_sequence_cv = { title = "CV floor in sequence", unit = "", style = "fixed", digits = 3, plain = true, help = "load CV of uniform random routing on one sequence" },
+  random_floor_sequence_max_violation = { title = "MaxVio floor in sequence", unit = "", style = "fixed", digits = 3, plain = true, help = "MaxVio of uniform random routing on one sequence" },
+  repetition_first = { title = "repeats first", unit = "", style = "percent", help = "share of consecutive tokens with the same first choice, mean over layers" },
+  repetition_any = { title = "repeats any", unit = "", style = "percent", help = "share of consecutive tokens with a common choice, mean over layers" },
+  repetition_chance_first = { title = "chance first", unit = "", style = "percent", help = "the same of random routing: 1 / E" },
+  repetition_chance_any = { title = "chance any", unit = "", style = "percent", help = "the same of random routing: 1 - C(E-K, K) / C(E, K)" },
+  coactivation_largest = { title = "co-activation", unit = "", style = "percent", help = "largest share of one expert's tokens that another has too, mean over layers" },
+  domain_largest = { title = "domain", unit = "", style = "percent", help = "largest share of a domain's tokens that one expert gets, mean over domains and layers" },
+  vocabulary_input = { title = "vocabulary, input", unit = "", style = "percent", help = "largest share of a token id's first choices that one expert gets, mean over ids and layers" },
+  vocabulary_next = { title = "vocabulary, next", unit = "", style = "percent", help = "the same by the id that follows" },
+  vocabulary_predicted = { title = "vocabulary, predicted", unit = "", style = "percent", help = "the same by the id predicted" },
+  saturation_chance = { title = "saturation chance", unit = "", style = "percent", help = "saturation of random routing: K / E" },
   entropy = { title = "load entropy", unit = "nats", better = "higher", style = "fixed", digits = 3, help = "entropy of the load distribution" },
   gini = { title = "Gini", unit = "", better = "lower", style = "fixed", digits = 3, help = "Gini coefficient of expert load" },
   effective_experts = { title = "eff. experts", unit = "", better = "higher", style = "fixed", digits = 1, help = "E / (1 + CV^2)" },
@@ -51,6 +66,14 @@ metrics.known = {
 function metrics.of(name)
   local known = metrics.known[name]
   if known then return known end
+  local evaluation, of = name:match("^([%w_]+)%.(.+)$")
+  if evaluation then
+    local copy = {}
+    for key, value in pairs(metrics.of(of)) do copy[key] = value end
+    copy.title = copy.title .. ", " .. evaluation:gsub("_", " ")
+    copy.help = copy.help .. "; of the evaluation " .. evaluation
+    return copy
+  end
   local part = name:match("^flops_per_token_(.+)$")
   if part then return { title = part, unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token of: " .. part } end
   part = name:match("^ns_per_token_(.+)$")

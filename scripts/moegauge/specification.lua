@@ -111,6 +111,15 @@ specification.router = setmetatable({
   __newindex = function(_, name) core.fail("usage", ("mg.router.%s cannot be set; use mg.router.define"):format(name)) end,
 })
 
+local function check_evaluations(models)
+  if models == nil then return end
+  if type(models) ~= "table" or #models > 0 then core.fail("usage", "mg.train: 'evaluations' must be a table of models by name, { NAME = mg.model{...} }") end
+  for name, model in pairs(models) do
+    if getmetatable(model) ~= Value then core.fail("usage", ("mg.train: evaluations.%s must be made with mg.model{...}"):format(tostring(name))) end
+    core.check("model", model)
+  end
+end
+
 -- Two steps of a few short sequences: enough to run every line of a case once.
 local function shrink(spec)
   spec.batch, spec.sequence, spec.accumulate, spec.timing_steps = 2, 32, 1, 1
@@ -118,6 +127,8 @@ local function shrink(spec)
 end
 
 --- Trains a model on a corpus: { model =, data =, tokens = 1e6, ... } -> { metrics =, series =, tables = }.
+--- `evaluations` = { NAME = mg.model{...} } then evaluates the trained weights in other models, as metrics "NAME.loss"
+--- and so on; `specialisation` = true and `snapshots` = { 0.01, 0.1 } look at the routing (core/train/README.md).
 function specification.train(t)
   local spec = copy(t, "mg.train")
   local model, data = spec.model, spec.data
@@ -129,6 +140,7 @@ function specification.train(t)
     if key == "precision" then spec[key] = value end
   end
   if spec.seed == nil then spec.seed = model.seed end
+  check_evaluations(spec.evaluations)
   core.check("train", spec)
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
   if core.smoke then shrink(spec) end
