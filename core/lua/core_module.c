@@ -5,6 +5,7 @@
 
 #include "base/options.h"
 #include "lua/state.h"
+#include "moe/balance.h"
 
 /* Pushes a malloc'd text and frees it, also when Lua has no memory for it: the text rides in a box till then. */
 static int push_text(lua_State *L, char *text, size_t bytes) {
@@ -159,6 +160,16 @@ static int routers(lua_State *L) {
   return 1;
 }
 
+/* random_floor(experts, k, tokens) -> CV and MaxVio that uniform random routing of so many tokens shows on average */
+static int random_floor(lua_State *L) {
+  enum { RUNS = 32 };
+  const lua_Integer experts = luaL_checkinteger(L, 1), k = luaL_checkinteger(L, 2), tokens = luaL_checkinteger(L, 3);
+  const mg_balance_floor least = mg_balance_random_floor(experts, k, tokens, RUNS, 1);
+  lua_pushnumber(L, least.cv);
+  lua_pushnumber(L, least.max_violation);
+  return 2;
+}
+
 /* enter(f): f's place stands in messages that have no line of their own */
 static int enter(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
@@ -208,6 +219,7 @@ void mg__push_core(lua_State *L) {
                                        {"hash_value", hash_value},
                                        {"router", router},
                                        {"routers", routers},
+                                       {"random_floor", random_floor},
                                        {"enter", enter},
                                        {"probe", probe},
                                        {"probing", probing},

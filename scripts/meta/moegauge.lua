@@ -71,6 +71,18 @@ function Result:expect(t) end
 ---@return moegauge.Result
 function Result:fold(axis, f) end
 
+---The named metrics also as multiples of those of one row: NAME_share.
+---@param axis string
+---@param base string  a label of the axis
+---@param names string[]
+---@return moegauge.Result
+function Result:relative(axis, base, names) end
+
+---A metric over an axis of numbers, one line for each value of `by`.
+---@param t { x: string, y: string, by: string, log_x: boolean|nil, log_y: boolean|nil }
+---@return moegauge.Block
+function Result:curve(t) end
+
 ---@param name string     series
 ---@param against? string what the positions are
 ---@param options? { axis: string|nil, log: boolean|nil }
@@ -140,6 +152,11 @@ function mg.train(t) end
 
 ---@param reason string
 function mg.skip(reason) end
+
+---What uniform random routing of so many tokens shows on average.
+---@param t { experts: integer, k: integer, tokens: integer }
+---@return { cv: number, max_over_mean: number, max_violation: number }
+function mg.random_floor(t) end
 
 ---@generic V
 ---@param t table<any, V>

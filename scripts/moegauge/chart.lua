@@ -73,19 +73,23 @@ local function top_of(series)
 end
 
 --- Curves with the band between the lowest and the highest repeat.
---- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_y: boolean|nil }
+--- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_x: boolean|nil, log_y: boolean|nil }
 ---   a point is { x, mean, low, high }; equal places have equal colours in all charts of a report
 function chart.lines(spec)
   local lines = preamble(760, 420)
   local lists = {}
   for i, series in ipairs(spec.series) do lists[i] = series.points end
-  local divisor, word = scale_of(largest_of(lists, 1))
+  local divisor, word = scale_of(spec.log_x and 0 or largest_of(lists, 1))
   lines[#lines + 1] = "set xlabel " .. quoted(axis_text(spec.x_label, word))
   lines[#lines + 1] = "set ylabel " .. quoted(spec.y_label)
   lines[#lines + 1] = "set key outside right top vertical Left reverse samplen 2"
+  if spec.log_x then lines[#lines + 1] = "set logscale x" end
   local bottom, top = top_of(spec.series)
   if spec.log_y then lines[#lines + 1] = "set logscale y" end
-  if top > bottom then lines[#lines + 1] = ("set yrange [%s:%s]"):format(number(bottom - 0.04 * (top - bottom)), number(top)) end
+  if top > bottom then
+    local low = spec.log_y and bottom / (top / bottom) ^ 0.04 or bottom - 0.04 * (top - bottom)
+    lines[#lines + 1] = ("set yrange [%s:%s]"):format(number(low), number(top))
+  end
   local bands, curves = {}, {}
   for i, series in ipairs(spec.series) do
     local name = "curve" .. i

@@ -4,6 +4,7 @@
 local core = require "moegauge.core"
 local experiment = require "moegauge.experiment"
 local specification = require "moegauge.specification"
+local strict = require "moegauge.strict"
 
 local mg = {
   core = core,
@@ -20,6 +21,17 @@ local mg = {
 --- Ends the running case as skipped, with a reason that stands in its row.
 --- @param reason string
 function mg.skip(reason) core.fail("nothing", reason) end
+
+--- What uniform random routing of `tokens` tokens with k distinct experts each shows on average: no router can be shown
+--- better balanced on so few.
+--- @param t { experts: integer, k: integer, tokens: integer }
+--- @return { cv: number, max_over_mean: number, max_violation: number }
+function mg.random_floor(t)
+  strict.keys(t, { "experts", "k", "tokens" }, "mg.random_floor")
+  for _, key in ipairs { "experts", "k", "tokens" } do strict.field(t, key, "number", "mg.random_floor") end
+  local cv, violation = core.random_floor(t.experts, t.k, t.tokens)
+  return { cv = cv, max_over_mean = 1 + violation, max_violation = violation }
+end
 
 --- Like pairs, but in order of the keys, which is the same in every run.
 --- @generic V

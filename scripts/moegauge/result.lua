@@ -201,6 +201,22 @@ end
 ---   and the `axis` whose labels they name
 function Result:expect(t) return expectation.judge(self:groups(t.axis), table.move(t, 1, #t, 1, {})) end
 
+-- A result of made cases: { params, metrics } in order.
+function Result:made_of(made)
+  local stored = { experiment = self.experiment, cases = {} }
+  for i, one in ipairs(made) do stored.cases[i] = { number = i, status = "ok", params = one.params, result = { metrics = one.metrics } } end
+  return result.new(stored)
+end
+
+local function params_without(case, axis)
+  if case.params[axis] == nil then error("no axis '" .. axis .. "' in this experiment's sweep", 3) end
+  local params = {}
+  for name, value in pairs(case.params) do
+    if name ~= axis then params[name] = value end
+  end
+  return params
+end
+
 --- Cases folded along an axis: for every combination of the other parameters one case with the metrics that `f` makes of
 --- the list of cases, such as a slope. The result is reported like any other.
 --- @param axis string
@@ -209,11 +225,7 @@ function Result:expect(t) return expectation.judge(self:groups(t.axis), table.mo
 function Result:fold(axis, f)
   local folded, by_key = {}, {}
   for _, case in ipairs(self.cases) do
-    if case.params[axis] == nil then error("no axis '" .. axis .. "' in this experiment's sweep", 2) end
-    local params = {}
-    for name, value in pairs(case.params) do
-      if name ~= axis then params[name] = value end
-    end
+    local params = params_without(case, axis)
     local key = key_of(params)
     if not by_key[key] then
       by_key[key] = { params = params, cases = {} }
@@ -221,11 +233,28 @@ function Result:fold(axis, f)
     end
     table.insert(by_key[key].cases, case)
   end
-  local stored = { experiment = self.experiment, cases = {} }
-  for i, one in ipairs(folded) do
-    stored.cases[i] = { number = i, status = "ok", params = one.params, result = { metrics = f(one.cases) } }
+  for _, one in ipairs(folded) do one.metrics = f(one.cases) end
+  return self:made_of(folded)
+end
+
+--- The same cases with the named metrics also as multiples of those of one row, NAME_share: each case is divided by the
+--- case of equal parameters, seed included, whose axis has that label.
+--- @param axis string
+--- @param base string  a label of the axis
+--- @param names string[]  metrics
+--- @return moegauge.Result
+function Result:relative(axis, base, names)
+  local base_of, made = {}, {}
+  for _, group in ipairs(self:groups(axis)) do
+    for _, case in ipairs(group.label == base and group.cases or {}) do base_of[key_of(params_without(case, axis))] = case.result.metrics end
   end
-  return result.new(stored)
+  for i, case in ipairs(self.cases) do
+    local all, whole = {}, base_of[key_of(params_without(case, axis))] or {}
+    for name, value in pairs(case.result.metrics) do all[name] = value end
+    for _, name in ipairs(names) do all[name .. "_share"] = all[name] and whole[name] and all[name] / whole[name] end
+    made[i] = { params = case.params, metrics = all }
+  end
+  return self:made_of(made)
 end
 
 --- Every pair of values of the axis compared by one metric, paired over seeds, corrected for the number of comparisons
@@ -294,6 +323,32 @@ function Result:chart(name, against, options)
   return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. (against or "tokens"),
     caption = axis_label(name) .. " over " .. (against or "tokens") .. "; the band spans all seeds.",
     script = chart.lines { x_label = against or "tokens", y_label = axis_label(name), series = series, log_y = options.log } }
+end
+
+-- The points of one line: x, then mean, lowest and highest y over seeds.
+local function points_over(groups, x, y)
+  local points = {}
+  for _, group in ipairs(groups) do
+    local values = result.values(group, y)
+    if #values > 0 then points[#points + 1] = { group.cases[1].params[x], statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
+  end
+  table.sort(points, function(a, b) return a[1] < b[1] end)
+  return points
+end
+
+--- One line for each value of the axis `by`: a metric over an axis of numbers, mean over seeds and band over all.
+--- @param t { x: string, y: string, by: string, log_x: boolean|nil, log_y: boolean|nil }
+function Result:curve(t)
+  strict.keys(t, { "x", "y", "by", "log_x", "log_y" }, "r:curve")
+  local series = {}
+  for g, group in ipairs(self:groups(t.by)) do
+    local points = points_over(setmetatable({ cases = group.cases, experiment = self.experiment }, Result):groups(t.x), t.x, t.y)
+    if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
+  end
+  if #series == 0 then return { kind = "text", text = "No run measured '" .. t.y .. "'." } end
+  return { kind = "chart", name = t.y .. "-over-" .. t.x, title = metrics.of(t.y).title .. " over " .. t.x:gsub("_", " "),
+    caption = axis_label(t.y) .. " over " .. t.x:gsub("_", " ") .. "; the band spans all seeds.",
+    script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y } }
 end
 
 --- One metric against another, with intervals on both and the Pareto front (lower is better unless the metric says otherwise).

@@ -115,6 +115,26 @@ equal(folded.cases[1].result.metrics.count, 4)
 equal(folded.cases[2].params.row, nil)
 near(folded.cases[2].result.metrics.spread, 1.1, "folded")
 
+-- Multiples of one row's metrics, seed by seed.
+local relative = r:relative("row", "low", { "loss", "cv" })
+near(relative.cases[5].result.metrics.loss_share, 2.2 / 1.1, "share of the same seed")
+equal(relative.cases[1].result.metrics.cv_share, 1)
+equal(relative.cases[7].result.metrics.cv_share, nil)
+
+-- A metric over an axis of numbers.
+local over = result.new { cases = {} }
+for i, one in ipairs { { 4, "a", 1, 2 }, { 4, "a", 2, 4 }, { 2, "a", 1, 9 }, { 2, "b", 1, 5 } } do
+  over.cases[i] = { number = i, status = "ok", params = { n = one[1], kind = one[2], seed = one[3] }, result = { metrics = { loss = one[4] } } }
+end
+local curve = over:curve { x = "n", y = "loss", by = "kind", log_x = true }
+assert(curve.script:find("$curve1 << END\n2 9 9 9\n4 3 2 4\nEND\n$curve2 << END\n2 5 5 5\nEND", 1, true), curve.script)
+assert(curve.script:find("set logscale x", 1, true))
+
+-- One expert of two, at random: the CV of 100 tokens is |n1 - n2| / 100, whose mean is about sqrt(2 / (pi 100)) = 0.08.
+local floor = require("moegauge").random_floor { experts = 2, k = 1, tokens = 100 }
+assert(math.abs(floor.cv - 0.08) < 0.03, floor.cv)
+equal(floor.max_over_mean, 1 + floor.max_violation)
+
 -- Every format shows the statements and the paper's figures.
 local experiment = { report = function(one)
   return { one:paper { source = "Someone 2020", table = "Table 1", sourcing = "P", axis = "row", columns = { "loss" }, rows = { { "high", loss = 2.1 } } },
