@@ -92,7 +92,7 @@ local function add_cells(cells, sort, t, pair, name, estimate, with_paper)
     cells[#cells + 1] = figure_text(name, pair.row[name], pair.row, t.sourcing)
     sort[#cells] = tonumber(pair.row[name])
   end
-  cells[#cells + 1] = pair.group and format.estimate(name, estimate) or "not run"
+  cells[#cells + 1] = pair.group and format.estimate(name, estimate) or pair.row[1] and "not run" or "–"
   sort[#cells] = estimate.mean
 end
 

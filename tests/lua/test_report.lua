@@ -98,9 +98,10 @@ local heads = {}
 for i, column in ipairs(block.table.columns) do heads[i] = column.title end
 equal(table.concat(heads, "|"), "row|loss, paper|loss, run|load CV, paper|load CV, run|CV floor")
 equal(table.concat(block.table.rows[1], "|"), "high|2.10|2.0333 ± 0.3795|1.5|1.533 ± 0.379|0.100")
-equal(table.concat(block.table.rows[2], "|"), "Elsewhere|7|not run|–|not run|not run")
+equal(table.concat(block.table.rows[2], "|"), "Elsewhere|7|–|–|–|–")
 equal(table.concat(block.table.rows[3], "|"), "low (Lowest)|0.9 [M]|1.0000 ± 0.2484|–|0.500 ± 0.248|0.100")
 equal(block.table.rows[4][1], "wild")
+equal(r:paper({ source = "S", table = "T", sourcing = "P", axis = "row", columns = { "loss" }, rows = { { "lost", loss = 1 } } }).table.rows[1][3], "not run")
 assert(block.table.note:find("Someone 2020, Table 1 [P: read in the paper]", 1, true), block.table.note)
 equal(block.figures[1].paper, 2.1)
 fails(function() r:paper { source = "S", table = "T", sourcing = "Q", columns = {}, rows = {} } end, "'sourcing' must be")
