@@ -4,6 +4,7 @@
 #include "measure/router_suite_internal.h"
 
 static const uint64_t suite_seed = 20240607;
+enum { SUITE_TEXT = 1000 };
 
 /* ---- subjects ---------------------------------------------------------------------------------------------- */
 
@@ -18,12 +19,17 @@ static void randomise(mg_params *params) {
   }
 }
 
-/* Token counts as a training would tell them: frequent low ids, and some that never occur. */
+/* Token counts as a training would tell them, frequent low ids and some that never occur, and a text. */
 static mg_status prepare(suite_subject *subject) {
   int64_t counts[SUITE_VOCABULARY];
   for (int64_t id = 0; id < SUITE_VOCABULARY; id++) counts[id] = 1000 / (id + 1) - 30;
   for (int64_t id = 0; id < SUITE_VOCABULARY; id++) counts[id] = counts[id] < 0 ? 0 : counts[id];
-  const mg_status status = mg_router_prepare(subject->router, subject->room->tape, counts);
+  const mg_stream words = mg_stream_named(suite_seed, "text", 0, 0);
+  int32_t ids[SUITE_TEXT];
+  for (int64_t i = 0; i < SUITE_TEXT; i++)
+    ids[i] = i % 100 == 99 ? -1 : (int32_t)mg_random_below(words, (uint64_t)i, SUITE_VOCABULARY);
+  const mg_router_text text = {.counts = counts, .ids = ids, .length = SUITE_TEXT};
+  const mg_status status = mg_router_prepare(subject->router, subject->room->tape, &text);
   mg_tape_reset(subject->room->tape);
   return status;
 }

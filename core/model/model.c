@@ -183,16 +183,15 @@ mg_status mg_model_after_step(mg_model *model, mg_tape *tape) {
   return MG_OK;
 }
 
-bool mg_model_wants_counts(const mg_model *model) {
+bool mg_model_wants_text(const mg_model *model) {
   bool wanted = false;
-  for (int64_t i = 0; i < model->moe_layers; i++)
-    wanted |= mg_router_wants_counts(mg_moe_router(mg_model_moe(model, i)));
+  for (int64_t i = 0; i < model->moe_layers; i++) wanted |= mg_router_wants_text(mg_moe_router(mg_model_moe(model, i)));
   return wanted;
 }
 
-mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const int64_t *token_counts) {
+mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const mg_router_text *text) {
   for (int64_t i = 0; i < model->moe_layers; i++)
-    MG_TRY(mg_router_prepare(mg_moe_router(mg_model_moe(model, i)), tape, token_counts));
+    MG_TRY(mg_router_prepare(mg_moe_router(mg_model_moe(model, i)), tape, text));
   mg_tape_reset(tape);
   return MG_OK;
 }

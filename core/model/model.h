@@ -64,10 +64,10 @@ const double *mg_model_demand(const mg_model *model, int64_t index);
 /* After an optimiser step: hands the running demand to every router (balance by bias moves here) and zeroes it. */
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
 
-/* Before a training: hands routers that want it the number of times each token id occurs in its data, at least
- * "vocabulary" numbers; the tape is reset. */
-bool mg_model_wants_counts(const mg_model *model);
-mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const int64_t *token_counts);
+/* Before a training: hands routers that want it what they may know of its data, at least "vocabulary" counts; the tape is
+ * reset. */
+bool mg_model_wants_text(const mg_model *model);
+mg_status mg_model_prepare(mg_model *model, mg_tape *tape, const mg_router_text *text);
 
 mg_params *mg_model_params(mg_model *model);
 const mg_params *mg_model_description(const mg_model *model); /* the same, to look at */

@@ -16,26 +16,6 @@ typedef struct instance {
   int64_t index[PARAMS_MAX]; /* of each entry of plugin->params in the store; -1 = left out */
 } instance;
 
-/* ---- making ------------------------------------------------------------------------------------------------ */
-
-static const char *name_in_spec(const json_t *spec) {
-  return json_string_value(json_object_get(spec, "name"));
-}
-
-static mg_status read_options(mg_context *context, const json_t *spec, const mg_router_plugin *plugin, void *options) {
-  char where[NAME_MAX_BYTES];
-  snprintf(where, sizeof where, "router %s", plugin->name);
-  mg_spec_part name = {"name", NULL};
-  return mg_spec_read(context, plugin->options, &name, 1, spec, where, options);
-}
-
-static mg_status check_place(mg_context *context, mg_router_place place) {
-  if (place.width < 1) return mg_fail(context, MG_USAGE, "width must be at least 1, not %lld", (long long)place.width);
-  if (place.experts < 1)
-    return mg_fail(context, MG_USAGE, "experts must be at least 1, not %lld", (long long)place.experts);
-  return MG_OK;
-}
-
 /* ---- the option k ------------------------------------------------------------------------------------------- */
 
 /* The integer option k; 0 if there is none. */
@@ -63,7 +43,25 @@ mg_status mg_router_check_k(const mg_router *router, int64_t k, bool renormalise
       name);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------------------------------------------ */
+
+static const char *name_in_spec(const json_t *spec) {
+  return json_string_value(json_object_get(spec, "name"));
+}
+
+static mg_status read_options(mg_context *context, const json_t *spec, const mg_router_plugin *plugin, void *options) {
+  char where[NAME_MAX_BYTES];
+  snprintf(where, sizeof where, "router %s", plugin->name);
+  mg_spec_part name = {"name", NULL};
+  return mg_spec_read(context, plugin->options, &name, 1, spec, where, options);
+}
+
+static mg_status check_place(mg_context *context, mg_router_place place) {
+  if (place.width < 1) return mg_fail(context, MG_USAGE, "width must be at least 1, not %lld", (long long)place.width);
+  if (place.experts < 1)
+    return mg_fail(context, MG_USAGE, "experts must be at least 1, not %lld", (long long)place.experts);
+  return MG_OK;
+}
 
 static mg_status fill_instance(mg_context *context, const json_t *spec, const mg_router_plugin *plugin,
                                mg_router_place place, instance *made) {
@@ -214,13 +212,22 @@ mg_var *mg_router_param(mg_router *router, mg_tape *tape, const char *name) {
   return made->index[place] < 0 ? NULL : mg_params_var(made->params, tape, made->index[place]);
 }
 
-bool mg_router_wants_counts(const mg_router *router) {
-  const mg_router_plugin *plugin = router->plugin;
+static bool has_prepare(const mg_router_plugin *plugin) {
   return plugin->size >= offsetof(mg_router_plugin, prepare) + sizeof plugin->prepare && plugin->prepare;
 }
 
-mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const int64_t *token_counts) {
-  return mg_router_wants_counts(router) ? router->plugin->prepare(router, tape, token_counts) : MG_OK;
+static bool has_prepare_text(const mg_router_plugin *plugin) {
+  return plugin->size >= offsetof(mg_router_plugin, prepare_text) + sizeof plugin->prepare_text && plugin->prepare_text;
+}
+
+bool mg_router_wants_text(const mg_router *router) {
+  return has_prepare(router->plugin) || has_prepare_text(router->plugin);
+}
+
+mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const mg_router_text *text) {
+  const mg_router_plugin *plugin = router->plugin;
+  if (has_prepare(plugin)) MG_TRY(plugin->prepare(router, tape, text->counts));
+  return has_prepare_text(plugin) ? plugin->prepare_text(router, tape, text->ids, text->length) : MG_OK;
 }
 
 /* Copies through the host: backends have no copy between two of their own tensors. */

@@ -34,9 +34,16 @@ json_t *mg_router_spec(const mg_router *router);
  * it, every id in -1 .. E-1. MG_PLUGIN if not; the tape has then failed. Fills ids and weights of a router with slots. */
 mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input *input, mg_route_output *output);
 
-/* Whether the plugin has a `prepare`, and its call; MG_OK where it has none. */
-bool mg_router_wants_counts(const mg_router *router);
-mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const int64_t *token_counts);
+/* What a router may learn of the training data before the first step. */
+typedef struct mg_router_text {
+  const int64_t *counts; /* [V]: how often each token id occurs */
+  const int32_t *ids;    /* [length]: a sample in running order, -1 between documents */
+  int64_t length;
+} mg_router_text;
+
+/* Whether the plugin has a `prepare` or `prepare_text`, and their calls; MG_OK where it has none. */
+bool mg_router_wants_text(const mg_router *router);
+mg_status mg_router_prepare(mg_router *router, mg_tape *tape, const mg_router_text *text);
 
 /* Trainable elements of the router's parameters; 0 for a description. */
 int64_t mg_router_parameters(const mg_router *router);

@@ -45,6 +45,9 @@ const char *mg_dataset_domain_name(const mg_dataset *dataset, int64_t domain);
 int64_t mg_dataset_tokens(const mg_dataset *dataset, mg_split split);
 /* Adds to counts [vocabulary] how often each token id occurs in a split. */
 void mg_dataset_count_tokens(const mg_dataset *dataset, mg_split split, int64_t *counts);
+/* Writes at most `most` token ids of a split in running order, -1 behind each document: the beginning of every domain, as
+ * large a share of it as of the others. Returns how many were written. */
+int64_t mg_dataset_sample_tokens(const mg_dataset *dataset, mg_split split, int32_t *ids, int64_t most);
 /* Bytes of text per token of a split, which turns nats per token into bits per byte. */
 double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split);
 /* The exact entropy in nats per target, given the domain and all earlier tokens of the document, for `synthetic`; NaN

@@ -209,6 +209,21 @@ void mg_dataset_count_tokens(const mg_dataset *dataset, mg_split split, int64_t 
   }
 }
 
+int64_t mg_dataset_sample_tokens(const mg_dataset *dataset, mg_split split, int32_t *ids, int64_t most) {
+  const double all = 2 * (double)dataset->tokens[split] + 1; /* a document may be a single token and its end */
+  int64_t written = 0;
+  for (size_t domain = 0; domain < dataset->domains; domain++) {
+    const mg__stream *stream = &dataset->streams[split * dataset->domains + domain];
+    const double share = fmin(1, (double)most / all) * (double)stream->count;
+    for (size_t i = 0; i < (size_t)share; i++) {
+      const int32_t token = dataset->ids[stream->start + i], id = token & ~MG__END;
+      if (id < dataset->vocabulary) ids[written++] = id;
+      if (token & MG__END || i + 1 == (size_t)share) ids[written++] = -1;
+    }
+  }
+  return written;
+}
+
 double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split) {
   return dataset->tokens[split] ? (double)dataset->bytes[split] / (double)dataset->tokens[split] : NAN;
 }

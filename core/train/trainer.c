@@ -174,16 +174,22 @@ static mg_status check_fit(const mg__run *run) {
                  (long long)data, (long long)model);
 }
 
-/* Routers that want it learn how often each token occurs in the training data. */
+enum { SAMPLE_TOKENS = 1 << 20 };
+
+/* Routers that want it learn how often each token occurs in the training data, and see a sample of it. */
 static mg_status prepare_routers(mg__run *run) {
-  if (!mg_model_wants_counts(run->model)) return MG_OK;
+  if (!mg_model_wants_text(run->model)) return MG_OK;
   const int64_t vocabulary = json_integer_value(json_object_get(mg_model_spec(run->model), "vocabulary"));
-  const size_t bytes = (size_t)vocabulary * sizeof(int64_t);
+  const size_t counts_bytes = (size_t)vocabulary * sizeof(int64_t),
+               bytes = counts_bytes + SAMPLE_TOKENS * sizeof(int32_t);
   int64_t *counts = mg_alloc(run->context, bytes);
   if (!counts) return MG_MEMORY;
-  memset(counts, 0, bytes);
+  int32_t *ids = (int32_t *)(void *)(counts + vocabulary);
+  memset(counts, 0, counts_bytes);
   mg_dataset_count_tokens(run->data, MG_SPLIT_TRAIN, counts);
-  const mg_status status = mg_model_prepare(run->model, run->tape, counts);
+  const int64_t length = mg_dataset_sample_tokens(run->data, MG_SPLIT_TRAIN, ids, SAMPLE_TOKENS);
+  const mg_router_text text = {.counts = counts, .ids = ids, .length = length};
+  const mg_status status = mg_model_prepare(run->model, run->tape, &text);
   mg_free(run->context, counts, bytes);
   return status;
 }

@@ -1,6 +1,8 @@
 /* hash: the expert is a fixed function of the key of its kind, and of nothing else. */
 #include "support/router_world.h"
 
+#include <math.h>
+
 enum { T = ROUTER_TOKENS, D = ROUTER_WIDTH, L = 3, V = ROUTER_VOCABULARY };
 
 static void run(router_world *r, int32_t *ids, int64_t count) {
@@ -94,12 +96,12 @@ static void the_balanced_table_gives_frequent_ids_to_the_emptiest_expert(void **
   for (int t = 0; t < T; t++) r.token_ids[t] = t;
   run(&r, ids, T);
   for (int t = 0; t < T; t++) assert_int_equal(ids[t], -1);
-  assert_true(mg_router_wants_counts(r.router));
-  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  assert_true(mg_router_wants_text(r.router));
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, &(mg_router_text){.counts = counts}));
   run(&r, ids, T);
   assert_memory_equal(ids, experts, sizeof ids);
   counts[0] = 0; /* other data does not change a table that is there */
-  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, &(mg_router_text){.counts = counts}));
   run(&r, ids, T);
   assert_memory_equal(ids, experts, sizeof ids);
   router_world_close(&r);
@@ -113,7 +115,7 @@ static double violation_of(const char *spec, const int64_t *counts) {
   const double empty[V] = {0};
   router_world_open(&r, spec, E, 1);
   if (mg_router_has_param(r.router, "table")) moe_set_param(&r.world, "r.table", empty, V);
-  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, counts));
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, &(mg_router_text){.counts = counts}));
   for (int first = 0; first < V; first += T) {
     int32_t ids[T];
     for (int t = 0; t < T; t++) r.token_ids[t] = (first + t) % V;
@@ -137,6 +139,59 @@ static void balanced_loads_are_more_even_than_random_ones(void **state) {
   assert_true(violation_of("{'name': 'hash'}", zipf) > 5 * balanced);
 }
 
+/* A text in which the first 25 ids stand among themselves and the others too, so that there are two clusters. */
+static void expert_of_every_id(const char *spec, double *experts) {
+  enum { E = 2, LENGTH = 20000 };
+  static int32_t text[LENGTH];
+  const mg_stream stream = mg_stream_named(3, "words", 0, 0);
+  const double empty[V] = {0};
+  router_world r;
+  for (int64_t i = 0; i < LENGTH; i++) {
+    const bool later = i / 50 % 2; /* documents of 49 ids */
+    const int32_t id = (int32_t)mg_random_below(stream, (uint64_t)i, V / 2);
+    text[i] = i % 50 == 49 ? -1 : (later ? V / 2 : 0) + (i % 7 ? id : 0);
+  }
+  router_world_open(&r, spec, E, 1);
+  moe_set_param(&r.world, "r.table", empty, V);
+  assert_true(mg_router_wants_text(r.router));
+  assert_ok(r.world.context,
+            mg_router_prepare(r.router, r.world.tape, &(mg_router_text){.ids = text, .length = LENGTH}));
+  router_world_param(&r, "table", experts, V);
+  router_world_close(&r);
+}
+
+static void ids_that_stand_together_share_an_expert_when_clustered(void **state) {
+  (void)state;
+  double experts[V];
+  expert_of_every_id("{'name': 'hash', 'kind': 'clustered'}", experts);
+  for (int id = 0; id < V; id++) assert_close(experts[id], experts[id < V / 2 ? 0 : V / 2], 0);
+  assert_true(experts[0] + experts[V / 2] == 3); /* numbers from 1: one and the other */
+}
+
+static void ids_that_stand_together_are_dealt_out_when_dispersed(void **state) {
+  (void)state;
+  double experts[V], first[3] = {0}, second[3] = {0};
+  expert_of_every_id("{'name': 'hash', 'kind': 'dispersed'}", experts);
+  for (int id = 0; id < V; id++) (id < V / 2 ? first : second)[(int)experts[id]]++;
+  assert_true(first[1] + first[2] == V / 2 && fabs(first[1] - first[2]) == 1);
+  assert_true(second[1] + second[2] == V / 2 && fabs(second[1] - second[2]) == 1);
+}
+
+/* Ids that the text lacks, and all ids of an empty text, are dealt out in turn. */
+static void unseen_ids_are_spread(void **state) {
+  (void)state;
+  router_world r;
+  double experts[V], load[5] = {0};
+  const double empty[V] = {0};
+  router_world_open(&r, "{'name': 'hash', 'kind': 'clustered'}", 4, 1);
+  moe_set_param(&r.world, "r.table", empty, V);
+  assert_ok(r.world.context, mg_router_prepare(r.router, r.world.tape, &(mg_router_text){0}));
+  router_world_param(&r, "table", experts, V);
+  for (int id = 0; id < V; id++) load[(int)experts[id]]++;
+  for (int e = 1; e <= 4; e++) assert_in_range(load[e], V / 4, V / 4 + 1);
+  router_world_close(&r);
+}
+
 static void only_the_oracle_does_not_promise_causality(void **state) {
   (void)state;
   static const struct {
@@ -144,6 +199,7 @@ static void only_the_oracle_does_not_promise_causality(void **state) {
     bool causal;
   } kinds[] = {{"{'name': 'hash'}", true},
                {"{'name': 'hash', 'kind': 'position'}", true},
+               {"{'name': 'hash', 'kind': 'clustered'}", true},
                {"{'name': 'hash', 'kind': 'previous'}", true},
                {"{'name': 'hash', 'kind': 'bigram'}", true},
                {"{'name': 'hash', 'kind': 'future'}", false}};
@@ -161,6 +217,7 @@ static void options_that_do_not_fit_are_refused(void **state) {
   assert_router_refused("{'name': 'hash', 'k': 3}", 8, "multiple of k = 3");
   assert_router_refused("{'name': 'hash', 'kind': 'next'}", 8, "kind");
   assert_router_refused("{'name': 'hash', 'kind': 'balanced', 'k': 2}", 8, "k must be 1");
+  assert_router_refused("{'name': 'hash', 'kind': 'clustered', 'k': 2}", 8, "kind 'clustered' has one table");
   moe_world world;
   moe_world_open(&world, MG_F32);
   json_t *spec = moe_json("{'name': 'hash'}");
@@ -179,6 +236,9 @@ int main(void) {
       cmocka_unit_test(several_hashes_choose_from_their_own_experts),
       cmocka_unit_test(the_balanced_table_gives_frequent_ids_to_the_emptiest_expert),
       cmocka_unit_test(balanced_loads_are_more_even_than_random_ones),
+      cmocka_unit_test(ids_that_stand_together_share_an_expert_when_clustered),
+      cmocka_unit_test(ids_that_stand_together_are_dealt_out_when_dispersed),
+      cmocka_unit_test(unseen_ids_are_spread),
       cmocka_unit_test(only_the_oracle_does_not_promise_causality),
       cmocka_unit_test(options_that_do_not_fit_are_refused),
   };

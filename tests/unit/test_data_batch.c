@@ -78,6 +78,31 @@ static void counts_are_those_of_the_text(void **state) {
   mg_dataset_close(dataset);
 }
 
+/* Whole when there is room, else the same share of every domain; documents, each of one letter, end in -1. */
+static void a_sample_is_the_text_in_order(void **state) {
+  (void)state;
+  corpus *self = *state;
+  write_letters(self);
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open(self, spec, &dataset));
+  const int64_t tokens = mg_dataset_tokens(dataset, MG_SPLIT_TRAIN), most = 2 * tokens + 2;
+  int64_t expected[256] = {0}, counts[256] = {0};
+  int32_t *ids = malloc((size_t)most * sizeof *ids);
+  assert_non_null(ids);
+  mg_dataset_count_tokens(dataset, MG_SPLIT_TRAIN, expected);
+  const int64_t all = mg_dataset_sample_tokens(dataset, MG_SPLIT_TRAIN, ids, most);
+  for (int64_t i = 0; i < all; i++) {
+    if (ids[i] >= 0) counts[ids[i]]++;
+    if (i > 0 && ids[i] >= 0 && ids[i - 1] >= 0) assert_int_equal(ids[i], ids[i - 1]);
+  }
+  assert_memory_equal(counts, expected, sizeof counts);
+  assert_int_equal(ids[all - 1], -1);
+  assert_in_range(mg_dataset_sample_tokens(dataset, MG_SPLIT_TRAIN, ids, tokens), tokens / 3, tokens);
+  assert_int_equal(mg_dataset_sample_tokens(dataset, MG_SPLIT_TRAIN, ids, 0), 0);
+  free(ids);
+  mg_dataset_close(dataset);
+}
+
 static void training_epochs_are_permutations(void **state) {
   corpus *self = *state;
   write_letters(self);
@@ -145,6 +170,7 @@ static void batches_allocate_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length), TEST(counts_are_those_of_the_text),
-                                     TEST(training_epochs_are_permutations), TEST(batches_allocate_nothing)};
+                                     TEST(a_sample_is_the_text_in_order), TEST(training_epochs_are_permutations),
+                                     TEST(batches_allocate_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,6 +116,9 @@ typedef struct mg_router_plugin {
   /* Optional: p, the slots of each expert in a sequence, for a router that fills `dispatch` and `combine`; without it, or
    * with 0, experts compute tokens. Such a router has no `choices`: every token takes part in every expert. */
   int64_t (*slots)(const mg_router *router);
+  /* Optional: called after `prepare` with a sample of the training data in running order, `count` token ids with -1
+   * between documents, to fill buffers from which tokens stand together. */
+  mg_status (*prepare_text)(mg_router *router, mg_tape *tape, const int32_t *ids, int64_t count);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */
