@@ -90,7 +90,7 @@ mg_choices mg__routing_choices(const mg__routing *routing, int64_t layer) {
                       .experts = routing->experts[layer]};
 }
 
-/* ---- snapshots ------------------------------------------------------------------------------------------------ */
+/* ---- snapshots: after the last whole step within each share of the training ----------------------------------- */
 
 static mg_status take(mg__run *run) {
   mg__evaluation evaluation;
@@ -108,7 +108,7 @@ mg_status mg__routing_snapshot(mg__run *run) {
   const mg__train_settings *s = &run->settings;
   if (mg_model_moe_layers(run->model) == 0) return MG_OK;
   while (run->snapshots_taken < s->snapshots_count &&
-         (double)run->step >= ceil(s->snapshots[run->snapshots_taken] * (double)run->steps))
+         run->step >= (int64_t)floor(s->snapshots[run->snapshots_taken] * (double)run->steps + 1e-9))
     MG_TRY(take(run));
   return MG_OK;
 }

@@ -80,7 +80,7 @@ static void coactivation_is_a_share_of_the_first_experts_tokens(void **state) {
   (void)state;
   const int32_t ids[] = {0, 1, 0, 2, 0, 1};
   double out[16];
-  mg_coactivation((mg_choices){ids, 3, 2, 4}, out);
+  mg_coactivation((mg_choices){.ids = ids, .tokens = 3, .choices = 2, .experts = 4}, out);
   assert_close(out[0 * 4 + 1], 2.0 / 3, 1e-12);
   assert_close(out[0 * 4 + 2], 1.0 / 3, 1e-12);
   assert_close(out[1 * 4 + 0], 1, 1e-12);
@@ -89,33 +89,69 @@ static void coactivation_is_a_share_of_the_first_experts_tokens(void **state) {
   assert_true(isnan(out[3 * 4 + 0])); /* expert 3 was never chosen */
 }
 
+/* Two choices of four experts per token. */
+static mg_choices pairs_of(const int32_t *ids, int64_t tokens) {
+  return (mg_choices){.ids = ids, .tokens = tokens, .choices = 2, .experts = 4};
+}
+
 static void saturation_is_the_overlap_with_the_final_choice(void **state) {
   (void)state;
   const int32_t earlier[] = {0, 1, 2, 3}, final[] = {1, 2, 2, 3};
-  assert_close(mg_saturation((mg_choices){earlier, 2, 2, 4}, (mg_choices){final, 2, 2, 4}), 0.75, 1e-12);
-  assert_close(mg_saturation((mg_choices){final, 2, 2, 4}, (mg_choices){final, 2, 2, 4}), 1, 1e-12);
+  assert_close(mg_saturation(pairs_of(earlier, 2), pairs_of(final, 2)), 0.75, 1e-12);
+  assert_close(mg_saturation(pairs_of(final, 2), pairs_of(final, 2)), 1, 1e-12);
   const int32_t fewer[] = {1, -1, -1, -1}; /* the second token ends without a choice and does not count */
-  assert_close(mg_saturation((mg_choices){earlier, 2, 2, 4}, (mg_choices){fewer, 2, 2, 4}), 1, 1e-12);
+  assert_close(mg_saturation(pairs_of(earlier, 2), pairs_of(fewer, 2)), 1, 1e-12);
   assert_close(mg_saturation_chance(64, 8), 0.125, 0);
+}
+
+static void saturation_by_position_and_of_first_choices_is_stricter(void **state) {
+  (void)state;
+  const int32_t earlier[] = {0, 1, 2, 3}, final[] = {1, 2, 2, 3};
+  const mg_choices before = pairs_of(earlier, 2), last = pairs_of(final, 2);
+  assert_close(mg_saturation_by_position(before, last), 0.5, 1e-12);
+  assert_close(mg_saturation(mg_first_choices(before), mg_first_choices(last)), 0.5, 1e-12);
+  const int32_t swapped[] = {1, 0, 3, 2};
+  assert_close(mg_saturation(pairs_of(swapped, 2), before), 1, 1e-12);
+  assert_close(mg_saturation_by_position(pairs_of(swapped, 2), before), 0, 0);
+}
+
+static void first_choices_step_over_the_others(void **state) {
+  (void)state;
+  const int32_t ids[] = {3, 0, 3, 1, 2, 1}, words[] = {5, 5, 5};
+  const mg_choices first = mg_first_choices(pairs_of(ids, 3));
+  assert_close(mg_consecutive_repetition(first, 3).any, 0.5, 1e-12);
+  int64_t scratch[6 * 5], counted;
+  assert_close(mg_vocabulary_specialisation(first, words, 6, 1, scratch, &counted), 2.0 / 3, 1e-12);
+}
+
+static void choices_per_token_are_shares(void **state) {
+  (void)state;
+  const int32_t ids[] = {-1, -1, 2, -1, -1, 3, 0, 1};
+  double share[3];
+  mg_choices_per_token(pairs_of(ids, 4), share);
+  assert_close(share[0], 0.25, 0);
+  assert_close(share[1], 0.5, 0);
+  assert_close(share[2], 0.25, 0);
 }
 
 static void domain_specialisation_is_a_share_of_the_domain(void **state) {
   (void)state;
   const int32_t ids[] = {0, 0, 1, 1}, domains[] = {0, 0, 0, 1};
   double out[2 * 3];
-  mg_domain_specialisation((mg_choices){ids, 4, 1, 2}, domains, 3, out);
+  mg_domain_specialisation((mg_choices){.ids = ids, .tokens = 4, .choices = 1, .experts = 2}, domains, 3, out);
   assert_close(out[0 * 3 + 0], 2.0 / 3, 1e-12);
   assert_close(out[1 * 3 + 0], 1.0 / 3, 1e-12);
   assert_close(out[0 * 3 + 1], 0, 0);
   assert_close(out[1 * 3 + 1], 1, 0);
   assert_true(isnan(out[2])); /* no token of domain 2 */
+  assert_close(mg_domain_largest(out, 2, 3), (2.0 / 3 + 1) / 2, 1e-12);
 }
 
 static void vocabulary_specialisation_leaves_rare_words_out(void **state) {
   (void)state;
   const int32_t ids[] = {0, 0, 1, 1}, words[] = {7, 7, 7, 9};
   int64_t scratch[10 * 3], counted;
-  const mg_choices chosen = {ids, 4, 1, 2};
+  const mg_choices chosen = {.ids = ids, .tokens = 4, .choices = 1, .experts = 2};
   assert_close(mg_vocabulary_specialisation(chosen, words, 10, 2, scratch, &counted), 2.0 / 3, 1e-12);
   assert_int_equal(counted, 1);
   assert_close(mg_vocabulary_specialisation(chosen, words, 10, 1, scratch, &counted), 5.0 / 6, 1e-12);
@@ -126,7 +162,7 @@ static void vocabulary_specialisation_leaves_rare_words_out(void **state) {
 static void repetition_counts_neighbours_within_a_sequence(void **state) {
   (void)state;
   const int32_t ids[] = {0, 1, 0, 2, 3, 0, 3, 1};
-  const mg_choices chosen = {ids, 4, 2, 4};
+  const mg_choices chosen = pairs_of(ids, 4);
   const mg_repetition whole = mg_consecutive_repetition(chosen, 4), halves = mg_consecutive_repetition(chosen, 2);
   assert_close(whole.first, 2.0 / 3, 1e-12);
   assert_close(whole.any, 1, 1e-12);
@@ -144,6 +180,9 @@ int main(void) {
       cmocka_unit_test(random_routing_has_a_floor),
       cmocka_unit_test(coactivation_is_a_share_of_the_first_experts_tokens),
       cmocka_unit_test(saturation_is_the_overlap_with_the_final_choice),
+      cmocka_unit_test(saturation_by_position_and_of_first_choices_is_stricter),
+      cmocka_unit_test(first_choices_step_over_the_others),
+      cmocka_unit_test(choices_per_token_are_shares),
       cmocka_unit_test(domain_specialisation_is_a_share_of_the_domain),
       cmocka_unit_test(vocabulary_specialisation_leaves_rare_words_out),
       cmocka_unit_test(repetition_counts_neighbours_within_a_sequence),

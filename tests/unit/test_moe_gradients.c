@@ -95,7 +95,7 @@ static void z_load_and_entropy_have_right_gradients(void **state) {
   (void)state;
   check("{'experts': 8, 'width': 1, 'router': {'name': 'topk', 'k': 2, 'noise': 'learned'}, 'losses': "
         "[{'kind': 'z', 'weight': 1}, {'kind': 'load', 'weight': 1}, {'kind': 'entropy', 'weight': 1}, "
-        "{'kind': 'balance', 'weight': 1, 'scope': 'sequence'}]}",
+        "{'kind': 'balance', 'weight': 1, 'scope': 'sequence'}, {'kind': 'balance', 'weight': 1, 'scope': 'shuffle'}]}",
         true);
 }
 
