@@ -193,7 +193,7 @@ static mg_status set_folder(mg_engine *engine, const char *path) {
 
 mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *overrides, const json_t *seeds) {
   if (access(path, R_OK) != 0)
-    return mg_fail(engine->context, MG_USAGE, "%s: cannot be read: %s", path, strerror(errno));
+    return mg_fail(engine->context, MG_FILE, "%s: cannot be read: %s", path, strerror(errno));
   MG_TRY(set_folder(engine, path));
   lua_pushcfunction(engine->state, load_experiment);
   lua_pushlightuserdata(engine->state, (void *)(uintptr_t)path);

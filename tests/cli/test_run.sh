@@ -132,7 +132,7 @@ expect 2 "'slower' and 'worse' can be given" compare a b --fail-on slow
 expect 3 "is no folder" compare a nowhere
 
 # Wrong input.
-expect 2 "nothing.lua: cannot be read" run nothing.lua
+expect 3 "nothing.lua: cannot be read" run nothing.lua
 expect 2 "did you mean 'k'?" run plain.lua --set kk=1
 expect 2 "KEY=VALUE was expected" run plain.lua --set k
 expect 2 "a number was expected" run plain.lua --set noise=loud
