@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -64,10 +65,17 @@ static void start_cases(runner *r) {
 
 /* ---- finishing -------------------------------------------------------------------------------------------- */
 
+/* How many processes wanted to run in the last minute: timings taken beside other work are to be read with care. */
+static void add_load_average(json_t *provenance) {
+  double load;
+  if (getloadavg(&load, 1) == 1) json_object_set_new(provenance, "load_average", json_real(load));
+}
+
 static json_t *row_of(const runner *r, const mg__child *child, const mg__outcome *outcome) {
   json_t *provenance = r->request->provenance ? json_deep_copy(r->request->provenance) : json_object();
   if (json_is_object(outcome->provenance)) json_object_update(provenance, (json_t *)outcome->provenance);
   json_object_set_new(provenance, "peak_memory_bytes", json_integer(outcome->peak_bytes));
+  add_load_average(provenance);
   json_t *row =
       json_pack("{s:s, s:I, s:s, s:O, s:s, s:s, s:I, s:f, s:o}", "hash", child->what->hash, "number",
                 (json_int_t)child->what->number, "label", child->what->label, "params", (json_t *)child->what->params,

@@ -31,7 +31,7 @@ end
 return mg.experiment {
   title = "Clark et al. 2022: loss as experts are added",
   sweep = { router = { "sinkhorn", "hash", "softmax" }, experts = { 2, 8, 32 }, width = { 32, 64 }, seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local moe = mg.moe { experts = case.experts, width = 2 * case.width, router = routers[case.router], losses = case.router == "softmax" and balance or nil }
     local model = mg.model { layers = 2, width = case.width, heads = 4, feed_forward = { mg.dense { width = 2 * case.width }, moe }, seed = case.seed }

@@ -17,7 +17,7 @@ local feed_forwards <const> = { balanced = hash "balanced", random = hash "rando
 return mg.experiment {
   title = "Roller et al. 2021: types of hash",
   sweep = { routing = { "balanced", "random", "previous", "bigram", "position", "future", "switch", "dense" }, seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, feed_forwards[case.routing] }, seed = case.seed }
     local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)

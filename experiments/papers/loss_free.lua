@@ -29,7 +29,7 @@ return mg.experiment {
   title = "Wang et al. 2024, tables 2 and 3, figure 4: balance without a loss",
   sweep = { balancing = { "loss 0.001", "sign 0.0001", "sign 0.001", "sign 0.01", "proportional 0.0001", "proportional 0.001", "proportional 0.01" },
     seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local moe = mg.moe { experts = 32, width = 32, router = routers[case.balancing], shared = { experts = 1, width = 32 },
       losses = case.balancing == "loss 0.001" and { { kind = "balance", weight = 0.001 } } or nil }

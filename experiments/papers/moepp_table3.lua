@@ -23,7 +23,7 @@ local function expected_share(tau) return tau and tau * 8 / (tau * 8 + 4) or 1 e
 return mg.experiment {
   title = "Jin et al. 2024, table 3: experts that compute nothing",
   sweep = { tau = { "MoE", "0.10", "0.25", "0.50", "0.75", "1.00" }, seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = feed_forwards[case.tau], seed = case.seed }
     local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)

@@ -39,7 +39,7 @@ end
 return mg.experiment {
   title = "Shazeer et al. 2017, table 6: importance and load losses",
   sweep = { losses = { "0/0", "0.2/0", "0/0.2", "0.1/0.1", "0.01/0.01", "1/1" }, seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local weight = weights[case.losses]
     local moe = mg.moe { experts = experts, width = 32, router = mg.router.topk { k = k, order = "after", noise = "learned", noise_floor = 0 },

@@ -19,7 +19,7 @@ local feed_forwards <const> = { dense = mg.dense { width = 128 }, ["top-2 2.0"] 
 return mg.experiment {
   title = "Fedus et al. 2021, table 1: capacity and experts per token",
   sweep = { feed_forward = { "dense", "top-2 2.0", "switch 2.0", "top-2 1.25", "switch 1.25", "top-2 1.0", "switch 1.0" }, seed = { 1, 2, 3 } },
-  options = { tokens = 400000, corpus = "manpages" },
+  options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, feed_forwards[case.feed_forward] }, seed = case.seed }
     local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)

@@ -37,21 +37,48 @@ end
 
 local function title_of(stored) return stored.experiment.title or stored.experiment.name or "Experiment" end
 
+-- Values of one fact over the cases as a text: numbers as their range, others one by one.
+local function fact_text(values)
+  local words, seen, least, most = {}, {}, math.huge, -math.huge
+  for _, value in ipairs(values) do
+    if type(value) == "number" then least, most = math.min(least, value), math.max(most, value) end
+    if not seen[tostring(value)] then
+      seen[tostring(value)] = true
+      words[#words + 1] = tostring(value)
+    end
+  end
+  if least < most then return ("%.6g to %.6g"):format(least, most) end
+  return table.concat(words, ", ")
+end
+
 local function provenance_lines(r)
-  local lines, seen = {}, {}
+  local facts, lines = {}, {}
   for _, case in ipairs(r.cases) do
     for key, value in pairs(case.provenance or {}) do
       if type(value) ~= "table" then
-        local line = key .. ": " .. tostring(value)
-        if not seen[line] then
-          seen[line] = true
-          lines[#lines + 1] = line
-        end
+        facts[key] = facts[key] or {}
+        table.insert(facts[key], value)
       end
     end
   end
+  for key, values in pairs(facts) do lines[#lines + 1] = key .. ": " .. fact_text(values) end
   table.sort(lines)
   return lines
+end
+
+--- A load this much above the processors in use means that others ran too.
+local disturbed <const> = 1.25
+
+-- A warning when the machine had more to do than this run; "" otherwise.
+local function disturbance_of(r)
+  local most, usable = 0, math.huge
+  for _, case in ipairs(r.cases) do
+    local origin = case.provenance or {}
+    most = math.max(most, origin.load_average or 0)
+    usable = math.min(usable, type(origin.processor) == "table" and origin.processor.usable or math.huge)
+  end
+  if most <= disturbed * usable then return "" end
+  return (" Times and speeds were taken on a busy machine (load average up to %.1f on %d processors)."):format(most, usable)
 end
 
 -- How the expected shapes came out, as a sentence; "" when none was stated.
@@ -69,7 +96,7 @@ end
 local function summary_of(r, blocks)
   local seconds = 0
   for _, case in ipairs(r.cases) do seconds = seconds + (case.seconds or 0) end
-  return ("%d cases finished, %d without a result; %s of running.%s"):format(#r.cases, #r.failed, format.time(seconds), shapes_of(blocks))
+  return ("%d cases finished, %d without a result; %s of running.%s"):format(#r.cases, #r.failed, format.time(seconds), disturbance_of(r) .. shapes_of(blocks))
 end
 
 local function terminal(stored, experiment)

@@ -136,6 +136,16 @@ local floor = require("moegauge").random_floor { experts = 2, k = 1, tokens = 10
 assert(math.abs(floor.cv - 0.08) < 0.03, floor.cv)
 equal(floor.max_over_mean, 1 + floor.max_violation)
 
+-- A machine that had more to do than the run is named, and facts of all cases are put together.
+stored.cases[1].provenance = { load_average = 7.25, peak_memory_bytes = 10, data_checksum = "a", processor = { usable = 2 } }
+stored.cases[2].provenance = { load_average = 2, peak_memory_bytes = 30, data_checksum = "b", processor = { usable = 2 } }
+local page = report.write(stored, "md", {})
+for _, words in ipairs { "busy machine (load average up to 7.2 on 2 processors)", "- peak_memory_bytes: 10 to 30", "- data_checksum: a, b" } do
+  assert(page:find(words, 1, true), ("'%s' is not in: %s"):format(words, page))
+end
+stored.cases[1].provenance.load_average = 2.25
+assert(not report.write(stored, "md", {}):find("busy machine", 1, true))
+
 -- Every format shows the statements and the paper's figures.
 local experiment = { report = function(one)
   return { one:paper { source = "Someone 2020", table = "Table 1", sourcing = "P", axis = "row", columns = { "loss" }, rows = { { "high", loss = 2.1 } } },
