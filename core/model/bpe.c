@@ -42,7 +42,9 @@ static mg_status encode_word(void *user, const char *word, size_t bytes) {
   return MG_OK;
 }
 
-static mg_status bpe_encode(mg_tokenizer *tokenizer, const char *text, size_t bytes, mg_token_list *list) {
+static mg_status bpe_encode(mg_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags,
+                            mg_token_list *list) {
+  (void)flags;
   bpe *self = (bpe *)tokenizer;
   return mg__splitter_each(self->splitter, text, bytes, encode_word, &(sink){self, list});
 }

@@ -1,8 +1,10 @@
 /* Tokenizers: text to token ids and back, behind one interface, so that a trained one, plain bytes and a released
  * model's vocabulary are used alike.
  *
- * Every tokenizer here is byte-level: decode(encode(x)) == x for any bytes, valid UTF-8 or not. Invalid UTF-8 is
- * encoded byte by byte. A tokenizer is used by one thread at a time (it keeps scratch and a cache of words). */
+ * Plain bytes, trained ones, and released byte-level ones give decode(encode(x)) == x for any bytes, valid UTF-8 or not
+ * (a released one only if it adds no space and normalises nothing). Bytes that are not UTF-8 are pieces of their own,
+ * which no normaliser or pattern sees; they are encoded byte by byte, or as the unknown token where a vocabulary has no
+ * bytes. A tokenizer is used by one thread at a time (it keeps scratch and a cache of words). */
 #ifndef MG_MODEL_TOKENIZER_H
 #define MG_MODEL_TOKENIZER_H
 
@@ -18,6 +20,13 @@ typedef struct mg_token_list {
   size_t count, room;
 } mg_token_list;
 void mg_token_list_free(mg_context *context, mg_token_list *list);
+
+/* A growing text, not NUL-terminated; zero-initialise it. */
+typedef struct mg_text {
+  char *bytes;
+  size_t count, room;
+} mg_text;
+void mg_text_free(mg_context *context, mg_text *text);
 
 /* Id b is byte b; 256 ids. */
 mg_status mg_tokenizer_create_bytes(mg_context *context, mg_tokenizer **out);
@@ -42,25 +51,65 @@ mg_status mg_tokenizer_create_bpe(mg_context *context, const mg_bpe_tables *tabl
 
 void mg_tokenizer_destroy(mg_tokenizer *tokenizer);
 
-/* Appends the ids of `text` to `list`. */
-mg_status mg_tokenizer_encode(mg_tokenizer *tokenizer, const char *text, size_t bytes, mg_token_list *list);
-/* Returns the bytes that the text of `ids` needs and writes at most `bytes` of them; unknown ids are skipped. No NUL.
- */
-size_t mg_tokenizer_decode(const mg_tokenizer *tokenizer, const int32_t *ids, int64_t count, char *text, size_t bytes);
-int64_t mg_tokenizer_vocabulary(const mg_tokenizer *tokenizer);
-/* "bytes" or "bpe". */
-const char *mg_tokenizer_kind_name(const mg_tokenizer *tokenizer);
-/* The bytes of one token; {NULL, 0} for an id out of range. */
-mg_token_text mg_tokenizer_token(const mg_tokenizer *tokenizer, int32_t id);
+/* What encode and decode do beyond the text; flags are or-ed. Trained tokenizers and bytes have no special tokens. */
+enum {
+  MG_ENCODE_ADD_SPECIAL = 1,     /* put the tokens around the text that the model expects (BOS, EOS) */
+  MG_ENCODE_SPECIAL_AS_TEXT = 2, /* "<|eot|>" in the text is text; without this flag it is the special token */
+  MG_DECODE_SKIP_SPECIAL = 4     /* leave special tokens out */
+};
 
-/* A tokenizer as a small JSON object: {"format": "moegauge-tokenizer", "version": 1, "kind": "bpe", "pattern": "...",
- * "tokens": ["61", ...] (every token's bytes in hexadecimal, by id), "merges": [[left, right, merged], ...]}. NULL when
- * memory runs out. */
+/* Appends the ids of `text` to `list`. MG_FILE if the vocabulary has no token for a piece of it and none for unknown
+ * ones, or a pattern of the vocabulary's file takes too long on it. */
+mg_status mg_tokenizer_encode(mg_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags,
+                              mg_token_list *list);
+/* Appends the text of `ids` to `text`; ids that the vocabulary lacks are skipped. Bytes that are no UTF-8 (half a
+ * character) come out as they are. */
+mg_status mg_tokenizer_decode(mg_tokenizer *tokenizer, const int32_t *ids, int64_t count, unsigned flags,
+                              mg_text *text);
+/* Ids are below this number; a released vocabulary may have gaps. */
+int64_t mg_tokenizer_vocabulary(const mg_tokenizer *tokenizer);
+/* "bytes", "bpe" (trained here) or "released". */
+const char *mg_tokenizer_kind_name(const mg_tokenizer *tokenizer);
+/* The bytes of one token, in a released vocabulary as its file spells them; {NULL, 0} for an id out of range. */
+mg_token_text mg_tokenizer_token(const mg_tokenizer *tokenizer, int32_t id);
+/* The lowest id whose token is spelt so, or -1. Looks through the whole vocabulary. */
+int32_t mg_tokenizer_find(const mg_tokenizer *tokenizer, const char *token);
+/* True for a token that stands for no text of its own (BOS, EOS, "<|im_start|>"). */
+bool mg_tokenizer_is_special(const mg_tokenizer *tokenizer, int32_t id);
+/* The tokens that begin and end a text, or -1: what a GGUF vocabulary names, or what a tokenizer.json, which names
+ * none, puts first and last. Whether MG_ENCODE_ADD_SPECIAL adds them is the model's choice. */
+int32_t mg_tokenizer_bos(const mg_tokenizer *tokenizer);
+int32_t mg_tokenizer_eos(const mg_tokenizer *tokenizer);
+
+/* A tokenizer as a JSON object: {"format": "moegauge-tokenizer", "version": 1, "kind": "bpe", "pattern": "...",
+ * "tokens": ["61", ...] (every token's bytes in hexadecimal, by id), "merges": [[left, right, merged], ...]}. A released
+ * one holds its tokenizer.json under "tokenizer". NULL when memory runs out. */
 json_t *mg_tokenizer_to_json(const mg_tokenizer *tokenizer);
 /* MG_FILE with the reason if `json` is not a tokenizer. */
 mg_status mg_tokenizer_from_json(mg_context *context, const json_t *json, mg_tokenizer **out);
 mg_status mg_tokenizer_save(const mg_tokenizer *tokenizer, const char *path);
+/* Reads what mg_tokenizer_save wrote, or a released model's tokenizer.json (core/model/README.md says which parts are
+ * known), or the tokenizer.json in the folder `path`. MG_FILE with the file, the part and the rule that it breaks. */
 mg_status mg_tokenizer_load(mg_context *context, const char *path, mg_tokenizer **out);
+
+/* The vocabulary of a GGUF file, all borrowed for the call; the names are the keys' after "tokenizer.ggml.". */
+typedef struct mg_gguf_vocabulary {
+  const char *model;           /* "llama" (SentencePiece BPE), "gpt2" (byte-level BPE), "t5" (SentencePiece Unigram) */
+  const char *pre;             /* the cut of a gpt2 vocabulary; NULL = the file does not say */
+  const mg_token_text *tokens; /* [count], by id */
+  const float *scores;         /* [count]; NULL = none */
+  const int32_t *types;        /* [count]: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte; NULL = 1 */
+  int64_t count;
+  const mg_token_text *merges; /* "left right", by rank */
+  size_t merges_count;
+  int64_t bos, eos, unknown;           /* ids; -1 = the file does not say */
+  int add_bos, add_eos;                /* 0, 1; -1 = the file does not say */
+  int add_space_prefix, remove_spaces; /* the same; remove_spaces is remove_extra_whitespaces */
+  const unsigned char *charsmap;       /* precompiled_charsmap; NULL = none */
+  size_t charsmap_bytes;
+} mg_gguf_vocabulary;
+/* MG_FILE if the description breaks a rule, or names a model or a cut that is not known. */
+mg_status mg_tokenizer_create_gguf(mg_context *context, const mg_gguf_vocabulary *vocabulary, mg_tokenizer **out);
 
 /* ---- training a byte-level BPE (core/model/bpe_train.c) ---- */
 

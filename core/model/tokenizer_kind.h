@@ -6,7 +6,9 @@
 
 typedef struct mg__tokenizer_kind {
   const char *name;
-  mg_status (*encode)(mg_tokenizer *tokenizer, const char *text, size_t bytes, mg_token_list *list);
+  mg_status (*encode)(mg_tokenizer *tokenizer, const char *text, size_t bytes, unsigned flags, mg_token_list *list);
+  mg_status (*decode)(mg_tokenizer *tokenizer, const int32_t *ids, int64_t count, unsigned flags,
+                      mg_text *text);                             /* NULL = the tokens' texts joined */
   bool (*to_json)(const mg_tokenizer *tokenizer, json_t *object); /* adds the kind's own keys; false without memory */
   void (*release)(mg_tokenizer *tokenizer);                       /* the kind's own members; NULL = none */
 } mg__tokenizer_kind;
@@ -19,6 +21,8 @@ struct mg_tokenizer {
   int64_t vocabulary;
   size_t *starts; /* [vocabulary + 1]: where each token's text begins in `text` */
   char *text;
+  bool *special;    /* [vocabulary]; NULL = no token is */
+  int32_t bos, eos; /* -1 = none */
 };
 
 /* Allocates a kind's struct of `bytes` and copies the token texts. */

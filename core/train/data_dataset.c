@@ -252,7 +252,18 @@ static size_t decode_numbers(const int32_t *ids, int64_t count, char *text, size
   return needed;
 }
 
+/* What fits of the tokens' text; nothing when memory runs out. */
+static size_t decode_text(mg_context *context, mg_tokenizer *tokenizer, const int32_t *ids, int64_t count, char *text,
+                          size_t bytes) {
+  mg_text decoded = {0};
+  const mg_status status = mg_tokenizer_decode(tokenizer, ids, count, 0, &decoded);
+  const size_t needed = status == MG_OK ? decoded.count : 0;
+  if (needed) memcpy(text, decoded.bytes, needed < bytes ? needed : bytes);
+  mg_text_free(context, &decoded);
+  return needed;
+}
+
 size_t mg_dataset_decode(const mg_dataset *dataset, const int32_t *ids, int64_t count, char *text, size_t bytes) {
-  return dataset->tokenizer ? mg_tokenizer_decode(dataset->tokenizer, ids, count, text, bytes)
+  return dataset->tokenizer ? decode_text(dataset->context, dataset->tokenizer, ids, count, text, bytes)
                             : decode_numbers(ids, count, text, bytes);
 }

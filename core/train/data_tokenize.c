@@ -78,7 +78,7 @@ static mg_status run_encode(mg__pipeline *pipeline, const void *options) {
   for (size_t i = 0; i < pipeline->count; i++) {
     mg__document *document = &pipeline->documents[i];
     document->token_start = pipeline->tokens.count;
-    MG_TRY(mg_tokenizer_encode(pipeline->tokenizer, document->text, document->bytes, &pipeline->tokens));
+    MG_TRY(mg_tokenizer_encode(pipeline->tokenizer, document->text, document->bytes, 0, &pipeline->tokens));
     document->token_count = pipeline->tokens.count - document->token_start;
   }
   json_object_set_new(pipeline->facts, "tokens", json_integer((json_int_t)pipeline->tokens.count));
