@@ -1,4 +1,4 @@
-/* What the reader and the writer of safetensors files share. */
+/* What writing and verifying safetensors files share. */
 #ifndef MG_MODEL_SAFETENSORS_FORMAT_H
 #define MG_MODEL_SAFETENSORS_FORMAT_H
 
@@ -22,7 +22,5 @@ static inline void mg__hash_text(XXH128_hash_t hash, char text[MG__CHECKSUM_DIGI
   snprintf(text, MG__CHECKSUM_DIGITS + 1, "%016llx%016llx", (unsigned long long)hash.high64,
            (unsigned long long)hash.low64);
 }
-
-bool mg__safetensors_dtype(const char *name, mg_dtype *out);
 
 #endif

@@ -5,25 +5,14 @@
 #include <string.h>
 
 #include "base/file.h"
-
-static const char *const dtype_names[MG_DTYPE_COUNT] = {
-    [MG_F32] = "F32", [MG_BF16] = "BF16", [MG_I32] = "I32", [MG_F64] = "F64"};
-
-bool mg__safetensors_dtype(const char *name, mg_dtype *out) {
-  for (int i = 0; i < MG_DTYPE_COUNT; i++)
-    if (strcmp(dtype_names[i], name) == 0) {
-      *out = (mg_dtype)i;
-      return true;
-    }
-  return false;
-}
+#include "model/storage.h"
 
 static json_t *describe(const mg_tensor *tensor, size_t begin) {
   json_t *shape = json_array();
   for (int32_t i = 0; i < tensor->dims; i++) json_array_append_new(shape, json_integer(tensor->shape[i]));
   const size_t end = begin + mg_tensor_bytes(tensor);
-  return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_names[tensor->dtype], "shape", shape, "data_offsets",
-                   (json_int_t)begin, (json_int_t)end);
+  return json_pack("{s:s, s:o, s:[I, I]}", "dtype", mg_storage_safetensors_name(mg_storage_of_dtype(tensor->dtype)),
+                   "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
 /* The header's text (malloc'd), padded with spaces to a multiple of 8 so that the data is aligned. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "model/checkpoint.h"
 #include "model/safetensors.h"
 
 enum { KEPT = 2, STEPS_MAX = 1024, DUMP = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17) };
@@ -197,29 +198,30 @@ mg_status mg__checkpoint_save(mg__run *run) {
 
 /* ---- resuming ------------------------------------------------------------------------------------------------ */
 
-static mg_status load_tensors(mg__run *run, mg_safetensors *file) {
+static mg_status load_tensors(mg__run *run, const mg_checkpoint *file) {
   tensor_list list;
   MG_TRY(list_create(run, &list));
   mg_status status = MG_OK;
   for (int64_t i = 0; i < list.count && status == MG_OK; i++)
-    status = mg_safetensors_load(file, mg_tape_backend(run->tape), list.items[i].name, list.items[i].tensor);
+    status = mg_checkpoint_load(file, mg_tape_backend(run->tape), list.items[i].name, list.items[i].tensor);
   list_destroy(run->context, &list);
   return status;
 }
 
-static mg_status load_state(mg__run *run, const mg_safetensors *file, const char *path) {
-  const char *text = mg_safetensors_metadata(file, "state");
-  json_t *state = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+static mg_status load_state(mg__run *run, const mg_checkpoint *file, const char *path) {
+  const char *text;
+  MG_TRY(mg_checkpoint_text(file, "state", &text));
+  json_t *state = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
   const bool good = state && read_state(run, state);
   json_decref(state);
   return good ? MG_OK : mg_fail(run->context, MG_FILE, "%s: its state does not fit this run; delete it", path);
 }
 
-static mg_status resume_from(mg__run *run, mg_safetensors *file, const char *path) {
+static mg_status resume_from(mg__run *run, const mg_checkpoint *file, const char *path) {
   char mine[MG_HASH_TEXT_BYTES];
+  const char *theirs;
   MG_TRY(identity(run, mine));
-  const char *theirs = mg_safetensors_metadata(file, "identity");
-  if (!theirs || strcmp(mine, theirs) != 0)
+  if (mg_checkpoint_text(file, "identity", &theirs) != MG_OK || strcmp(mine, theirs) != 0)
     return mg_fail(run->context, MG_USAGE,
                    "train: %s belongs to another model, corpus or training specification; give this run a 'checkpoint' "
                    "folder of its own, or delete that one",
@@ -230,6 +232,16 @@ static mg_status resume_from(mg__run *run, mg_safetensors *file, const char *pat
   return MG_OK;
 }
 
+static mg_status open_verified(mg_context *context, const char *path, mg_checkpoint **out) {
+  MG_TRY(mg_checkpoint_open(context, path, NULL, out));
+  const mg_status status = mg_checkpoint_verify(*out);
+  if (status != MG_OK) {
+    mg_checkpoint_close(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
 mg_status mg__checkpoint_resume(mg__run *run) {
   int64_t steps[STEPS_MAX], count;
   char path[PATH_MAX];
@@ -237,12 +249,12 @@ mg_status mg__checkpoint_resume(mg__run *run) {
   MG_TRY(mg_folder_make(run->context, run->settings.checkpoint));
   MG_TRY(list_steps(run, steps, &count));
   for (int64_t i = 0; i < count; i++) {
-    mg_safetensors *file;
+    mg_checkpoint *file;
     MG_TRY(path_of(run, steps[i], path));
-    const mg_status opened = mg_safetensors_open(run->context, path, true, &file);
+    const mg_status opened = open_verified(run->context, path, &file);
     if (opened == MG_OK) {
       const mg_status status = resume_from(run, file, path);
-      mg_safetensors_close(file);
+      mg_checkpoint_close(file);
       return status;
     }
     if (opened != MG_FILE) return opened;
