@@ -72,15 +72,20 @@ mg_status mg__index_tensors(mg_checkpoint *checkpoint) {
 const char *mg__measure(mg_checkpoint_tensor *tensor) {
   const mg_storage_info *about = mg_storage_about(tensor->storage);
   uint64_t values = 1, bits;
-  for (int32_t i = 0; i < tensor->dims; i++)
-    if (!mg__multiply(values, (uint64_t)tensor->shape[i], &values)) return "a shape of more than 2^64 elements";
-  tensor->columns = tensor->dims ? tensor->shape[tensor->dims - 1] : 1;
-  if (tensor->columns % about->block_values != 0) return "rows that are no whole number of blocks of its type";
-  tensor->rows = tensor->columns ? (int64_t)(values / (uint64_t)tensor->columns) : 0;
-  /* Blocks first: bits of a value are no whole number. */
+  bool empty = false;
+  for (int32_t i = 0; i < tensor->dims; i++) { /* a size of 0 does not excuse the others */
+    const uint64_t size = (uint64_t)tensor->shape[i];
+    empty = empty || size == 0;
+    if (!mg__multiply(values, size ? size : 1, &values)) return "a shape of more than 2^64 elements";
+  }
+  /* Blocks first: the bits of one value may be no whole number. */
   if (!mg__multiply(values / about->block_values, about->block_bits, &bits) || values > INT64_MAX)
     return "a shape of more than 2^63 bits";
+  if (empty) values = bits = 0;
+  tensor->columns = tensor->dims ? tensor->shape[tensor->dims - 1] : 1;
+  if (tensor->columns % about->block_values != 0) return "rows that are no whole number of blocks of its type";
   if (bits % 8 != 0) return "a shape that takes no whole number of bytes";
+  tensor->rows = tensor->columns ? (int64_t)(values / (uint64_t)tensor->columns) : 0;
   tensor->bytes = bits / 8;
   return NULL;
 }

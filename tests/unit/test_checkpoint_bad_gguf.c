@@ -1,0 +1,540 @@
+/* Bad GGUF files, every one made here: header, keys, tensors and data broken in each way that a reader has been caught
+ * with, published faults of other readers rebuilt, each number of the header at its extremes, every prefix and every
+ * flipped bit of a good file. */
+#include "support/checkpoint_files.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { F32 = 0, Q4_0 = 2, Q4_K = 12, I8 = 24, MXFP4 = 39 }; /* as GGUF numbers them */
+
+static char folder[] = "/tmp/moegauge-bad-XXXXXX";
+static char path[64];
+
+static int make_folder(void **state) {
+  (void)state;
+  if (!mkdtemp(folder)) return 1;
+  snprintf(path, sizeof path, "%s/a.gguf", folder);
+  return 0;
+}
+
+static int remove_folder(void **state) {
+  (void)state;
+  unlink(path);
+  return rmdir(folder);
+}
+
+static void refuse_bytes(const char *what, mg_bytes bytes, const char *words) {
+  mg_bytes_write(&bytes, path);
+  mg_must_refuse(what, path, bytes.bytes, words);
+  mg_bytes_free(&bytes);
+}
+
+static void open_bytes(const char *what, mg_bytes bytes) {
+  mg_bytes_write(&bytes, path);
+  mg_must_open(what, path, bytes.bytes);
+  mg_bytes_free(&bytes);
+}
+
+/* ---- header and keys ---------------------------------------------------------------------------------------------- */
+
+static void bad_starts_are_refused(void **state) {
+  (void)state;
+  mg_bytes bytes = mg_bytes_gguf(3, 0, 0);
+  bytes.data[3] = 'f';
+  refuse_bytes("another magic", bytes, "does not begin with GGUF");
+  static const struct {
+    uint32_t version;
+    const char *words;
+  } versions[] = {{0, "version other than"},  {1, "version other than"},         {4, "version other than"},
+                  {99, "version other than"}, {0x03000000, "a big-endian GGUF"}, {0x02000000, "a big-endian GGUF"},
+                  {UINT32_MAX, "version"}};
+  for (size_t i = 0; i < MG_COUNT(versions); i++)
+    refuse_bytes("a version", mg_bytes_gguf(versions[i].version, 0, 0), versions[i].words);
+  static const uint64_t counts[] = {1,
+                                    65536,
+                                    65537,
+                                    1 << 20,
+                                    (1 << 20) + 1,
+                                    INT32_MAX,
+                                    UINT32_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX - 1,
+                                    UINT64_MAX,
+                                    UINT64_MAX / 13 + 1,
+                                    UINT64_MAX / 24 + 1,
+                                    UINT64_MAX / 368 + 1};
+  for (size_t i = 0; i < MG_COUNT(counts); i++) {
+    refuse_bytes("tensors that are not there", mg_bytes_gguf(3, counts[i], 0), "more");
+    refuse_bytes("keys that are not there", mg_bytes_gguf(3, 0, counts[i]), "more");
+  }
+  open_bytes("an empty file, version 3", mg_bytes_gguf(3, 0, 0));
+  open_bytes("an empty file, version 2", mg_bytes_gguf(2, 0, 0));
+}
+
+/* A file of one key whose bytes after the name are given; padded, so that a short value reads on. */
+static mg_bytes one_key(const char *key, mg_value_type type) {
+  mg_bytes bytes = mg_bytes_gguf(3, 0, 1);
+  mg_gguf_key(&bytes, key, type);
+  return bytes;
+}
+
+static mg_bytes one_number(const char *key, unsigned type, unsigned width, uint64_t value) {
+  mg_bytes bytes = one_key(key, (mg_value_type)type);
+  mg_bytes_number(&bytes, width, value);
+  return bytes;
+}
+
+static mg_bytes one_list(unsigned element, uint64_t count, size_t zeros) {
+  mg_bytes bytes = mg_bytes_gguf(3, 0, 1);
+  mg_gguf_list(&bytes, "list", (mg_value_type)element, count);
+  mg_bytes_zeros(&bytes, zeros);
+  return bytes;
+}
+
+static mg_bytes text_of_length(uint64_t length, const char *text) {
+  mg_bytes bytes = one_key("text", MG_VALUE_TEXT);
+  mg_bytes_number(&bytes, 8, length);
+  mg_bytes_add(&bytes, text, strlen(text));
+  return bytes;
+}
+
+static mg_bytes key_of_length(uint64_t length, const char *text, size_t count) {
+  mg_bytes bytes = mg_bytes_gguf(3, 0, 1);
+  mg_bytes_number(&bytes, 8, length);
+  mg_bytes_add(&bytes, text, count);
+  mg_bytes_number(&bytes, 4, MG_VALUE_U32);
+  mg_bytes_zeros(&bytes, 2048);
+  return bytes;
+}
+
+static void bad_keys_are_refused(void **state) {
+  (void)state;
+  static const uint64_t lengths[] = {1025,       1 << 20,   INT32_MAX,      0x80000005,
+                                     UINT32_MAX, INT64_MAX, UINT64_MAX - 1, UINT64_MAX};
+  for (size_t i = 0; i < MG_COUNT(lengths); i++)
+    refuse_bytes("a key of another length", key_of_length(lengths[i], "abc", 3), "longer than the limit");
+  refuse_bytes("a key with a NUL", key_of_length(3, "a\0c", 3), "a NUL");
+  refuse_bytes("a key that is not UTF-8",
+               key_of_length(3,
+                             "a\xff"
+                             "c",
+                             3),
+               "not UTF-8");
+  static const unsigned types[] = {13, 14, 255, 0x7fffffff, 0xffffffff};
+  for (size_t i = 0; i < MG_COUNT(types); i++) {
+    refuse_bytes("an unknown type", one_number("a", types[i], 8, 0), "'a': a type of value that GGUF does not know");
+    refuse_bytes("a list of an unknown type", one_list(types[i], 1, 64), "a type of value");
+  }
+  refuse_bytes("a bool of 2", one_number("a", MG_VALUE_BOOL, 1, 2), "neither 0 nor 1");
+  mg_bytes flags = one_list(MG_VALUE_BOOL, 3, 0);
+  mg_bytes_number(&flags, 3, 0x020100);
+  refuse_bytes("a list of bools with a 2", flags, "neither 0 nor 1");
+  mg_bytes twice = mg_bytes_gguf(3, 0, 2);
+  mg_gguf_integer(&twice, "a", MG_VALUE_U8, 1);
+  mg_gguf_integer(&twice, "a", MG_VALUE_U32, 1);
+  refuse_bytes("a key twice", twice, "'a': the key occurs twice");
+  refuse_bytes("a list of lists", one_list(MG_VALUE_LIST, 1, 64), "a list of lists");
+}
+
+static void bad_sizes_of_values_are_refused(void **state) {
+  (void)state;
+  static const uint64_t lengths[] = {
+      4,         16 << 20,       (16 << 20) + 1, INT32_MAX, 0x80000005, UINT32_MAX, (uint64_t)UINT32_MAX + 2,
+      INT64_MAX, UINT64_MAX - 1, UINT64_MAX};
+  for (size_t i = 0; i < MG_COUNT(lengths); i++)
+    refuse_bytes("a text of another length", text_of_length(lengths[i], "abc"),
+                 lengths[i] > 16 << 20 ? "longer than the limit" : "more bytes are declared");
+  static const uint64_t counts[] = {65,         1 << 20,           16 << 20,          (16 << 20) + 1, INT32_MAX,
+                                    UINT32_MAX, (uint64_t)1 << 61, (uint64_t)1 << 62, INT64_MAX,      UINT64_MAX};
+  static const unsigned elements[] = {MG_VALUE_U8,   MG_VALUE_I16, MG_VALUE_F32,
+                                      MG_VALUE_BOOL, MG_VALUE_U64, MG_VALUE_TEXT};
+  for (size_t i = 0; i < MG_COUNT(counts); i++)
+    for (size_t j = 0; j < MG_COUNT(elements); j++)
+      refuse_bytes("a list of another count", one_list(elements[j], counts[i], 64),
+                   counts[i] > 16 << 20 ? "longer than the limit" : "more bytes are declared");
+  mg_bytes text = one_list(MG_VALUE_TEXT, 2, 8);
+  mg_bytes_number(&text, 8, UINT64_MAX);
+  refuse_bytes("a text in a list of another length", text, "longer than the limit");
+}
+
+static void bad_alignments_are_refused(void **state) {
+  (void)state;
+  static const uint32_t values[] = {0, 3, 31, 33, 48, (1 << 20) + 1, 1 << 21, INT32_MAX, 0x80000000, UINT32_MAX};
+  for (size_t i = 0; i < MG_COUNT(values); i++)
+    refuse_bytes("an alignment", one_number("general.alignment", MG_VALUE_U32, 4, values[i]), "no power of two");
+  refuse_bytes("an alignment of u64", one_number("general.alignment", MG_VALUE_U64, 8, 32), "it is no u32");
+  refuse_bytes("an alignment of i32", one_number("general.alignment", MG_VALUE_I32, 4, 32), "it is no u32");
+  refuse_bytes("an alignment of f32", one_number("general.alignment", MG_VALUE_F32, 4, 32), "it is no u32");
+  mg_bytes text = mg_bytes_gguf(3, 0, 1);
+  mg_gguf_string(&text, "general.alignment", "32");
+  refuse_bytes("an alignment in words", text, "it is no u32");
+  mg_bytes twice = mg_bytes_gguf(3, 0, 2);
+  mg_gguf_integer(&twice, "general.alignment", MG_VALUE_U32, 32);
+  mg_gguf_integer(&twice, "general.alignment", MG_VALUE_U32, 64);
+  refuse_bytes("an alignment twice", twice, "occurs twice");
+}
+
+/* ---- tensors -------------------------------------------------------------------------------------------------------- */
+
+typedef struct tensor_case {
+  const char *what;
+  uint32_t dims;
+  uint64_t shape[5];
+  uint32_t type;
+  uint64_t offset;
+  const char *words;
+} tensor_case;
+
+static const uint64_t two_32 = (uint64_t)1 << 32, two_63 = (uint64_t)1 << 63;
+
+static mg_bytes one_tensor(const tensor_case *c, size_t data_bytes) {
+  mg_bytes bytes = mg_bytes_gguf(3, 1, 0);
+  mg_gguf_tensor(&bytes, "t", c->dims, c->shape, c->type, c->offset);
+  mg_gguf_pad(&bytes, 32);
+  mg_bytes_zeros(&bytes, data_bytes);
+  return bytes;
+}
+
+static void bad_tensors_are_refused(void **state) {
+  (void)state;
+  const tensor_case cases[] = {
+      {"5 dimensions", 5, {1, 1, 1, 1, 1}, F32, 0, "more than 4 dimensions"},
+      {"a size of -1", 1, {UINT64_MAX}, F32, 0, "more than 2^63 - 1"},
+      {"a size of -2^63", 1, {two_63}, F32, 0, "more than 2^63 - 1"},
+      {"a product of 2^64", 2, {two_32, two_32}, F32, 0, "2^64 elements"},
+      {"a product of three that is 2^64", 3, {two_32, two_32 / 2, 2}, F32, 0, "2^64 elements"},
+      {"a product of four that wraps to 1", 4, {two_63 - 1, two_63 - 1, 1, 1}, F32, 0, "2^64 elements"},
+      {"an overflow before a size of 0", 3, {two_32, two_32, 0}, F32, 0, "2^64 elements"},
+      {"2^63 elements", 2, {two_32, two_32 / 2}, I8, 0, "more than 2^63 bits"},
+      {"bytes that wrap, f32", 1, {two_63 / 2}, F32, 0, "more than 2^63 bits"},
+      {"bytes that wrap to 0 after padding", 2, {two_63 - 2, 2}, I8, 0, "more than 2^63 bits"},
+      {"blocks whose bytes wrap before a division", 2, {two_32, two_32 / 16}, Q4_0, 0, "beyond the end"},
+      {"blocks whose bits wrap", 2, {two_32, two_32 / 2 - 1}, Q4_K, 0, "more than 2^63 bits"},
+      {"an exabyte", 1, {(uint64_t)1 << 60}, I8, 0, "beyond the end"},
+      {"16 MiB over nothing", 1, {1 << 22}, F32, 0, "beyond the end"},
+      {"a type removed from GGUF", 1, {32}, 4, 0, "a type that GGUF does not know"},
+      {"a type of the future", 1, {32}, 1000, 0, "a type that GGUF does not know"},
+      {"a type of -1", 1, {32}, UINT32_MAX, 0, "a type that GGUF does not know"},
+      {"one value of q4_0", 1, {1}, Q4_0, 0, "whole number of blocks"},
+      {"31 values of q4_0", 1, {31}, Q4_0, 0, "whole number of blocks"},
+      {"33 values of mxfp4", 1, {33}, MXFP4, 0, "whole number of blocks"},
+      {"255 values of q4_K", 1, {255}, Q4_K, 0, "whole number of blocks"},
+      {"rows of 32 in q4_K", 2, {32, 8}, Q4_K, 0, "whole number of blocks"},
+      {"a scalar of q4_0", 0, {0}, Q4_0, 0, "whole number of blocks"},
+      {"an offset of 1", 1, {4}, F32, 1, "an offset"},
+      {"an offset of 32 for the first", 1, {4}, F32, 32, "an offset"},
+      {"an offset of 2^64 - 32", 1, {4}, F32, UINT64_MAX - 31, "an offset"},
+  };
+  for (size_t i = 0; i < MG_COUNT(cases); i++) refuse_bytes(cases[i].what, one_tensor(&cases[i], 64), cases[i].words);
+  static const uint32_t dims[] = {5, 255, INT32_MAX, UINT32_MAX};
+  for (size_t i = 0; i < MG_COUNT(dims); i++) {
+    mg_bytes bytes = mg_bytes_gguf(3, 1, 0);
+    mg_bytes_text(&bytes, "t");
+    mg_bytes_number(&bytes, 4, dims[i]);
+    mg_bytes_zeros(&bytes, 256);
+    refuse_bytes("many dimensions", bytes, "more than 4 dimensions");
+  }
+}
+
+/* Every type at 0, 1 and one value less than a block. */
+static void types_take_whole_blocks(void **state) {
+  (void)state;
+  for (uint32_t type = 0; type < 64; type++) {
+    mg_storage storage;
+    if (!mg_storage_from_gguf(type, &storage)) continue;
+    const mg_storage_info *about = mg_storage_about(storage);
+    const size_t block = about->block_bits / 8;
+    const uint64_t values = about->block_values;
+    open_bytes(about->name, one_tensor(&(tensor_case){.dims = 1, .shape = {0}, .type = type}, 0));
+    open_bytes(about->name, one_tensor(&(tensor_case){.dims = 2, .shape = {values, 2}, .type = type}, 2 * block));
+    refuse_bytes(about->name, one_tensor(&(tensor_case){.dims = 2, .shape = {values, 2}, .type = type}, 2 * block - 1),
+                 "beyond the end");
+    if (values == 1) continue;
+    const uint64_t wrong[] = {1, values - 1, values + 1};
+    for (size_t i = 0; i < MG_COUNT(wrong); i++)
+      refuse_bytes(about->name, one_tensor(&(tensor_case){.dims = 1, .shape = {wrong[i]}, .type = type}, block),
+                   "whole number of blocks");
+  }
+}
+
+/* Two tensors of 8 floats in a file of this alignment, the second at `offset`. */
+static mg_bytes two_tensors(const char *second, uint32_t alignment, uint64_t offset, size_t data_bytes) {
+  static const uint64_t shape[] = {8};
+  mg_bytes bytes = mg_bytes_gguf(3, 2, alignment ? 1 : 0);
+  if (alignment) mg_gguf_integer(&bytes, "general.alignment", MG_VALUE_U32, alignment);
+  mg_gguf_tensor(&bytes, "a", 1, shape, F32, 0);
+  mg_gguf_tensor(&bytes, second, 1, shape, F32, offset);
+  mg_gguf_pad(&bytes, alignment ? alignment : 32);
+  mg_bytes_zeros(&bytes, data_bytes);
+  return bytes;
+}
+
+static void bad_data_are_refused(void **state) {
+  (void)state;
+  open_bytes("two tensors", two_tensors("b", 0, 32, 64));
+  open_bytes("two tensors, alignment 1", two_tensors("b", 1, 32, 64));
+  open_bytes("two tensors, alignment 256", two_tensors("b", 256, 256, 512));
+  open_bytes("two tensors and no padding at the end", two_tensors("b", 256, 256, 288));
+  refuse_bytes("one name twice", two_tensors("a", 0, 32, 64), "'a': the name occurs twice");
+  refuse_bytes("one range twice", two_tensors("b", 0, 0, 64), "'b': an offset");
+  refuse_bytes("an overlap", two_tensors("b", 1, 31, 64), "an offset");
+  refuse_bytes("a hole", two_tensors("b", 0, 64, 128), "an offset");
+  refuse_bytes("an unaligned offset", two_tensors("b", 0, 33, 128), "an offset");
+  refuse_bytes("an offset by another alignment", two_tensors("b", 64, 32, 128), "an offset");
+  refuse_bytes("one byte of data missing", two_tensors("b", 0, 32, 63), "'b': data beyond the end");
+  refuse_bytes("no data", two_tensors("b", 0, 32, 0), "'a': data beyond the end");
+  static const uint64_t huge[] = {(uint64_t)1 << 59};
+  mg_bytes sum = mg_bytes_gguf(3, 33, 0);
+  for (int i = 0; i < 33; i++) {
+    const char name[] = {(char)('A' + i), '\0'};
+    mg_gguf_tensor(&sum, name, 1, huge, I8, (uint64_t)i << 59);
+  }
+  refuse_bytes("sizes that fit one by one and wrap together", sum, "more than 2^64 bytes");
+}
+
+/* ---- faults that were published ------------------------------------------------------------------------------------- */
+
+static mg_bytes nested_lists(size_t depth) {
+  mg_bytes bytes = one_key("a", MG_VALUE_LIST);
+  for (size_t i = 0; i < depth; i++) {
+    mg_bytes_number(&bytes, 4, MG_VALUE_LIST);
+    mg_bytes_number(&bytes, 8, 1);
+  }
+  return bytes;
+}
+
+static mg_bytes fails_late(void) {
+  mg_bytes bytes = mg_bytes_gguf(3, 1, 3);
+  mg_gguf_string(&bytes, "general.architecture", "llama");
+  mg_gguf_list(&bytes, "tokens", MG_VALUE_TEXT, 2);
+  mg_bytes_text(&bytes, "a");
+  mg_bytes_text(&bytes, "b");
+  mg_gguf_integer(&bytes, "c", (mg_value_type)77, 0);
+  return bytes;
+}
+
+static void published_faults_are_refused(void **state) {
+  (void)state;
+  const tensor_case count = {"", 4, {65536, 65536, 65536, 65536}, F32, 0, ""};
+  const tensor_case exabyte = {"", 2, {(uint64_t)1 << 31, (uint64_t)1 << 31}, F32, 0, ""};
+  const tensor_case divided = {"", 1, {(uint64_t)1 << 62}, Q4_0, 0, ""};
+  const tensor_case pad = {"", 2, {two_63 - 2, 2}, I8, 0, ""};
+  const tensor_case beyond = {"", 1, {1 << 20}, F32, 0, ""};
+  refuse_bytes("CVE-2024-21802: elements times size wrap", one_tensor(&count, 64), "2^64 elements");
+  refuse_bytes("CVE-2024-21825: a list's bytes wrap", one_list(MG_VALUE_U64, (uint64_t)1 << 61, 64), "limit");
+  refuse_bytes("CVE-2024-21836: tensors times their size wrap", mg_bytes_gguf(3, UINT64_MAX / 24 + 2, 0), "limit");
+  refuse_bytes("CVE-2024-23496: a length whose NUL wraps", text_of_length(UINT64_MAX, ""), "limit");
+  refuse_bytes("CVE-2024-23605: keys times their size wrap", mg_bytes_gguf(3, 0, UINT64_MAX / 13 + 2), "limit");
+  refuse_bytes("CVE-2024-32878, 41130: what was read before a failure", fails_late(), "'c': a type of value");
+  refuse_bytes("CVE-2025-49847: a length that is negative in 32 bits", text_of_length(0x80000005, "abc"), "limit");
+  refuse_bytes("CVE-2025-53630: the sum of sizes wraps", one_tensor(&pad, 64), "2^63");
+  refuse_bytes("CVE-2026-27940: memory for all tensors wraps", mg_bytes_gguf(3, UINT64_MAX / 368 + 1, 0), "limit");
+  refuse_bytes("CVE-2026-33298: an exabyte over a small file", one_tensor(&exabyte, 4096), "2^63 bits");
+  refuse_bytes("CVE-2026-7482: data beyond the end", one_tensor(&beyond, 4096), "beyond the end");
+  refuse_bytes("ggml 24759: padding wraps before the check", one_tensor(&pad, 64), "2^63");
+  refuse_bytes("ggml 24997: an alignment of 2^31", one_number("general.alignment", MG_VALUE_U32, 4, 0x80000000),
+               "no power of two");
+  refuse_bytes("ggml 26318: an alignment of another type", one_number("general.alignment", MG_VALUE_U8, 1, 32),
+               "it is no u32");
+  refuse_bytes("ggml 27200: blocks multiplied before divided", one_tensor(&divided, 64), "2^63 bits");
+  refuse_bytes("ggml 19003: a text's room before its bytes", text_of_length((uint64_t)1 << 40, "abc"), "limit");
+  refuse_bytes("gguf-py F001: lists in lists", nested_lists(100000), "a list of lists");
+  refuse_bytes("ollama 17042: many keys in a tiny file", mg_bytes_gguf(3, 0, 60000), "bytes for");
+  refuse_bytes("ollama 17042: many tensors in a tiny file", mg_bytes_gguf(3, 1000000, 0), "bytes for");
+}
+
+/* A million keys would be compared in pairs by a reader with two loops: the limit of 65,536 takes a moment. */
+static void many_names_take_no_quadratic_time(void **state) {
+  (void)state;
+  static const uint64_t empty[] = {0};
+  enum { KEYS = 65536, TENSORS = 300000 };
+  char name[32];
+  mg_bytes bytes = mg_bytes_gguf(3, TENSORS, KEYS);
+  for (int i = 0; i < KEYS; i++) {
+    snprintf(name, sizeof name, "%x", (unsigned)i);
+    mg_gguf_integer(&bytes, name, MG_VALUE_U8, 0);
+  }
+  for (int i = 0; i < TENSORS; i++) {
+    snprintf(name, sizeof name, "%x", (unsigned)i);
+    mg_gguf_tensor(&bytes, name, 1, empty, F32, 0);
+  }
+  mg_gguf_pad(&bytes, 32);
+  open_bytes("many names", bytes);
+}
+
+/* ---- extremes of every number, prefixes, flips ------------------------------------------------------------------------ */
+
+typedef struct field {
+  const char *name;
+  size_t at;
+  unsigned width;
+} field;
+
+enum { FIELDS_MAX = 32 };
+
+/* A small good file; notes where its numbers stand. */
+static mg_bytes good_file(field fields[FIELDS_MAX], size_t *count) {
+  static const uint64_t matrix[] = {32, 2}, vector[] = {8};
+  mg_bytes b = mg_bytes_gguf(3, 2, 5);
+  size_t n = 0;
+#define NOTE(name_, back, width_) fields[n++] = (field){name_, b.bytes - (back), width_}
+  NOTE("version", 20, 4);
+  NOTE("tensors", 16, 8);
+  NOTE("keys", 8, 8);
+  NOTE("length of a key", (size_t)0, 8);
+  mg_gguf_string(&b, "general.architecture", "llama");
+  NOTE("length of a text", 13, 8);
+  NOTE("type of a text", 17, 4);
+  mg_gguf_integer(&b, "general.alignment", MG_VALUE_U32, 32);
+  NOTE("alignment", 4, 4);
+  NOTE("type of the alignment", 8, 4);
+  mg_gguf_list(&b, "scores", MG_VALUE_F32, 3);
+  NOTE("count of a list", 8, 8);
+  NOTE("element of a list", 12, 4);
+  NOTE("type of a list", 16, 4);
+  mg_bytes_zeros(&b, 12);
+  mg_gguf_list(&b, "tokens", MG_VALUE_TEXT, 2);
+  NOTE("count of texts", 8, 8);
+  mg_bytes_text(&b, "a");
+  NOTE("length of a listed text", 9, 8);
+  mg_bytes_text(&b, "bc");
+  mg_gguf_integer(&b, "flag", MG_VALUE_BOOL, 1);
+  NOTE("bool", 1, 1);
+  mg_gguf_tensor(&b, "q", 2, matrix, Q4_0, 0);
+  NOTE("offset of the first", 8, 8);
+  NOTE("type of the first", 12, 4);
+  NOTE("rows of the first", 20, 8);
+  NOTE("columns of the first", 28, 8);
+  NOTE("dimensions of the first", 32, 4);
+  NOTE("length of the first's name", 41, 8);
+  mg_gguf_tensor(&b, "f", 1, vector, F32, 64);
+  NOTE("offset of the second", 8, 8);
+  NOTE("type of the second", 12, 4);
+  NOTE("size of the second", 20, 8);
+#undef NOTE
+  *count = n;
+  mg_gguf_pad(&b, 32);
+  mg_bytes_zeros(&b, 64 + 32);
+  return b;
+}
+
+static void numbers_at_their_extremes_do_no_harm(void **state) {
+  (void)state;
+  static const uint64_t extremes[] = {0,
+                                      1,
+                                      INT32_MAX,
+                                      (uint64_t)INT32_MAX + 1,
+                                      (uint64_t)INT32_MAX + 2,
+                                      UINT32_MAX - 1,
+                                      UINT32_MAX,
+                                      (uint64_t)UINT32_MAX + 1,
+                                      (uint64_t)UINT32_MAX + 2,
+                                      INT64_MAX,
+                                      (uint64_t)INT64_MAX + 1,
+                                      (uint64_t)INT64_MAX + 2,
+                                      UINT64_MAX - 1,
+                                      UINT64_MAX};
+  field fields[FIELDS_MAX];
+  size_t count;
+  int64_t found = 0, tried = 0;
+  mg_bytes bytes = good_file(fields, &count);
+  mg_bytes_write(&bytes, path);
+  mg_must_open("the good file", path, bytes.bytes);
+  for (size_t i = 0; i < count; i++)
+    for (size_t j = 0; j < MG_COUNT(extremes); j++) {
+      unsigned char kept[8];
+      char what[128];
+      snprintf(what, sizeof what, "%s = %llu", fields[i].name, (unsigned long long)extremes[j]);
+      memcpy(kept, bytes.data + fields[i].at, sizeof kept);
+      mg_bytes_set(&bytes, fields[i].at, fields[i].width, extremes[j]);
+      mg_bytes_write(&bytes, path);
+      if (mg_open_within_rules(what, path, bytes.bytes) != MG_OK) found++;
+      tried++;
+      memcpy(bytes.data + fields[i].at, kept, sizeof kept);
+    }
+  assert_true(found > tried * 3 / 4);
+  mg_bytes_free(&bytes);
+}
+
+static void every_prefix_is_refused(void **state) {
+  (void)state;
+  field fields[FIELDS_MAX];
+  size_t count;
+  mg_bytes bytes = good_file(fields, &count);
+  mg_bytes_write(&bytes, path);
+  const int descriptor = open(path, O_RDWR);
+  for (size_t length = bytes.bytes; length-- > 0;) {
+    char what[64];
+    snprintf(what, sizeof what, "%zu of %zu bytes", length, bytes.bytes);
+    assert_int_equal(ftruncate(descriptor, (off_t)length), 0);
+    mg_must_refuse(what, path, length, path);
+  }
+  close(descriptor);
+  mg_bytes_free(&bytes);
+}
+
+static void no_flipped_bit_does_harm(void **state) {
+  (void)state;
+  field fields[FIELDS_MAX];
+  size_t count;
+  mg_bytes bytes = good_file(fields, &count);
+  mg_bytes_write(&bytes, path);
+  const int descriptor = open(path, O_RDWR);
+  for (size_t bit = 0; bit < 8 * (bytes.bytes - 96); bit++) {
+    const unsigned char kept = bytes.data[bit / 8], flipped = (unsigned char)(kept ^ 1U << bit % 8);
+    char what[64];
+    snprintf(what, sizeof what, "bit %zu flipped", bit);
+    assert_int_equal(pwrite(descriptor, &flipped, 1, (off_t)(bit / 8)), 1);
+    mg_open_within_rules(what, path, bytes.bytes);
+    assert_int_equal(pwrite(descriptor, &kept, 1, (off_t)(bit / 8)), 1);
+  }
+  close(descriptor);
+  mg_bytes_free(&bytes);
+}
+
+/* Ten thousand files with a few random bytes changed, the same ones in every run. */
+static void random_changes_do_no_harm(void **state) {
+  (void)state;
+  field fields[FIELDS_MAX];
+  size_t count;
+  mg_bytes bytes = good_file(fields, &count);
+  const mg_stream stream = mg_stream_named(7, "bad gguf", 0, 0);
+  uint64_t draw = 0;
+  mg_bytes_write(&bytes, path);
+  const int descriptor = open(path, O_RDWR);
+  for (int i = 0; i < 10000; i++) {
+    char what[64];
+    snprintf(what, sizeof what, "random change %d", i);
+    const uint64_t changes = 1 + mg_random_below(stream, draw++, 8);
+    assert_int_equal(pwrite(descriptor, bytes.data, bytes.bytes, 0), bytes.bytes);
+    for (uint64_t j = 0; j < changes; j++) {
+      static const unsigned char favourites[] = {0, 1, 0x7f, 0x80, 0xff, 9, 8, 32};
+      const off_t at = (off_t)(4 + mg_random_below(stream, draw++, bytes.bytes - 100));
+      const unsigned char value = favourites[mg_random_below(stream, draw++, MG_COUNT(favourites))];
+      assert_int_equal(pwrite(descriptor, &value, 1, at), 1);
+    }
+    mg_open_within_rules(what, path, bytes.bytes);
+  }
+  close(descriptor);
+  mg_bytes_free(&bytes);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(bad_starts_are_refused),
+                                     cmocka_unit_test(bad_keys_are_refused),
+                                     cmocka_unit_test(bad_sizes_of_values_are_refused),
+                                     cmocka_unit_test(bad_alignments_are_refused),
+                                     cmocka_unit_test(bad_tensors_are_refused),
+                                     cmocka_unit_test(types_take_whole_blocks),
+                                     cmocka_unit_test(bad_data_are_refused),
+                                     cmocka_unit_test(published_faults_are_refused),
+                                     cmocka_unit_test(many_names_take_no_quadratic_time),
+                                     cmocka_unit_test(numbers_at_their_extremes_do_no_harm),
+                                     cmocka_unit_test(every_prefix_is_refused),
+                                     cmocka_unit_test(no_flipped_bit_does_harm),
+                                     cmocka_unit_test(random_changes_do_no_harm)};
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
