@@ -1,5 +1,5 @@
-/* Makes a model's parameters: weights are normal with deviation 0.02, those that write into the residual stream
- * (attention.output, feed_forward.down) 0.02 / sqrt(2 layers) (Radford et al. 2019, GPT-2), norms 1, biases 0. Each
+/* Makes a model's parameters: weights are normal with deviation `initial_deviation`, those that write into the residual
+ * stream (attention.output, feed_forward.down) with that / sqrt(2 layers) (Radford et al. 2019, GPT-2), norms 1, biases 0. Each
  * parameter draws from the stream of its own name, so that no weight depends on which others exist. In a description
  * the store keeps names and shapes alone. */
 #include "model/block.h"
@@ -8,12 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double deviation = 0.02;
-
 typedef struct builder {
   mg_model *model;
   mg_registry *registry;
   char prefix[MG_PARAM_NAME_BYTES];
+  double deviation;
 } builder;
 
 static const mg__linear no_linear = {-1, -1};
@@ -61,7 +60,8 @@ static mg_status add_norm(builder *b, const char *name, int64_t width, mg__norm 
 }
 
 static double residual_scale(const mg_model *model) {
-  return deviation / sqrt(2.0 * (double)model->spec.settings.layers);
+  const mg__model_settings *s = &model->spec.settings;
+  return s->initial_deviation / sqrt(2.0 * (double)s->layers);
 }
 
 /* ---- attention ----------------------------------------------------------------------------------------------- */
@@ -70,15 +70,15 @@ static mg_status add_key_and_value(builder *b, const mg__attention_settings *s, 
   const int64_t width = b->model->spec.settings.width;
   const bool bias = s->biases != MG__BIASES_NONE;
   if (s->shares_kv) return MG_OK;
-  MG_TRY(add_linear(b, "key", s->kv_heads * s->head_width, width, deviation, bias, &a->key));
-  return add_linear(b, "value", s->kv_heads * s->value_width, width, deviation, bias, &a->value);
+  MG_TRY(add_linear(b, "key", s->kv_heads * s->head_width, width, b->deviation, bias, &a->key));
+  return add_linear(b, "value", s->kv_heads * s->value_width, width, b->deviation, bias, &a->value);
 }
 
 static mg_status add_grouped(builder *b, const mg__attention_settings *s, mg__attention *a) {
   const int64_t width = b->model->spec.settings.width, query = s->heads * s->head_width;
   const bool whole = s->qk_norm == MG__QK_NORM_WHOLE;
   const int64_t projected = s->gated ? query + s->heads * s->value_width : query;
-  MG_TRY(add_linear(b, "query", projected, width, deviation, s->biases != MG__BIASES_NONE, &a->query));
+  MG_TRY(add_linear(b, "query", projected, width, b->deviation, s->biases != MG__BIASES_NONE, &a->query));
   MG_TRY(add_key_and_value(b, s, a));
   MG_TRY(add_linear(b, "output", width, s->heads * s->value_width, residual_scale(b->model),
                     s->biases == MG__BIASES_ALL, &a->output));
@@ -92,15 +92,16 @@ static mg_status add_latent(builder *b, const mg__attention_settings *s, mg__att
   const int64_t width = b->model->spec.settings.width, query = s->heads * s->head_width;
   const bool bias = s->biases != MG__BIASES_NONE;
   if (s->query_rank) {
-    MG_TRY(add_linear(b, "query_down", s->query_rank, width, deviation, bias, &a->query_down));
+    MG_TRY(add_linear(b, "query_down", s->query_rank, width, b->deviation, bias, &a->query_down));
     MG_TRY(add_norm(b, "query_norm", s->query_rank, &a->query_norm));
-    MG_TRY(add_linear(b, "query_up", query, s->query_rank, deviation, false, &a->query_up));
+    MG_TRY(add_linear(b, "query_up", query, s->query_rank, b->deviation, false, &a->query_up));
   } else {
-    MG_TRY(add_linear(b, "query", query, width, deviation, false, &a->query));
+    MG_TRY(add_linear(b, "query", query, width, b->deviation, false, &a->query));
   }
-  MG_TRY(add_linear(b, "kv_down", s->kv_rank + s->rope_width, width, deviation, bias, &a->kv_down));
+  MG_TRY(add_linear(b, "kv_down", s->kv_rank + s->rope_width, width, b->deviation, bias, &a->kv_down));
   MG_TRY(add_norm(b, "kv_norm", s->kv_rank, &a->key_norm));
-  MG_TRY(add_linear(b, "kv_up", s->heads * (s->nope_width + s->value_width), s->kv_rank, deviation, false, &a->kv_up));
+  MG_TRY(
+      add_linear(b, "kv_up", s->heads * (s->nope_width + s->value_width), s->kv_rank, b->deviation, false, &a->kv_up));
   return add_linear(b, "output", width, s->heads * s->value_width, residual_scale(b->model),
                     s->biases == MG__BIASES_ALL, &a->output);
 }
@@ -133,8 +134,8 @@ static mg_status add_attention(builder *b, const char *name, const mg__attention
 static mg_status add_dense(builder *b, const mg__dense_settings *dense, mg__block *block) {
   const int64_t width = b->model->spec.settings.width;
   const bool bias = dense->biases;
-  if (dense->gated) MG_TRY(add_linear(b, "feed_forward.gate", dense->width, width, deviation, bias, &block->gate));
-  MG_TRY(add_linear(b, "feed_forward.up", dense->width, width, deviation, bias, &block->up));
+  if (dense->gated) MG_TRY(add_linear(b, "feed_forward.gate", dense->width, width, b->deviation, bias, &block->gate));
+  MG_TRY(add_linear(b, "feed_forward.up", dense->width, width, b->deviation, bias, &block->up));
   return add_linear(b, "feed_forward.down", width, dense->width, residual_scale(b->model), bias, &block->down);
 }
 
@@ -147,6 +148,7 @@ static mg_status add_moe(builder *b, const mg__layer_spec *layer, int64_t index,
                               .layer = (int32_t)index,
                               .prefix = prefix,
                               .seed = model->seed,
+                              .deviation = b->deviation,
                               .output_deviation = residual_scale(model)};
   return mg_moe_create(model->context, b->registry, layer->feed_forward, place, model->params, &block->moe);
 }
@@ -204,7 +206,8 @@ static mg_status add_stack(builder *b, const char *name, const mg__stack_spec *s
   snprintf(b->prefix, sizeof b->prefix, "%s", name);
   if (!s->relative_buckets || stack->count == 0) return MG_OK;
   int64_t *index = *name ? &b->model->encoder_relative : &b->model->relative;
-  return add_matrix(b, "relative_bias.weight", s->relative_buckets, stack->layers[0].attention.heads, deviation, index);
+  return add_matrix(b, "relative_bias.weight", s->relative_buckets, stack->layers[0].attention.heads, b->deviation,
+                    index);
 }
 
 static mg_status add_module(builder *b, int64_t index, mg__module *module) {
@@ -214,7 +217,7 @@ static mg_status add_module(builder *b, int64_t index, mg__module *module) {
   snprintf(b->prefix, sizeof b->prefix, "prediction.%lld.", (long long)index);
   MG_TRY(add_norm(b, "embedding_norm", width, &module->embedding_norm));
   MG_TRY(add_norm(b, "hidden_norm", width, &module->hidden_norm));
-  MG_TRY(add_matrix(b, "projection.weight", width, 2 * width, deviation, &module->projection));
+  MG_TRY(add_matrix(b, "projection.weight", width, 2 * width, b->deviation, &module->projection));
   MG_TRY(add_block(b, spec->prediction.layers, spec->decoder.count + index, false, &module->block));
   return add_norm(b, "final_norm", width, &module->final_norm);
 }
@@ -227,18 +230,18 @@ static mg_status add_ends(builder *b) {
   if (s->final_norm && model->spec.encoder.count)
     MG_TRY(add_norm(b, "encoder.final_norm", s->width, &model->encoder_norm));
   model->head = model->embedding;
-  if (!s->tie_embeddings) MG_TRY(add_matrix(b, "head.weight", s->vocabulary, s->width, deviation, &model->head));
+  if (!s->tie_embeddings) MG_TRY(add_matrix(b, "head.weight", s->vocabulary, s->width, b->deviation, &model->head));
   return s->head_bias ? add_vector(b, "head.bias", s->vocabulary, MG_INIT_ZERO, &model->head_bias) : MG_OK;
 }
 
 mg_status mg__model_build(mg_model *model, mg_registry *registry) {
   const mg__model_spec *spec = &model->spec;
   const mg__model_settings *s = &spec->settings;
-  builder b = {.model = model, .registry = registry};
+  builder b = {.model = model, .registry = registry, .deviation = s->initial_deviation};
   model->head_bias = model->positions = model->relative = model->encoder_relative = -1;
-  MG_TRY(add_matrix(&b, "embedding.weight", s->vocabulary, s->width, deviation, &model->embedding));
+  MG_TRY(add_matrix(&b, "embedding.weight", s->vocabulary, s->width, b.deviation, &model->embedding));
   if (s->positions == MG__POSITIONS_LEARNED)
-    MG_TRY(add_matrix(&b, "positions.weight", s->positions_max, s->width, deviation, &model->positions));
+    MG_TRY(add_matrix(&b, "positions.weight", s->positions_max, s->width, b.deviation, &model->positions));
   MG_TRY(add_stack(&b, "encoder.", &spec->encoder, false, model->encoder));
   MG_TRY(add_stack(&b, "", &spec->decoder, spec->encoder.count > 0, model->blocks));
   for (int64_t i = 0; i < spec->prediction_modules && model->modules; i++)

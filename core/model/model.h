@@ -3,7 +3,8 @@
  *
  *   {"layers": 4, "width": 128, "vocabulary": 4096, "heads": 4, "kv_heads": 0, "head_width": 0, "norm": "rms",
  *    "norm_epsilon": 1e-5, "qk_norm": false, "biases": false, "rope_base": 10000, "rotary": -1,
- *    "rope_interleaved": false, "window": 0, "tie_embeddings": true, "final_norm": true, "embedding_scale": 1,
+ *    "rope_interleaved": false, "window": 0, "tie_embeddings": true, "final_norm": true, "initial_deviation": 0.02,
+ *    "embedding_scale": 1,
  *    "attention": {"kind": "grouped" | "latent", "heads": 4, "rope": {...}, ...},
  *    "feed_forward": {"kind": "dense", "width": 512, "activation": "silu", "gated": true} | {"kind": "moe", ...},
  *    "encoder": {"layers": 4, "feed_forward": {...}}, "prediction": {"modules": 1}}

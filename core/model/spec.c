@@ -29,6 +29,7 @@ static const mg_option model_options[] = {
     MG_OPTION_BOOL(mg__model_settings, rope_interleaved, false, "rotate neighbours (2i, 2i+1), else halves"),
     MG_OPTION_BOOL(mg__model_settings, tie_embeddings, true, "the head is the embedding table"),
     MG_OPTION_BOOL(mg__model_settings, final_norm, true, "a norm before the head"),
+    MG_OPTION_FLOAT(mg__model_settings, initial_deviation, 0.02, 0, 100, "of the weights drawn at the start"),
     MG_OPTION_FLOAT(mg__model_settings, embedding_scale, 1, 0, 1e6, "factor on the embedded tokens"),
     MG_OPTION_FLOAT(mg__model_settings, residual_scale, 1, 0, 1e6, "factor on what a branch adds to the stream"),
     MG_OPTION_FLOAT(mg__model_settings, logit_scale, 1, 0, 1e6, "factor on the logits"),

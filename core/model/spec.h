@@ -12,7 +12,7 @@ typedef enum mg__positions { MG__POSITIONS_NONE, MG__POSITIONS_LEARNED, MG__POSI
 typedef struct mg__model_settings {
   int64_t layers, width, vocabulary, heads, kv_heads, head_width, norm, rotary;
   int64_t positions, positions_max, relative_buckets, relative_distance;
-  double norm_epsilon, rope_base, embedding_scale, residual_scale, logit_scale;
+  double norm_epsilon, rope_base, initial_deviation, embedding_scale, residual_scale, logit_scale;
   bool qk_norm, biases, rope_interleaved, tie_embeddings, final_norm, norm_shift, post_norms, head_bias;
 } mg__model_settings;
 

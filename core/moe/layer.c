@@ -2,8 +2,8 @@
  *
  * expert(x) = down(act(gate x) * up x) when gated, else down(act(up x)); routed experts hold gate and up [E,H,D] and
  * down [E,D,H]; n shared experts of width h are one feed-forward of width n * h, which computes the same sum.
- * Weights start normal with deviation 0.02, those of down with the deviation that the model asks for. The router always computes in f32 (Fedus et al. 2021, selective precision),
- * in f64 on an f64 tape. */
+ * Weights start normal with deviation 0.02, or what the model asks for. The router always computes in f32 (Fedus et al.
+ * 2021, selective precision), in f64 on an f64 tape. */
 #include <stdio.h>
 #include <string.h>
 
@@ -98,7 +98,8 @@ static mg_status add_experts(mg_moe *moe, const mg_moe_place *place) {
   const mg__moe_spec *spec = &moe->spec;
   const int64_t shared = spec->shared.experts * spec->shared.width, width = moe->width;
   const int64_t experts = mg__computing_experts(spec), constant = spec->null.constant;
-  const double in = 0.02, out = place->output_deviation > 0.0 ? place->output_deviation : in;
+  const double in = place->deviation > 0.0 ? place->deviation : 0.02;
+  const double out = place->output_deviation > 0.0 ? place->output_deviation : in;
   if (spec->gated) MG_TRY(add_weight(moe, place, "experts.gate", experts, spec->width, width, in, &moe->gate));
   MG_TRY(add_weight(moe, place, "experts.up", experts, spec->width, width, in, &moe->up));
   MG_TRY(add_weight(moe, place, "experts.down", experts, width, spec->width, out, &moe->down));

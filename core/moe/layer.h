@@ -24,7 +24,8 @@ typedef struct mg_moe_place {
   int32_t layer;
   const char *prefix; /* of parameter names: "layers.2.feed_forward." */
   uint64_t seed;
-  double output_deviation; /* of the weights that write into the residual stream; 0 = 0.02 */
+  double deviation;        /* of the weights drawn at the start; 0 = 0.02 */
+  double output_deviation; /* of those that write into the residual stream; 0 = the same */
 } mg_moe_place;
 
 /* Checks a specification without allocating weights: unknown keys, k > E, losses and policies that need a statistic the

@@ -34,12 +34,12 @@ local layers <const> = {
 local order <const> = { "dense", "hash", "switch", "gshard", "1 + 1 of 15", "1 + 3 of 31", "1 + 7 of 63" }
 
 local function model(case, feed_forward)
-  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, seed = case.seed, feed_forward = feed_forward }
+  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed, feed_forward = feed_forward }
 end
 
 return mg.experiment {
   title = "DeepSeekMoE Table 1: shared and fine-grained experts, and what they are worth",
-  sweep = { layer = order, seed = { 1, 2, 3 } },
+  sweep = { layer = order, seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local trained, others = table.unpack(layers[case.layer])

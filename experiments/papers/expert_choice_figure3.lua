@@ -19,7 +19,7 @@ local function router(setting, inference)
 end
 
 local function model(case, inference)
-  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, seed = case.seed,
+  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
     feed_forward = mg.moe { experts = E, width = 64, router = router(case.setting, inference),
       losses = not case.setting.scope and { { kind = "balance", weight = 0.01 } } or nil } }
 end
@@ -35,7 +35,7 @@ end
 
 return mg.experiment {
   title = "Expert choice Figure 3: experts per token, and what looking ahead is worth",
-  sweep = { setting = settings, seed = { 1, 2, 3 } },
+  sweep = { setting = settings, seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local chooses = case.setting.scope ~= nil

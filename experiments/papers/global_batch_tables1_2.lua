@@ -19,7 +19,7 @@ return mg.experiment {
   options = { tokens = 300000, weight = 0.03, corpus = "manpages" },
   run = function(case)
     local s = case.setting
-    local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, seed = case.seed,
+    local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
       feed_forward = mg.moe { experts = 8, width = 64, router = mg.router.topk { k = 2 },
         losses = { { kind = "balance", weight = case.weight, scope = s.scope, window = s.window } } } }
     return mg.train { model = model, data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 },

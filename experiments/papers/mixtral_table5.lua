@@ -16,10 +16,10 @@ end
 
 return mg.experiment {
   title = "Mixtral Table 5: consecutive tokens with the same expert",
-  sweep = { router = { "learned", "hash", "random" }, seed = { 1, 2, 3 } },
+  sweep = { router = { "learned", "hash", "random" }, seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 400000, corpus = "manpages" },
   run = function(case)
-    local model = mg.model { layers = layers, width = 64, heads = 4, embedding_scale = 8, seed = case.seed,
+    local model = mg.model { layers = layers, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
       feed_forward = mg.moe { experts = 8, width = 64, router = routers[case.router],
         losses = case.router == "learned" and { { kind = "balance", weight = 0.01, scope = "global", window = 8 } } or nil } }
     local result = mg.train { model = model, data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 },

@@ -24,11 +24,11 @@ end
 
 return mg.experiment {
   title = "OLMoE equations 5-8: saturation, co-activation, domains and vocabulary",
-  sweep = { size = { "2 of 16", "8 of 64" }, seed = { 1, 2, 3 } },
+  sweep = { size = { "2 of 16", "8 of 64" }, seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 400000, corpus = "manpages" },
   run = function(case)
     local size = sizes[case.size]
-    local model = mg.model { layers = layers, width = 64, heads = 4, embedding_scale = 8, seed = case.seed,
+    local model = mg.model { layers = layers, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
       feed_forward = mg.moe { experts = size.experts, width = 128 // size.k, router = mg.router.topk { k = size.k, order = "before", renormalise = false },
         losses = { { kind = "balance", weight = 0.01 }, { kind = "z", weight = 0.001 } } } }
     local result = mg.train { model = model, data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 },

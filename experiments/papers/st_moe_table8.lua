@@ -14,14 +14,14 @@ local settings <const> = {
 
 local function model(case, factor)
   local k = case.setting.k
-  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, seed = case.seed,
+  return mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
     feed_forward = mg.moe { experts = 16, width = 64, router = mg.router.topk { k = k, renormalise = k > 1 },
       capacity = factor / k, losses = { { kind = "balance", weight = 0.01 }, { kind = "z", weight = 0.001 } } } }
 end
 
 return mg.experiment {
   title = "ST-MoE Table 8: capacity factors in training and in evaluation",
-  sweep = { setting = settings, seed = { 1, 2, 3 } },
+  sweep = { setting = settings, seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local result = mg.train { model = model(case, case.setting.factor), tokens = case.tokens,

@@ -3,6 +3,7 @@
 #include "support/world.h"
 
 #include <jansson.h>
+#include <math.h>
 
 #include "model/model.h"
 #include "tensor/tape_work.h"
@@ -342,6 +343,45 @@ static void weights_depend_on_the_seed_and_their_name_alone(void **state) {
   close_world(&b);
 }
 
+/* ---- initial weights ------------------------------------------------------------------------------------------ */
+
+/* The root of the mean square of a parameter. */
+static double deviation_of(world *w, const char *name) {
+  const int64_t index = mg_params_find(mg_model_params(w->model), name);
+  if (index < 0) fail_msg("there is no parameter '%s'", name);
+  const mg_tensor *value = &mg_params_at(mg_model_params(w->model), index)->value;
+  const int64_t count = mg_tensor_count(value);
+  double squares = 0.0;
+  for (int64_t i = 0; i < count; i++) squares += ((const double *)value->data)[i] * ((const double *)value->data)[i];
+  return sqrt(squares / (double)count);
+}
+
+static void assert_about(double value, double wanted) {
+  if (fabs(value - wanted) > 0.15 * wanted) fail_msg("%g is not about %g", value, wanted);
+}
+
+#define MOE_MODEL(more)                                                                                                \
+  "{\"layers\": 2, \"width\": 32, \"vocabulary\": 32, \"heads\": 2, " more "\"feed_forward\": {\"kind\": \"moe\", "    \
+  "\"experts\": 4, \"width\": 16, \"router\": {\"name\": \"topk\"}, \"shared\": {}}}"
+
+/* Of 512 draws and more, whose deviation is known to 5 %. */
+static void weights_start_with_the_deviation_asked_for(void **state) {
+  (void)state;
+  static const char *const texts[] = {MOE_MODEL(""), MOE_MODEL("\"initial_deviation\": 0.1, ")};
+  static const double deviations[] = {0.02, 0.1};
+  for (size_t i = 0; i < MG_COUNT(texts); i++) {
+    world w;
+    open_world(&w, texts[i], MG_F64);
+    assert_about(deviation_of(&w, "embedding.weight"), deviations[i]);
+    assert_about(deviation_of(&w, "layers.1.attention.query.weight"), deviations[i]);
+    assert_about(deviation_of(&w, "layers.1.attention.output.weight"), deviations[i] / 2.0); /* sqrt(2 layers) */
+    assert_about(deviation_of(&w, "layers.1.feed_forward.experts.up"), deviations[i]);
+    assert_about(deviation_of(&w, "layers.1.feed_forward.experts.down"), deviations[i] / 2.0);
+    assert_about(deviation_of(&w, "layers.1.feed_forward.shared.down"), deviations[i] / 2.0);
+    close_world(&w);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_a_dense_model_are_finite_differences),
                                      cmocka_unit_test(gradients_of_a_released_shape_are_finite_differences),
@@ -356,6 +396,7 @@ int main(void) {
                                      cmocka_unit_test(the_loss_is_the_mean_over_targets),
                                      cmocka_unit_test(bf16_branches_stay_near_f32),
                                      cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
-                                     cmocka_unit_test(weights_depend_on_the_seed_and_their_name_alone)};
+                                     cmocka_unit_test(weights_depend_on_the_seed_and_their_name_alone),
+                                     cmocka_unit_test(weights_start_with_the_deviation_asked_for)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
