@@ -3,7 +3,7 @@
 -- Clark et al. 2022 (arXiv 2202.01169): log10 L = a log10 N + b log10 E' + c log10 N log10 E' + d with a saturating count
 -- of experts 1/E' = 1/(E - 1 + (1/E_start - 1/E_max)^-1) + 1/E_max. The slope of log10 L against log10 E' is b + c log10 N,
 -- negative and shallower for larger models. Theirs are 15M to 1.3B parameters after 130 billion tokens; here N is about 0.1M
--- after 0.4M tokens, far below the fitted range, so signs and order are what can be compared. Their third router is trained
+-- after 0.3M tokens, far below the fitted range, so signs and order are what can be compared. Their third router is trained
 -- by reinforcement (RL-R); ours, a softmax with a balance loss, stands beside its figures as the other learned router.
 
 local mg <const> = require "moegauge"
@@ -34,9 +34,9 @@ return mg.experiment {
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
     local moe = mg.moe { experts = case.experts, width = 2 * case.width, router = routers[case.router], losses = case.router == "softmax" and balance or nil }
-    local model = mg.model { layers = 2, width = case.width, heads = 4, feed_forward = { mg.dense { width = 2 * case.width }, moe }, seed = case.seed }
-    local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.01 }
+    local model = mg.model { layers = 2, width = case.width, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 2 * case.width }, moe }, seed = case.seed }
+    local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, router_rate = 0.1 }
   end,
   report = function(r)
     local fitted = r:fold("experts", slope)

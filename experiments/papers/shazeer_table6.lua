@@ -2,7 +2,7 @@
 --
 -- Shazeer et al. 2017 (arXiv 1701.06538), table 6: one mixture, k = 4, the two losses at six pairs of weights. Theirs has
 -- 256 experts between LSTM layers and sees 27,000 batches of 300,000 words; here 32 experts in the second of two decoder
--- layers see 400 batches of 1024 tokens. Noise, selection and losses are theirs.
+-- layers see 300 batches of 1024 tokens. Noise, selection and losses are theirs.
 --
 -- Importance, load and max/mean are taken from training batches, with the noise, as the losses see them (means over the
 -- last third). A batch of 1024 tokens is small: even routing shows a CV of 0.08 there, which is the floor of those columns.
@@ -44,9 +44,9 @@ return mg.experiment {
     local weight = weights[case.losses]
     local moe = mg.moe { experts = experts, width = 32, router = mg.router.topk { k = k, order = "after", noise = "learned", noise_floor = 0 },
       losses = { { kind = "importance", weight = weight[1] }, { kind = "load", weight = weight[2] } } }
-    local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
-    local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)
-    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = batch, sequence = sequence, rate = 0.01 }
+    local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
+    local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
+    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = batch, sequence = sequence, rate = 0.016 }
     add_batch_metrics(result)
     return result
   end,

@@ -21,9 +21,9 @@ return mg.experiment {
   sweep = { feed_forward = { "dense", "top-2 2.0", "switch 2.0", "top-2 1.25", "switch 1.25", "top-2 1.0", "switch 1.0" }, seed = { 1, 2, 3 } },
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
-    local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, feed_forwards[case.feed_forward] }, seed = case.seed }
-    local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.01 }
+    local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, feed_forwards[case.feed_forward] }, seed = case.seed }
+    local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, router_rate = 0.1 }
   end,
   report = function(r)
     local speeds <const> = { "tokens_per_second" }

@@ -17,9 +17,9 @@ return mg.experiment {
   run = function(case)
     local router = case.gating == "flat" and mg.router.topk { k = 2 } or mg.router.tree { k = 2, branching = branching[case.experts] }
     local moe = mg.moe { experts = case.experts, width = 8, router = router, losses = { { kind = "balance", weight = 0.01 } } }
-    local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
-    local data = mg.corpus(case.corpus == "manpages" and { corpus = "manpages", vocabulary = 1024 } or case.corpus)
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 16, sequence = 128, rate = 0.01, timing_steps = 8 }
+    local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
+    local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 16, sequence = 128, rate = 0.016, router_rate = 0.1, timing_steps = 8 }
   end,
   report = function(r)
     local function at_both(experts) return "experts=" .. experts .. " gating=flat", "experts=" .. experts .. " gating=tree" end
