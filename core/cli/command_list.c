@@ -1,4 +1,4 @@
-/* moegauge list: which plugins there are and why one cannot be used, and which metrics. */
+/* moegauge list: which plugins there are and why one cannot be used, which families of models and which metrics. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,10 +15,11 @@ static const mg_option options[] = {
     MG_OPTION_BOOL(list_options, json, false, "print JSON and nothing else"),
     MG_OPTION_BOOL(list_options, names, false, "print the names of what can be used, one per line"), MG_OPTION_END};
 
-static const char *const kinds[] = {"routers", "backends", "metrics", NULL};
+static const char *const kinds[] = {"routers", "backends", "families", "metrics", NULL};
 
 static const mg_example examples[] = {{"moegauge list routers", "every router with its summary"},
                                       {"moegauge list backends --json", "what each device is, for a script"},
+                                      {"moegauge list families", "which released models are known, and which run"},
                                       {"moegauge list routers --names", "names alone, one per line"},
                                       MG_EXAMPLE_END};
 
@@ -90,6 +91,7 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   const char *what = words->word[0];
   listing to = {.cli = cli, .options = option_values};
   if (strcmp(what, "metrics") == 0) return mg__list_metrics(cli, to.options->json, to.options->names);
+  if (strcmp(what, "families") == 0) return mg__list_families(cli, to.options->json, to.options->names);
   if (strcmp(what, "routers") != 0 && strcmp(what, "backends") != 0)
     return mg_cli_refuse_word(cli, "list of", what, kinds);
   to.kind = strcmp(what, "routers") == 0 ? MG_PLUGIN_ROUTER : MG_PLUGIN_BACKEND;
@@ -106,8 +108,8 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_list = {
     .name = "list",
-    .words = "routers|backends|metrics",
-    .summary = "show which routers, backends or metrics there are, and why one cannot be used",
+    .words = "routers|backends|families|metrics",
+    .summary = "show which routers, backends, model families or metrics there are, and why one cannot be used",
     .details = "Plugins are looked for in the folders of MOEGAUGE_PLUGIN_PATH, then beside the library. Backends are "
                "opened, so that the line below each one tells what device it found.",
     .options = options,

@@ -9,6 +9,7 @@
   X(run)                                                                                                               \
   X(report)                                                                                                            \
   X(compare)                                                                                                           \
+  X(model)                                                                                                             \
   X(list)                                                                                                              \
   X(help)                                                                                                              \
   X(check)                                                                                                             \

@@ -336,6 +336,32 @@ mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b,
   return MG_OK;
 }
 
+/* ---- released models ----------------------------------------------------------------------------------------- */
+
+mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens, json_t **out) {
+  *out = NULL;
+  json_t *path_value = json_string(path), *tokens_value = json_integer(tokens);
+  library_call call = {.module = "moegauge.inspect",
+                       .function = "command",
+                       .arguments = {path_value, tokens_value},
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = "inspect"};
+  const mg_status status = path_value ? library(engine, &call, MG_BUG)
+                                      : mg_fail(engine->context, MG_FILE, "the path of the model is not UTF-8");
+  json_decref(path_value);
+  json_decref(tokens_value);
+  *out = call.result;
+  return status;
+}
+
+mg_status mg_engine_families(mg_engine *engine, json_t **out) {
+  library_call call = {.module = "moegauge.inspect", .function = "families", .where = "families"};
+  *out = NULL;
+  MG_TRY(library(engine, &call, MG_BUG));
+  *out = call.result;
+  return MG_OK;
+}
+
 /* ---- other scripts ------------------------------------------------------------------------------------------ */
 
 typedef struct script {

@@ -44,6 +44,12 @@ mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *
  * scripts/moegauge/compare.lua explains. New reference. */
 mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out);
 
+/* What a released model costs by its configuration (a file, or a folder with config.json) at a context of `tokens`:
+ * {"result": {...}, "text": "..."}; scripts/moegauge/inspect.lua says what is in it. MG_FILE names file, key and rule. */
+mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens, json_t **out);
+/* The families of released models: [{"name", "model_types", "runs", "paper"}, ...]. */
+mg_status mg_engine_families(mg_engine *engine, json_t **out);
+
 /* Runs any other script file, for tests and tools; its first result goes to *result as JSON (may be NULL). */
 mg_status mg_engine_run_file(mg_engine *engine, const char *path, json_t **result);
 /* The same for text; `name` stands in messages. */

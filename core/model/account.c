@@ -38,11 +38,22 @@ static double linear_cost(double in, double out, bool bias) {
 
 /* ---- attention ----------------------------------------------------------------------------------------------- */
 
-/* Visible keys of one query, on average over a sequence of S: position i sees min(i + 1, window) when causal. */
-static double visible_keys(int64_t sequence_tokens, int64_t window, bool causal) {
-  const double all = (double)sequence_tokens;
-  const double wide = window > 0 && window < sequence_tokens ? (double)window : all;
+/* Keys that one query sees, on average over S tokens: position i sees min(i + 1, limit) of them when causal. */
+static double visible_keys(int64_t tokens, int64_t limit, bool causal) {
+  const double all = (double)tokens, wide = limit > 0 && limit < tokens ? (double)limit : all;
   return causal ? (wide * (wide + 1.0) / 2.0 + (all - wide) * wide) / all : wide;
+}
+
+static int64_t narrower(int64_t a, int64_t b) {
+  return a > 0 && (b == 0 || a < b) ? a : b;
+}
+
+/* The same when every query stays within its own run of `chunk` tokens; the last run may be shorter. */
+static double visible_in(const view *v, int64_t limit, int64_t chunk) {
+  if (chunk == 0 || chunk >= v->tokens) return visible_keys(v->tokens, limit, v->causal);
+  const int64_t whole = v->tokens / chunk * chunk, rest = v->tokens - whole;
+  const double inside = (double)whole * visible_keys(chunk, limit, v->causal);
+  return (inside + (rest ? (double)rest * visible_keys(rest, limit, v->causal) : 0.0)) / (double)v->tokens;
 }
 
 static double grouped_cost(const mg__model_settings *s, const mg__attention_settings *a, bool cross) {
@@ -72,8 +83,7 @@ static double latent_cost(const mg__model_settings *s, const mg__attention_setti
 
 /* FLOPs for each (query, key) pair: scores and the weighted sum of values. */
 static double pair_cost(const mg__attention_settings *a) {
-  if (a->kind == MG__ATTENTION_COUNTED) return 2.0 * (double)a->scores;
-  if (a->kind == MG__ATTENTION_NONE) return 0.0;
+  if (a->kind == MG__ATTENTION_COUNTED || a->kind == MG__ATTENTION_NONE) return 0.0;
   return 2.0 * (double)(a->heads * (a->head_width + a->value_width));
 }
 
@@ -85,7 +95,10 @@ static double projection_cost(const mg__model_settings *s, const mg__attention_s
 /* Cross attention projects the keys and values of as many encoder tokens as there are decoder tokens. */
 static double attention_cost(const view *v, const mg__attention_settings *a) {
   const mg__model_settings *s = &v->model->spec.settings;
-  const double own = projection_cost(s, a, false) + pair_cost(a) * visible_keys(v->tokens, a->window, v->causal);
+  const double attended = visible_in(v, narrower(a->window, a->selected), a->chunk);
+  const double seen = visible_in(v, a->window, a->chunk);
+  const double own =
+      projection_cost(s, a, false) + pair_cost(a) * attended + 2.0 * ((double)a->scores * seen + (double)a->work);
   if (!v->cross_tokens) return own;
   return own + projection_cost(s, a, true) + pair_cost(a) * (double)v->cross_tokens;
 }

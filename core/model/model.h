@@ -31,6 +31,8 @@ mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend
 /* A model without weights or backend, of any size: it can be counted, and its parameters have names and shapes. It also
  * holds what mg_model_create refuses because it cannot run. */
 mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out);
+/* Whether mg_model_create would make what is described; MG_USAGE with the first thing that cannot run. */
+mg_status mg_model_runs(const mg_model *model);
 /* A model of another specification with the parameters of `trained`, matched by name: the trained weights under another
  * capacity policy, other options of the router, or without a part. Buffers count as parameters. MG_USAGE names a
  * parameter that `trained` lacks or holds in another shape. Independent of `trained` once made. */

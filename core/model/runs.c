@@ -1,11 +1,15 @@
 /* What a specification may say that this program describes and counts but does not run: one row for each. */
-#include "model/spec.h"
+#include "model/block.h"
 
 static bool latent(const mg__layer_spec *l) {
   return l->attention.kind == MG__ATTENTION_LATENT;
 }
 static bool counted(const mg__layer_spec *l) {
-  return l->attention.kind == MG__ATTENTION_COUNTED || l->counted_count > 0;
+  const mg__attention_settings *a = &l->attention;
+  return a->kind == MG__ATTENTION_COUNTED || l->counted_count > 0 || a->scores > 0 || a->work > 0;
+}
+static bool limited(const mg__layer_spec *l) {
+  return l->attention.chunk > 0 || l->attention.selected > 0;
 }
 static bool gated(const mg__layer_spec *l) {
   return l->attention.gated;
@@ -25,6 +29,7 @@ static const struct {
   const char *what;
 } layer_rows[] = {{latent, "attention of kind 'latent'"},
                   {counted, "parameters that are only counted"},
+                  {limited, "attention within chunks or to selected keys"},
                   {gated, "attention with a gated output"},
                   {shares_kv, "attention that shares keys and values with the layer before"},
                   {scaled, "scaled rotary positions"},
@@ -63,5 +68,14 @@ mg_status mg__model_spec_runs(mg_context *context, const mg__model_spec *spec) {
   for (int64_t i = 0; i < spec->decoder.count; i++)
     for (size_t row = 0; row < MG_COUNT(layer_rows); row++)
       if (layer_rows[row].has(&spec->decoder.layers[i])) return refuse(context, layer_rows[row].what);
+  return MG_OK;
+}
+
+mg_status mg_model_runs(const mg_model *model) {
+  MG_TRY(mg__model_spec_runs(model->context, &model->spec));
+  for (int64_t i = 0; i < model->spec.decoder.count; i++)
+    if (model->blocks[i].moe) MG_TRY(mg_moe_runs(model->blocks[i].moe));
+  for (int64_t i = 0; i < model->spec.encoder.count; i++)
+    if (model->encoder[i].moe) MG_TRY(mg_moe_runs(model->encoder[i].moe));
   return MG_OK;
 }

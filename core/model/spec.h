@@ -55,8 +55,9 @@ typedef struct mg__attention_settings {
   int64_t heads, kv_heads, head_width, value_width;
   int64_t query_rank, kv_rank, nope_width, rope_width; /* latent */
   int64_t qk_norm, biases;
-  int64_t window;        /* 0 = none */
-  int64_t cache, scores; /* counted: elements kept per token; multiply-adds per visible pair */
+  int64_t window, chunk, selected; /* which keys a query sees; 0 = no such limit */
+  int64_t cache;                   /* counted: elements kept per token */
+  int64_t scores, work;            /* multiply-adds beyond the kind's own: per visible pair, per token */
   double scale, clip;
   bool sinks, gated, shares_kv;
   mg__rope rope;

@@ -160,6 +160,10 @@ mg_status mg_moe_create(mg_context *context, mg_registry *registry, const json_t
   return status;
 }
 
+mg_status mg_moe_runs(const mg_moe *moe) {
+  return mg__moe_spec_runs(moe->context, &moe->spec);
+}
+
 void mg_moe_destroy(mg_moe *moe) {
   if (!moe) return;
   mg_router_destroy(moe->router);

@@ -38,6 +38,8 @@ mg_status mg_moe_resolve_spec(mg_context *context, mg_registry *registry, const 
 
 mg_status mg_moe_create(mg_context *context, mg_registry *registry, const json_t *spec, mg_moe_place place,
                         mg_params *params, mg_moe **out);
+/* MG_USAGE with the first thing of a described layer that cannot run. */
+mg_status mg_moe_runs(const mg_moe *moe);
 void mg_moe_destroy(mg_moe *moe);
 
 typedef struct mg_moe_input {

@@ -150,6 +150,11 @@ function mg.corpus(t) end
 ---@return moegauge.RunResult
 function mg.train(t) end
 
+---@param path string      config.json, or a folder that holds it
+---@param context? integer tokens of the context that FLOPs and memory are for; default 4096
+---@return table           keys as in scripts/README.md
+function mg.inspect(path, context) end
+
 ---@param reason string
 function mg.skip(reason) end
 

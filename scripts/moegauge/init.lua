@@ -18,6 +18,11 @@ local mg = {
   train = specification.train,
 }
 
+--- What a released model costs, from its config.json alone: parameters by part, FLOPs per token at `context` tokens, bytes.
+--- @param path string
+--- @param context? integer
+function mg.inspect(path, context) return require("moegauge.inspect").run(path, context) end
+
 --- Ends the running case as skipped, with a reason that stands in its row.
 --- @param reason string
 function mg.skip(reason) core.fail("nothing", reason) end

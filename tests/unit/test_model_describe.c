@@ -3,6 +3,7 @@
 #include "support/world.h"
 
 #include <jansson.h>
+#include <math.h>
 
 #include "model/model.h"
 
@@ -107,7 +108,7 @@ static void counted_parts_go_where_they_say(void **state) {
   (void)state;
   mg_model *model = describe(
       "{\"layers\": 2, \"width\": 8, \"vocabulary\": 13, \"feed_forward\": [{\"kind\": \"none\"}, {\"width\": 4}],"
-      " \"attention\": [{\"kind\": \"counted\", \"cache\": 5, \"scores\": 11, \"counted\":"
+      " \"attention\": [{\"kind\": \"counted\", \"cache\": 5, \"scores\": 11, \"work\": 6, \"counted\":"
       "  [{\"part\": \"routed\", \"parameters\": 100, \"active\": 30}, {\"parameters\": 7, \"products\": false}]},"
       "  {\"kind\": \"none\"}]}");
   const mg_model_size size = mg_model_count(model);
@@ -119,10 +120,30 @@ static void counted_parts_go_where_they_say(void **state) {
   assert_int_equal(mg_model_cache_per_token(model).own, 5);
   mg_model_flops_per_token(model, 9, causal);
   mg_model_flops_per_token_full(model, 9, full);
-  assert_true(causal[MG_PART_ATTENTION] == 2 * 11 * 5);
-  assert_true(full[MG_PART_ATTENTION] == 2 * 11 * 9);
+  assert_true(causal[MG_PART_ATTENTION] == 2 * (11 * 5 + 6));
+  assert_true(full[MG_PART_ATTENTION] == 2 * (11 * 9 + 6));
   assert_true(causal[MG_PART_ROUTED] == 2 * 30);
   mg_model_destroy(model);
+}
+
+/* 10 tokens in runs of 4, 4 and 2 see 1+2+3+4 twice and 1+2; with 3 selected keys 1+2+3+3 twice and 1+2. */
+static void chunks_and_selected_keys_limit_what_is_seen(void **state) {
+  (void)state;
+  static const char *const limits[] = {"\"chunk\": 4", "\"chunk\": 4, \"selected\": 3", "\"window\": 10"};
+  static const double pairs[] = {23, 21, 55};
+  double rest = 0;
+  for (size_t i = 0; i < MG_COUNT(limits); i++) {
+    char text[256];
+    double flops[MG_PART_COUNT];
+    snprintf(text, sizeof text, "{\"layers\": 1, \"width\": 8, \"vocabulary\": 13, \"attention\": {\"heads\": 2, %s}}",
+             limits[i]);
+    mg_model *model = describe(text);
+    mg_model_flops_per_token(model, 10, flops);
+    const double products = flops[MG_PART_ATTENTION] - 4 * 8 * pairs[i] / 10;
+    assert_true(i == 0 || fabs(products - rest) < 1e-9);
+    rest = products;
+    mg_model_destroy(model);
+  }
 }
 
 static void what_cannot_run_is_refused_by_name(void **state) {
@@ -134,6 +155,7 @@ static void what_cannot_run_is_refused_by_name(void **state) {
        "2}}",
        "attention of kind 'latent'"},
       {"{\"vocabulary\": 9, \"attention\": {\"kind\": \"counted\"}}", "only counted"},
+      {"{\"vocabulary\": 9, \"attention\": {\"chunk\": 8}}", "within chunks"},
       {"{\"vocabulary\": 9, \"attention\": {\"gated\": true}}", "gated output"},
       {"{\"vocabulary\": 9, \"attention\": {\"shares_kv\": true}}", "shares keys and values"},
       {"{\"vocabulary\": 9, \"attention\": {\"rope\": {\"scaling\": {\"kind\": \"linear\"}}}}",
@@ -180,6 +202,7 @@ int main(void) {
                                      cmocka_unit_test(an_encoder_is_counted_with_cross_attention),
                                      cmocka_unit_test(biased_gated_and_parallel_experts_are_counted),
                                      cmocka_unit_test(counted_parts_go_where_they_say),
+                                     cmocka_unit_test(chunks_and_selected_keys_limit_what_is_seen),
                                      cmocka_unit_test(what_cannot_run_is_refused_by_name),
                                      cmocka_unit_test(a_description_has_shapes_and_no_weights)};
   return cmocka_run_group_tests(tests, open_world, close_world);

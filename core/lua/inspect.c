@@ -1,0 +1,105 @@
+/* mg.core's look at released models: a configuration as a table, and what a specification costs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/options.h"
+#include "lua/state.h"
+#include "model/config.h"
+#include "model/model.h"
+
+/* The names of an object in the file's order, those of null values too, which a Lua table cannot hold. */
+static json_t *names_of(const json_t *object) {
+  json_t *names = json_array();
+  const char *key;
+  json_t *value;
+  json_object_foreach((json_t *)object, key, value) json_array_append_new(names, json_string(key));
+  return names;
+}
+
+/* read_config(path) -> { file =, config =, names = } */
+static int read_config(lua_State *L) {
+  char file[MG_CONFIG_PATH_BYTES];
+  json_t *config;
+  const char *path = luaL_checkstring(L, 1);
+  json_t **box = mg__push_box(L);
+  const mg_status status = mg_config_read(mg__engine_of(L)->context, path, file, &config);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(mg__engine_of(L)->context));
+  *box = json_pack("{s:s, s:o, s:o}", "file", file, "config", config, "names", names_of(config));
+  if (!*box) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  mg__push_json(L, *box);
+  return 1;
+}
+
+static json_t *flops_json(const mg_model *model, int64_t tokens,
+                          void (*flops_of)(const mg_model *, int64_t, double[MG_PART_COUNT])) {
+  double flops[MG_PART_COUNT];
+  flops_of(model, tokens, flops);
+  json_t *json = json_object();
+  for (int part = 0; part < MG_PART_COUNT; part++)
+    json_object_set_new(json, mg_part_name((mg_part)part), json_real(flops[part]));
+  return json;
+}
+
+static json_t *parameters_json(const mg_model *model) {
+  const mg_params *params = mg_model_description(model);
+  json_t *list = json_array();
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    const mg_param *param = mg_params_look(params, i);
+    json_t *shape = json_array();
+    for (int32_t d = 0; d < param->value.dims; d++) json_array_append_new(shape, json_integer(param->value.shape[d]));
+    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b}", "name", param->name, "shape", shape, "part",
+                                          mg_model_part_names[mg_model_part_of(param->name)], "fixed", param->fixed));
+  }
+  return list;
+}
+
+static json_t *size_json(const mg_model_size *size) {
+  json_t *parts = json_object();
+  for (int part = 0; part < MG_MODEL_PART_COUNT; part++)
+    json_object_set_new(parts, mg_model_part_names[part], json_integer(size->part[part]));
+  return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "total", (json_int_t)size->total, "active",
+                   (json_int_t)size->active, "buffers", (json_int_t)size->buffers, "routed_active",
+                   (json_int_t)size->routed_active, "routed_most", (json_int_t)size->routed_most, "parts", parts);
+}
+
+static json_t *description(const mg_context *context, const mg_model *model, int64_t tokens, bool listed) {
+  const mg_model_size size = mg_model_count(model);
+  const mg_model_cache cache = mg_model_cache_per_token(model);
+  json_t *json =
+      json_pack("{s:o, s:{s:I, s:I}, s:o, s:o, s:O}", "size", size_json(&size), "cache", "own", (json_int_t)cache.own,
+                "cross", (json_int_t)cache.cross, "causal", flops_json(model, tokens, mg_model_flops_per_token), "full",
+                flops_json(model, tokens, mg_model_flops_per_token_full), "spec", mg_model_spec(model));
+  if (json && listed) json_object_set_new(json, "parameters", parameters_json(model));
+  const mg_status runs = mg_model_runs(model);
+  if (json && runs != MG_OK) json_object_set_new(json, "cannot_run", json_string(mg_context_message(context)));
+  return json;
+}
+
+/* describe(spec, tokens, listed) -> { size =, cache =, causal =, full =, spec =, parameters =, cannot_run = reason }; a
+ * wrong specification gives nil and the reason */
+static int describe(lua_State *L) {
+  mg_engine *engine = mg__engine_of(L);
+  const int64_t tokens = luaL_checkinteger(L, 2);
+  const bool listed = lua_toboolean(L, 3);
+  json_t **spec = mg__push_box(L), **result = mg__push_box(L);
+  *spec = mg__to_json(L, 1, MG__NUMBERS_STRICT, "model");
+  if (!*spec) mg__raise(L, MG_USAGE);
+  mg_model *model;
+  const mg_status status = mg_model_describe(engine->context, engine->settings.registry, *spec, &model);
+  if (status == MG_OK) *result = description(engine->context, model, tokens, listed);
+  if (status == MG_OK) mg_model_destroy(model);
+  if (status == MG_USAGE) {
+    lua_pushnil(L);
+    lua_pushstring(L, mg_context_message(engine->context));
+    return 2;
+  }
+  if (status != MG_OK) mg__raise(L, status);
+  if (!*result) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  mg__push_json(L, *result);
+  return 1;
+}
+
+void mg__add_inspect(lua_State *L) {
+  static const luaL_Reg functions[] = {{"read_config", read_config}, {"describe", describe}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,21 @@
+--- DeepSeek-V3 (arXiv 2412.19437): latent attention, sigmoid affinities with a balancing bias within the best groups, and
+--- modules that predict a further token.
+
+local common = require "moegauge.families.common"
+local deepseek = require "moegauge.families.deepseek_common"
+
+return {
+  name = "deepseek_v3", types = { "deepseek_v3", "kimi_k2" }, runs = true, paper = "arXiv 2412.19437",
+  ignored = "",
+  spec = function(c)
+    local spec = deepseek.decoder(c)
+    spec.attention = deepseek.latent(c)
+    spec.feed_forward = common.dense_first(c, spec.layers, deepseek.dense(c), deepseek.mixture(c, deepseek.biased_router(c)))
+    spec.prediction = common.prediction(c, "num_nextn_predict_layers")
+    return spec
+  end,
+  module_copies_ends = true, -- the checkpoint repeats embedding and head in every module
+  tensors = common.append(common.decoder_tensors(deepseek.latent_tensors), deepseek.feed_tensors()),
+  scaled = deepseek.scaled,
+  ignored_tensors = { "model.layers.{module}.*", "*.rotary_emb.inv_freq" },
+}

@@ -1,0 +1,21 @@
+--- GLM-4.5 (arXiv 2508.06471): grouped heads with biases and norms, half of each head rotated, routing as DeepSeek-V3.
+
+local common = require "moegauge.families.common"
+local deepseek = require "moegauge.families.deepseek_common"
+
+return {
+  name = "glm4_moe", types = { "glm4_moe" }, runs = true, paper = "arXiv 2508.06471",
+  ignored = "",
+  spec = function(c)
+    local spec = common.decoder(c, false, 1e-5)
+    spec.attention.biases = c:flag("attention_bias", false) and "qkv" or "none"
+    spec.attention.qk_norm = c:flag("use_qk_norm", false) and "head" or "none"
+    spec.attention.rope = common.rope(c, common.rotated(c, spec.attention.head_width, 0.5))
+    spec.feed_forward = common.dense_first(c, spec.layers, deepseek.dense(c), deepseek.mixture(c, deepseek.biased_router(c)))
+    spec.prediction = common.prediction(c, "num_nextn_predict_layers")
+    return spec
+  end,
+  module_copies_ends = true,
+  tensors = common.append(common.decoder_tensors(common.attention_tensors()), deepseek.feed_tensors()),
+  ignored_tensors = { "model.layers.{module}.*" },
+}
