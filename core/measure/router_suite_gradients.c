@@ -114,7 +114,8 @@ mg_status mg__check_learns(suite_subject *subject, mg_router_row *row) {
     for (int64_t j = 0; !param->fixed && j < mg_tensor_count(&param->value); j++) most = fmax(most, fabs(gradient[j]));
     if (!param->fixed && !(most > 1e-12))
       return mg__router_suite_failed(
-          row, "%s gets no gradient from the combine weights, so the task would never train it", param->name);
+          row, "%s gets no gradient from the combine weights or the router's own loss, so nothing would train it",
+          param->name);
   }
   return MG_OK;
 }

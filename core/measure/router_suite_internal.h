@@ -56,7 +56,7 @@ void mg__router_suite_close_subject(suite_subject *subject);
 suite_input mg__router_suite_input(suite_subject *subject, int64_t tokens);
 mg_status mg__router_suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out);
 
-/* The sum of the weights (and of dispatch and combine), or of probs, logits, load and loss, each times a fixed random number; gradients go to the
+/* The sum of the weights, dispatch, combine and the router's own loss, or of probs, logits, load and loss, each times a fixed random number; gradients go to the
  * parameters and to input->x_gradient when `backward`. `ids` (may be NULL) receives what was chosen. */
 typedef enum suite_scalar { SUITE_WEIGHTS, SUITE_STATISTICS } suite_scalar;
 mg_status mg__router_suite_scalar(suite_subject *subject, const suite_input *input, suite_scalar of, bool backward,

@@ -136,7 +136,7 @@ static mg_var *probe(mg_tape *tape, mg_var *x, uint64_t which) {
 
 /* NULL when the router gives none of the outputs. */
 static mg_var *scalar_of(mg_tape *tape, const mg_route_output *routed, suite_scalar of) {
-  mg_var *const weights[] = {routed->weights, routed->dispatch, routed->combine, NULL};
+  mg_var *const weights[] = {routed->weights, routed->dispatch, routed->combine, routed->loss};
   mg_var *const statistics[] = {routed->probs, routed->logits, routed->load, routed->loss};
   mg_var *const *outputs = of == SUITE_WEIGHTS ? weights : statistics;
   mg_var *sum = NULL;

@@ -2,37 +2,47 @@
  *
  *   S = softmax(x W_gate^T);  expert e takes the C = factor * n / E tokens of highest S[., e] among n tokens
  *   w[t,e] = S[t,e], divided by the sum over the experts that took t when renormalised
- *   inference "threshold":  e takes t if S[t,e] >= T_e, T_e a running mean of the lowest S that e took in training
+ *   capped at b experts per token:  e takes the C tokens of highest A[., e], A the solution of
+ *       maximise <S, A> + temperature H(A)  with  sum_t A[t,e] = C,  sum_e A[t,e] <= b,  0 <= A <= 1
+ *   inference "threshold":  e takes t if S[t,e] >= T_e, T_e a running mean of the lowest S that e took in training, or
+ *       learned by the loss  sum_te (1[S > T_e] - 1[e took t]) (S - T_e)
  *
- * Zhou et al. 2022, eqs 1-2. Renormalised it is the batchwise gating of Shazeer et al. 2017, appendix F, eqs 16-19. Which
- * tokens an expert takes depends on all n, later ones too: the router is not causal. */
+ * Zhou et al. 2022, eqs 1-2 and its capped form. Renormalised it is the batchwise gating of Shazeer et al. 2017, appendix
+ * F, eqs 16-20. Which tokens an expert takes depends on all n, later ones too: the router is not causal. */
 #include <math.h>
 
 #include <moegauge/moegauge.h>
 
 enum { BATCH, SEQUENCE };
-enum { CHOICE, THRESHOLD };
+enum { CHOICE, THRESHOLD, LEARNED };
 
 typedef struct expert_choice_options {
-  double factor, decay;
-  int64_t scope, inference;
+  double factor, decay, loss_weight, temperature;
+  int64_t scope, inference, cap, iterations;
   bool renormalise;
 } expert_choice_options;
 
 static const char *const scopes[] = {"batch", "sequence", NULL};
-static const char *const inferences[] = {"choice", "threshold", NULL};
+static const char *const inferences[] = {"choice", "threshold", "learned", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_FLOAT(expert_choice_options, factor, 2, 1e-3, 65536, "experts per token on average"),
     MG_OPTION_CHOICE(expert_choice_options, scope, BATCH, scopes, "tokens among which an expert takes its best"),
-    MG_OPTION_CHOICE(expert_choice_options, inference, CHOICE, inferences, "outside training: the same, or thresholds"),
+    MG_OPTION_INT(expert_choice_options, cap, 0, 0, 65536, "most experts per token; 0 = no limit"),
+    MG_OPTION_FLOAT(expert_choice_options, temperature, 0.001, 1e-6, 1e3,
+                    "weight of the entropy in the capped program"),
+    MG_OPTION_INT(expert_choice_options, iterations, 100, 1, 100000, "most iterations of the capped program"),
+    MG_OPTION_CHOICE(expert_choice_options, inference, CHOICE, inferences,
+                     "outside training: the same, or thresholds by a running mean, or learned by a loss"),
     MG_OPTION_FLOAT(expert_choice_options, decay, 0.99, 0, 1, "of the running mean of the thresholds"),
+    MG_OPTION_FLOAT(expert_choice_options, loss_weight, 0.01, 0, 1e6, "of the loss that learns the thresholds"),
     MG_OPTION_BOOL(expert_choice_options, renormalise, false, "divide a token's weights by their sum"),
     MG_OPTION_END};
 
-enum { GATE, THRESHOLDS };
+enum { GATE, THRESHOLDS, LEARNED_THRESHOLDS };
 static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        [THRESHOLDS] = {"thresholds", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 0, true},
+                                       [LEARNED_THRESHOLDS] = {"learned", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 0, false},
                                        MG_PARAM_END};
 
 static mg_status check(const mg_router *router) {
@@ -41,13 +51,24 @@ static mg_status check(const mg_router *router) {
     return mg_fail(router->context, MG_USAGE,
                    "router expert_choice: factor = %g is more than the %lld experts of the layer", o->factor,
                    (long long)router->experts);
+  if (o->cap && o->factor > (double)o->cap)
+    return mg_fail(router->context, MG_USAGE,
+                   "router expert_choice: factor = %g experts per token do not fit under cap = %lld; use a cap of at "
+                   "least the factor, or 0 for none",
+                   o->factor, (long long)o->cap);
+  if (o->cap && o->inference != CHOICE)
+    return mg_fail(router->context, MG_USAGE,
+                   "router expert_choice: inference '%s' decides for each expert alone and knows no cap; use inference "
+                   "'choice' or cap = 0",
+                   inferences[o->inference]);
   return MG_OK;
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)dim;
   const expert_choice_options *o = router->options;
-  return param == THRESHOLDS && o->inference == THRESHOLD ? router->experts : 0;
+  const bool there = param == THRESHOLDS ? o->inference == THRESHOLD : o->inference == LEARNED;
+  return there ? router->experts : 0;
 }
 
 static double mean_choices(const mg_router *router) {
@@ -55,10 +76,103 @@ static double mean_choices(const mg_router *router) {
 }
 
 static uint32_t promises(const mg_router *router) {
-  const uint32_t sum = ((const expert_choice_options *)router->options)->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
-  return sum | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_EXPERTS_EXCHANGEABLE | MG_ROUTER_GIVES_PROBS |
+  const expert_choice_options *o = router->options;
+  const uint32_t sum = o->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
+  const uint32_t loss = o->inference == LEARNED ? MG_ROUTER_GIVES_LOSS : 0;
+  return sum | loss | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_EXPERTS_EXCHANGEABLE | MG_ROUTER_GIVES_PROBS |
          MG_ROUTER_GIVES_LOGITS;
 }
+
+/* ---- the capped program ------------------------------------------------------------------------------------ */
+
+/* ln A of one run of tokens, and the corrections of Dykstra's algorithm: what the last projection on a set took away is
+ * given back before the next one. */
+typedef struct program {
+  int64_t tokens, experts;
+  float take, cap; /* ln C, ln b */
+  float *plan;     /* [tokens, experts] */
+  float *excess;   /* [tokens, experts]: taken away so that A <= 1 */
+  float *surplus;  /* [tokens]: taken away so that a token's A sum to at most b */
+} program;
+
+/* ln of the sum of exp of `count` numbers, `step` apart. */
+static float log_sum(const float *x, int64_t count, int64_t step) {
+  float most = -INFINITY, sum = 0;
+  for (int64_t i = 0; i < count; i++) most = fmaxf(most, x[i * step]);
+  for (int64_t i = 0; i < count; i++) sum += expf(x[i * step] - most);
+  return most + logf(sum);
+}
+
+/* Every expert's A sum to C; returns how far the farthest was from it, in ln. */
+static float fill_experts(program *p) {
+  float worst = 0;
+  for (int64_t e = 0; e < p->experts; e++) {
+    const float missing = p->take - log_sum(p->plan + e, p->tokens, p->experts);
+    worst = fmaxf(worst, fabsf(missing));
+    for (int64_t t = 0; t < p->tokens; t++) p->plan[t * p->experts + e] += missing;
+  }
+  return worst;
+}
+
+/* Every token's A sum to at most b; returns how far the farthest was above it, in ln. */
+static float cap_tokens(program *p) {
+  float worst = 0;
+  for (int64_t t = 0; t < p->tokens; t++) {
+    float *row = p->plan + t * p->experts;
+    worst = fmaxf(worst, log_sum(row, p->experts, 1) - p->cap);
+    for (int64_t e = 0; e < p->experts; e++) row[e] += p->surplus[t];
+    p->surplus[t] = fmaxf(0, log_sum(row, p->experts, 1) - p->cap);
+    for (int64_t e = 0; e < p->experts; e++) row[e] -= p->surplus[t];
+  }
+  return worst;
+}
+
+static void cap_entries(program *p) {
+  for (int64_t i = 0; i < p->tokens * p->experts; i++) {
+    const float before = p->plan[i] + p->excess[i];
+    p->excess[i] = fmaxf(0, before);
+    p->plan[i] = before - p->excess[i];
+  }
+}
+
+/* Alternating Bregman projections from A = exp(S / temperature); `plan` holds S and receives ln A. */
+static void solve(program *p, double temperature, int64_t iterations) {
+  for (int64_t i = 0; i < p->tokens * p->experts; i++) {
+    p->plan[i] = (float)((double)p->plan[i] / temperature);
+    p->excess[i] = 0;
+  }
+  for (int64_t t = 0; t < p->tokens; t++) p->surplus[t] = 0;
+  float apart = INFINITY;
+  for (int64_t i = 0; i < iterations && apart > 1e-3F; i++) {
+    apart = fill_experts(p);
+    apart = fmaxf(apart, cap_tokens(p));
+    cap_entries(p);
+  }
+}
+
+/* ln A of all runs, from the scores, on the host; NULL after a failure. */
+static mg_var *planned(mg_router *router, mg_tape *tape, mg_var *probs, int64_t length, int64_t take) {
+  const expert_choice_options *o = router->options;
+  const int64_t rows = mg_var_rows(probs), experts = router->experts, shape[] = {rows, experts};
+  const size_t scores = (size_t)(rows * experts), bytes = (scores + (size_t)(length * (experts + 1))) * sizeof(float);
+  const double feasible = (double)(take * experts) / (double)length; /* above the cap where a run is short */
+  float *memory = mg_alloc(router->context, bytes);
+  if (!memory) return mg_tape_fail(tape, MG_MEMORY, "%s", mg_context_message(router->context));
+  program p = {.tokens = length, .experts = experts, .take = logf((float)take)};
+  p.cap = (float)log(fmax((double)o->cap, feasible));
+  p.excess = memory + scores;
+  p.surplus = p.excess + length * experts;
+  mg_tape_download(tape, mg_cast(tape, mg_detach(tape, probs), MG_F32), memory, scores * sizeof *memory);
+  for (int64_t first = 0; first < rows && mg_tape_status(tape) == MG_OK; first += length) {
+    p.plan = memory + first * experts;
+    solve(&p, o->temperature, o->iterations);
+  }
+  mg_var *plan = mg_tape_upload(tape, MG_F32, 2, shape, memory);
+  mg_free(router->context, memory, bytes);
+  return mg_cast(tape, plan, mg_var_dtype(probs));
+}
+
+/* ---- choice ------------------------------------------------------------------------------------------------ */
 
 /* [a, b, c] seen in [a * b, c] becomes [a * c, b], the last two dimensions exchanged. */
 static mg_var *turned(mg_tape *tape, mg_var *x, int64_t a, int64_t b, int64_t c) {
@@ -67,11 +181,13 @@ static mg_var *turned(mg_tape *tape, mg_var *x, int64_t a, int64_t b, int64_t c)
 }
 
 /* 1 where an expert takes the token: [T,E]. `lowest` receives the lowest score taken, [runs, E]. */
-static mg_var *taken_of(mg_tape *tape, mg_var *probs, int64_t length, double factor, mg_var **lowest) {
+static mg_var *taken_of(mg_router *router, mg_tape *tape, mg_var *probs, int64_t length, mg_var **lowest) {
+  const expert_choice_options *o = router->options;
   const int64_t experts = mg_var_columns(probs), runs = mg_var_rows(probs) / length;
-  const double wanted = floor(factor * (double)length / (double)experts * (1 + 1e-12));
+  const double wanted = floor(o->factor * (double)length / (double)experts * (1 + 1e-12));
   const int64_t take = (int64_t)fmin(fmax(wanted, 1), (double)length), shape[] = {runs * experts, take};
-  mg_var *values, *best = mg_top_k(tape, turned(tape, mg_detach(tape, probs), runs, length, experts), take, &values);
+  mg_var *scores = o->cap ? planned(router, tape, probs, length, take) : mg_detach(tape, probs);
+  mg_var *values, *best = mg_top_k(tape, turned(tape, scores, runs, length, experts), take, &values);
   mg_var *taken = mg_scatter_columns(tape, mg_fill(tape, mg_var_dtype(probs), 2, shape, 1), best, length);
   *lowest = mg_reshape2(tape, mg_slice(tape, values, take - 1, 1), runs, experts);
   return turned(tape, taken, runs, experts, length);
@@ -88,6 +204,14 @@ static mg_status learn_thresholds(mg_router *router, mg_tape *tape, mg_var *lowe
   return mg_router_store(router, tape, "thresholds", mg_add(tape, old, mg_add(tape, step, start)));
 }
 
+/* The loss of eq. 20 per token: thresholds rise while more tokens pass them than are taken. */
+static mg_var *threshold_loss(mg_router *router, mg_tape *tape, mg_var *probs, mg_var *taken) {
+  mg_var *margin = mg_sub(tape, probs, mg_router_param(router, tape, "learned"));
+  mg_var *passes = mg_unary_op(tape, MG_UNARY_STEP, mg_detach(tape, margin), 0, 0);
+  mg_var *sum = mg_sum_columns(tape, mg_mul(tape, mg_sub(tape, passes, taken), margin));
+  return mg_scale(tape, mg_mean(tape, sum), ((const expert_choice_options *)router->options)->loss_weight);
+}
+
 /* The experts that took each token, in order, -1 elsewhere: i32 [T,E]. */
 static mg_var *ids_of(mg_tape *tape, mg_var *taken) {
   const int64_t experts = mg_var_columns(taken), row_shape[] = {1, experts};
@@ -96,19 +220,29 @@ static mg_var *ids_of(mg_tape *tape, mg_var *taken) {
   return mg_cast(tape, mg_where(tape, taken, mg_add(tape, mg_scale(tape, taken, 0), numbers), -1), MG_I32);
 }
 
+/* 1 where a token reaches an expert's threshold: [T,E]. */
+static mg_var *reached(mg_router *router, mg_tape *tape, mg_var *probs) {
+  const bool learned = ((const expert_choice_options *)router->options)->inference == LEARNED;
+  mg_var *thresholds = mg_router_param(router, tape, learned ? "learned" : "thresholds");
+  mg_var *below =
+      mg_binary_op(tape, MG_BINARY_GREATER, mg_scale(tape, mg_detach(tape, probs), -1), mg_scale(tape, thresholds, -1));
+  return mg_affine(tape, mg_detach(tape, below), -1, 1);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  static const int64_t one[] = {1};
   const expert_choice_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   out->probs = mg_softmax(tape, out->logits);
   mg_var *taken = out->probs, *lowest = NULL; /* no tokens: nothing to choose */
-  if (o->inference == THRESHOLD && !in->training) {
-    mg_var *below = mg_binary_op(tape, MG_BINARY_GREATER, mg_scale(tape, mg_detach(tape, out->probs), -1),
-                                 mg_scale(tape, mg_router_param(router, tape, "thresholds"), -1));
-    taken = mg_affine(tape, below, -1, 1);
-  } else if (in->tokens) {
-    taken = taken_of(tape, out->probs, o->scope == BATCH ? in->tokens : in->sequence_tokens, o->factor, &lowest);
-  }
+  if (o->inference != CHOICE && !in->training)
+    taken = reached(router, tape, out->probs);
+  else if (in->tokens)
+    taken = taken_of(router, tape, out->probs, o->scope == BATCH ? in->tokens : in->sequence_tokens, &lowest);
   if (lowest && o->inference == THRESHOLD) MG_TRY(learn_thresholds(router, tape, lowest));
+  if (o->inference == LEARNED)
+    out->loss =
+        lowest ? threshold_loss(router, tape, out->probs, taken) : mg_fill(tape, mg_var_dtype(out->probs), 1, one, 0);
   out->ids = ids_of(tape, taken);
   out->weights = mg_where(tape, taken, out->probs, 0);
   if (o->renormalise) out->weights = mg_shares(tape, out->weights);

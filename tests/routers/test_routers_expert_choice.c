@@ -122,10 +122,91 @@ static void a_later_token_changes_earlier_ones_unless_thresholds_decide(void **s
   }
 }
 
+/* ---- capped ------------------------------------------------------------------------------------------------ */
+
+enum { CE = 3, CTAKE = 6, CAP = 2 }; /* floor(2 * 9 / 3) tokens for each of three experts, two experts for each token */
+
+/* The best value of tokens t..: every token takes at most CAP experts, and `left` says what each may still take. */
+static double best_from(const double *p, int t, const int *left) {
+  if (t == T) return left[0] + left[1] + left[2] ? -INFINITY : 0;
+  double best = -INFINITY;
+  for (int set = 0; set < 1 << CE; set++) {
+    int after[CE], size = 0;
+    double value = 0;
+    bool fits = true;
+    for (int e = 0; e < CE; e++) {
+      const int takes_it = set >> e & 1;
+      size += takes_it;
+      value += takes_it ? p[t * CE + e] : 0;
+      after[e] = left[e] - takes_it;
+      fits = fits && after[e] >= 0;
+    }
+    if (fits && size <= CAP) best = fmax(best, value + best_from(p, t + 1, after));
+  }
+  return best;
+}
+
+/* All assignments tried one by one; without the cap some token of this input would be taken three times. */
+static void a_capped_choice_is_the_best_assignment(void **state) {
+  (void)state;
+  static const char *const specs[] = {"{'name': 'expert_choice'}",
+                                      "{'name': 'expert_choice', 'cap': 2, 'iterations': 5000}"};
+  for (int capped = 0; capped < 2; capped++) {
+    router_world r;
+    double p[T * CE], value = 0;
+    int32_t ids[T * CE];
+    int most = 0, taken[CE] = {0};
+    router_world_open(&r, specs[capped], CE, 0.8);
+    router_world_route(&r, true, (mg_stream){0});
+    moe_read(&r.world, r.out.probs, p, T * CE);
+    moe_read_ids(&r.world, r.out.ids, ids, T * CE);
+    for (int t = 0; t < T; t++) {
+      int count = 0;
+      for (int e = 0; e < CE; e++) {
+        if (ids[t * CE + e] < 0) continue;
+        count++;
+        taken[e]++;
+        value += p[t * CE + e];
+      }
+      most = count > most ? count : most;
+    }
+    for (int e = 0; e < CE; e++) assert_int_equal(taken[e], CTAKE);
+    assert_int_equal(most, capped ? CAP : CE);
+    if (capped) assert_close(value, best_from(p, 0, (int[CE]){CTAKE, CTAKE, CTAKE}), 1e-9);
+    router_world_close(&r);
+  }
+}
+
+/* ---- learned thresholds ------------------------------------------------------------------------------------ */
+
+static void the_loss_of_learned_thresholds_is_equation_20(void **state) {
+  (void)state;
+  router_world r;
+  double p[T * E], thresholds[E], loss, expected = 0;
+  int32_t ids[T * E];
+  router_world_open(&r, "{'name': 'expert_choice', 'inference': 'learned', 'loss_weight': 0.5}", E, 0.3);
+  router_world_param(&r, "learned", thresholds, E);
+  router_world_route(&r, true, (mg_stream){0});
+  moe_read(&r.world, r.out.probs, p, T * E);
+  moe_read(&r.world, r.out.loss, &loss, 1);
+  moe_read_ids(&r.world, r.out.ids, ids, T * E);
+  for (int i = 0; i < T * E; i++) {
+    const double margin = p[i] - thresholds[i % E];
+    expected += ((margin > 0) - (ids[i] >= 0)) * margin;
+  }
+  assert_close(loss, 0.5 * expected / T, 1e-12);
+  router_world_route(&r, false, (mg_stream){0});
+  moe_read_ids(&r.world, r.out.ids, ids, T * E);
+  for (int i = 0; i < T * E; i++) assert_int_equal(ids[i], p[i] >= thresholds[i % E] ? i % E : -1);
+  router_world_close(&r);
+}
+
 static void options_that_do_not_fit_are_refused(void **state) {
   (void)state;
   assert_router_refused("{'name': 'expert_choice', 'factor': 9}", 8, "factor = 9");
   assert_router_refused("{'name': 'expert_choice', 'scope': 'token'}", 8, "scope");
+  assert_router_refused("{'name': 'expert_choice', 'factor': 2.5, 'cap': 2}", 8, "do not fit under cap = 2");
+  assert_router_refused("{'name': 'expert_choice', 'cap': 2, 'inference': 'threshold'}", 8, "knows no cap");
 }
 
 /* Analytic costs follow the mean, not the room for E choices. */
@@ -143,6 +224,8 @@ int main(void) {
       cmocka_unit_test(each_expert_takes_its_best_tokens),
       cmocka_unit_test(thresholds_are_a_running_mean_and_choose_without_other_tokens),
       cmocka_unit_test(a_later_token_changes_earlier_ones_unless_thresholds_decide),
+      cmocka_unit_test(a_capped_choice_is_the_best_assignment),
+      cmocka_unit_test(the_loss_of_learned_thresholds_is_equation_20),
       cmocka_unit_test(options_that_do_not_fit_are_refused),
       cmocka_unit_test(the_mean_number_of_choices_is_the_factor),
   };
