@@ -6,7 +6,10 @@
 #include "functions.h"
 #include "gemm.h"
 
-enum { KEY_ALIGN = 64 }; /* visible keys start at a multiple of this, which every kind of packing can address */
+enum {
+  KEY_ALIGN = 32, /* visible keys start at a multiple of this, which every kind of packing can address */
+  LANES = 16      /* rows of scores are worked on in whole vectors: what is not seen is -inf or is cleared afterwards */
+};
 
 typedef struct attention {
   const mg_op_call *call;
@@ -76,33 +79,56 @@ static key_range visible_to_one(const attention *a, int64_t query) {
   return (key_range){cpu_min(to, a->window > 0 ? cpu_max(0, place - a->window + 1) : 0), to};
 }
 
-/* c [rows, panels of b] (+)= x b, where x has `depth` columns and b is packed with `words` depth words. */
-static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t rows, int64_t depth, const uint32_t *b,
-                          int64_t panel_words, int64_t words, int64_t columns, float *c, int64_t stride,
-                          bool accumulate, uint32_t *block) {
+/* Panels of b packed with `panel_words` depth words each, of which `words` are used. */
+typedef struct packed_panels {
+  const uint32_t *data;
+  int64_t panel_words, words;
+} packed_panels;
+
+/* The panels from depth `first` on, over `depth` depths; both multiples of KEY_ALIGN, or the end. */
+static packed_panels panels_from(const attention *a, packed_panels b, int64_t first, int64_t depth) {
+  return (packed_panels){b.data + first / a->gemm->pack * a->gemm->columns, b.panel_words, gemm_words(a->gemm, depth)};
+}
+
+/* c [rows, columns] (+)= x b for at most gemm->rows rows of x from `row` on. */
+static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t row, int32_t rows, int64_t depth,
+                          packed_panels b, int64_t columns, float *c, int64_t stride, bool accumulate,
+                          uint32_t *block) {
   const cpu_gemm *gemm = a->gemm;
-  for (int64_t row = 0; row < rows; row += gemm->rows) {
-    const int32_t here = (int32_t)cpu_min(gemm->rows, rows - row);
-    gemm_pack_block(gemm, x, row, here, depth, words, a->round, block);
-    for (int64_t column = 0; column < columns; column += gemm->columns)
-      gemm->multiply(here, words, words, block, b + column / gemm->columns * panel_words * gemm->columns,
-                     c + row * stride + column, stride, accumulate, (const char *)b, 0);
-  }
+  const cpu_words place = gemm_holds_words(gemm, x, depth, a->round)
+                              ? gemm_words_as_stored(gemm, x, row)
+                              : gemm_pack_block(gemm, x, row, rows, depth, 0, b.words, a->round, block);
+  for (int64_t column = 0; column < columns; column += gemm->columns)
+    gemm->multiply(rows, (int32_t)cpu_min(gemm->columns, columns - column), b.words, place,
+                   b.data + column * b.panel_words, gemm->columns, c + column, stride, accumulate, (const char *)b.data,
+                   0);
+}
+
+/* Rows of a block when `rows` are cut into blocks of nearly one size. */
+static int64_t even_block(const attention *a, int64_t rows) {
+  return a->gemm->tiles ? a->gemm->rows : cpu_ceil_div(rows, cpu_ceil_div(rows, a->gemm->rows));
+}
+
+static void clear(float *x, int64_t from, int64_t to) {
+  for (int64_t j = from; j < to; j++) x[j] = 0.0f;
 }
 
 /* One row of scaled scores to probabilities over the keys [from, to) of the block; returns lse. */
 static float softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
+  const int64_t from = own.from - block.from, to = own.to - block.from, start = from / LANES * LANES;
+  const int64_t end = cpu_round_up(to, LANES);
+  float *seen = p + start;
+  const int64_t n = end - start;
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) seen[j] *= scale;
+  for (int64_t j = start; j < from; j++) p[j] = -INFINITY;
+  for (int64_t j = to; j < end; j++) p[j] = -INFINITY;
   float largest = sink;
-  for (int64_t j = 0; j < own.from - block.from; j++) p[j] = 0.0f;
-  float *seen = p + (own.from - block.from);
-  const int64_t n = own.to - own.from;
 #pragma omp simd reduction(max : largest)
-  for (int64_t j = 0; j < n; j++) {
-    seen[j] *= scale;
-    largest = seen[j] > largest ? seen[j] : largest;
-  }
-  float sum = largest == -INFINITY ? 0.0f : cpu_exp(sink - largest);
-  if (largest == -INFINITY) largest = 0.0f; /* nothing seen, or only -inf: all probabilities are 0 */
+  for (int64_t j = 0; j < n; j++) largest = seen[j] > largest ? seen[j] : largest;
+  const bool nothing = largest == -INFINITY; /* nothing seen, or only -inf: all probabilities are 0 */
+  if (nothing) largest = 0.0f;
+  float sum = nothing ? 0.0f : cpu_exp(sink - largest);
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) {
     const float e = cpu_exp(seen[j] - largest);
@@ -112,8 +138,17 @@ static float softmax_row(float *p, key_range block, key_range own, float scale, 
   const float inverse = sum > 0.0f || isnan(sum) ? 1.0f / sum : 0.0f;
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) seen[j] *= inverse;
-  for (int64_t j = own.to - block.from; j < cpu_round_up(block.to - block.from, KEY_ALIGN); j++) p[j] = 0.0f;
+  clear(p, 0, start);
+  clear(p, end, cpu_round_up(block.to - block.from, KEY_ALIGN));
   return sum == 0.0f ? -INFINITY : largest + logf(sum);
+}
+
+/* Writes n elements, multiplied by `factor`, which also overwrites x. */
+static void store_scaled(const mg_tensor *out, int64_t at, float *x, int64_t n, float factor) {
+  float *target = cpu_write_begin(out, at, x);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) target[i] = factor * x[i];
+  cpu_write_end(out, at, n, target);
 }
 
 /* The scratch memory of one thread. */
@@ -124,7 +159,7 @@ typedef struct attention_scratch {
 
 static int64_t forward_scratch_words(const attention *a) {
   const int64_t rows = a->gemm->rows, deepest = cpu_max(a->head_words, a->key_words);
-  return a->key_pad * a->head_words + a->value_pad * a->key_words + cpu_round_up(rows, 16) * deepest +
+  return a->key_pad * a->head_words + a->value_pad * a->key_words + gemm_rows_words(a->gemm, rows, deepest) +
          rows * a->key_pad + rows * a->value_pad + 64;
 }
 
@@ -134,35 +169,30 @@ static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
   s.keys = memory;
   s.values = s.keys + a->key_pad * a->head_words;
   s.block = s.values + a->value_pad * a->key_words;
-  s.scores = (float *)(void *)(s.block + cpu_round_up(rows, 16) * cpu_max(a->head_words, a->key_words));
+  s.scores = (float *)(void *)(s.block + gemm_rows_words(a->gemm, rows, cpu_max(a->head_words, a->key_words)));
   s.out = s.scores + rows * a->key_pad;
   return s;
 }
 
 /* Queries [first, first + rows) of one head. */
 static void attend_block(const attention *a, const attention_scratch *s, int64_t b, int64_t h, int64_t first,
-                         int64_t rows) {
+                         int32_t rows) {
   const mg_tensor *out = a->call->out[0], *lse_tensor = a->call->out[1];
   float *lse = (float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq;
   const float sink = a->sinks ? cpu_at(a->sinks, h) : -INFINITY;
   const key_range keys = visible(a, first, first + rows);
-  const int64_t count = keys.to - keys.from, padded = cpu_round_up(count, KEY_ALIGN);
-  cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h);
-  q.data = (const char *)q.data + (size_t)(first * q.row) * mg_dtype_bytes(q.dtype);
-  multiply_rows(a, &q, rows, a->head, s->keys + keys.from * a->head_words, a->head_words, a->head_words, padded,
-                s->scores, a->key_pad, false, s->block);
+  const int64_t padded = cpu_round_up(keys.to - keys.from, KEY_ALIGN);
+  const cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), p = float_rows(s->scores, a->key_pad);
+  const packed_panels k = {s->keys + keys.from * a->head_words, a->head_words, a->head_words};
+  const packed_panels v = {s->values, a->key_words, a->key_words};
+  multiply_rows(a, &q, first, rows, a->head, k, padded, s->scores, a->key_pad, false, s->block);
   for (int64_t i = 0; i < rows; i++)
     lse[first + i] = softmax_row(s->scores + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, sink);
-  const cpu_matrix p = float_rows(s->scores, a->key_pad);
-  multiply_rows(a, &p, rows, padded, s->values + keys.from / a->gemm->pack * a->gemm->columns, a->key_words,
-                padded / a->gemm->pack, a->value_head, s->out, a->value_pad, false, s->block);
-  for (int64_t i = 0; i < rows; i++) {
-    const int64_t at = (b * a->Sq + first + i) * mg_tensor_columns(out) + h * a->value_head;
-    float *target = cpu_write_begin(out, at, s->out + i * a->value_pad);
-    if (target != s->out + i * a->value_pad)
-      memcpy(target, s->out + i * a->value_pad, (size_t)a->value_head * sizeof(float));
-    cpu_write_end(out, at, a->value_head, target);
-  }
+  multiply_rows(a, &p, 0, rows, padded, panels_from(a, v, keys.from, padded), a->value_head, s->out, a->value_pad,
+                false, s->block);
+  for (int64_t i = 0; i < rows; i++)
+    store_scaled(out, (b * a->Sq + first + i) * mg_tensor_columns(out) + h * a->value_head, s->out + i * a->value_pad,
+                 a->value_head, 1.0f);
 }
 
 /* Rows [row, row_end) of the group's heads laid end to end, Sq rows each. */
@@ -171,14 +201,12 @@ static void attend_task(const attention *a, int64_t b, int64_t kv_head, int64_t 
   const attention_scratch s = forward_scratch(a, memory);
   const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head);
   const cpu_matrix values = transposed(head_rows(a->v, a->kv_heads, a->Sk, b, kv_head));
-  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->round, s.keys);
-  const int64_t packed = cpu_round_up(a->Sk, a->gemm->columns);
-  memset(s.keys + packed * a->head_words, 0, (size_t)((a->key_pad - packed) * a->head_words) * sizeof(uint32_t));
-  gemm_pack_panels(a->gemm, &values, 0, a->value_head, a->Sk, 0, a->key_words, a->round, s.values);
+  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->head_words, a->round, s.keys);
+  gemm_pack_panels(a->gemm, &values, 0, a->value_head, a->Sk, 0, a->key_words, a->key_words, a->round, s.values);
   while (row < row_end) {
-    const int64_t first = row % a->Sq;
-    const int64_t rows = cpu_min(cpu_min(a->gemm->rows, a->Sq - first), row_end - row);
-    attend_block(a, &s, b, kv_head * a->group + row / a->Sq, first, rows);
+    const int64_t first = row % a->Sq, left = cpu_min(a->Sq - first, row_end - row);
+    const int64_t rows = cpu_min(even_block(a, left), left);
+    attend_block(a, &s, b, kv_head * a->group + row / a->Sq, first, (int32_t)rows);
     row += rows;
   }
 }
@@ -208,11 +236,17 @@ mg_status CPU_NAME(attention)(mg_backend *backend, const mg_op_call *call) {
 
 /* ---- backward --------------------------------------------------------------------------------------------- */
 
-enum { QUERY_BLOCK = 64 }; /* queries whose p and ds are held at once; the depth of the sums for dk and dv */
+enum { QUERY_BLOCK = 128, QUERY_BLOCK_MIN = 32, SCORES_MAX = 64 * 1024 };
+
+/* Queries whose p and ds are held at once, as many as leave both in the L2 cache; the depth of the sums for dk and dv. */
+static int64_t query_block(const attention *a) {
+  const int64_t fit = SCORES_MAX / cpu_max(1, a->key_pad) / KEY_ALIGN * KEY_ALIGN;
+  return cpu_max(QUERY_BLOCK_MIN, cpu_min(QUERY_BLOCK, cpu_min(fit, cpu_round_up(a->Sq, KEY_ALIGN))));
+}
 
 typedef struct backward_scratch {
   uint32_t *keys, *values, *keys_across, *queries, *douts, *block;
-  float *p, *ds, *dq, *dk, *dv;
+  float *p, *ds, *dq, *dk, *dv, *row;
 } backward_scratch;
 
 /* The next `words` of `memory`, or NULL while only counting. */
@@ -225,85 +259,117 @@ static uint32_t *take(uint32_t *memory, int64_t *used, int64_t words) {
 /* Lays the arrays out from `memory` on and returns the words used; with NULL only the number matters. */
 static int64_t lay_out_backward(const attention *a, uint32_t *memory, backward_scratch *s) {
   int64_t used = 0;
-  const int64_t query_words = gemm_words(a->gemm, QUERY_BLOCK);
+  const int64_t queries = query_block(a), query_words = gemm_words(a->gemm, queries);
   const int64_t deepest = cpu_max(cpu_max(a->head_words, a->value_words), cpu_max(a->key_words, query_words));
   s->keys = take(memory, &used, a->key_pad * a->head_words);
   s->values = take(memory, &used, a->key_pad * a->value_words);
   s->keys_across = take(memory, &used, a->head_pad * a->key_words);
   s->queries = take(memory, &used, a->head_pad * query_words);
   s->douts = take(memory, &used, a->value_pad * query_words);
-  s->block = take(memory, &used, cpu_round_up(a->gemm->rows, 16) * deepest);
-  s->p = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->key_pad);
-  s->ds = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->key_pad);
-  s->dq = (float *)(void *)take(memory, &used, QUERY_BLOCK * a->head_pad);
+  s->block = take(memory, &used, gemm_rows_words(a->gemm, a->gemm->rows, deepest));
+  s->p = (float *)(void *)take(memory, &used, queries * a->key_pad);
+  s->ds = (float *)(void *)take(memory, &used, queries * a->key_pad);
+  s->dq = (float *)(void *)take(memory, &used, a->gemm->rows * a->head_pad);
   s->dk = (float *)(void *)take(memory, &used, a->key_pad * a->head_pad);
   s->dv = (float *)(void *)take(memory, &used, a->key_pad * a->value_pad);
+  s->row = (float *)(void *)take(memory, &used, 2 * cpu_max(a->head, a->value_head));
   return used;
 }
 
-static float row_delta(const attention *a, int64_t b, int64_t h, int64_t query) {
+/* out . dout of one query; `buffer` holds two rows of a head. */
+static float row_delta(const attention *a, int64_t b, int64_t h, int64_t query, float *buffer) {
   const mg_tensor *out = a->call->in[4], *dout = a->call->in[6];
-  const int64_t first = (b * a->Sq + query) * mg_tensor_columns(out) + h * a->value_head;
+  const int64_t n = a->value_head, first = (b * a->Sq + query) * mg_tensor_columns(out) + h * n;
+  const float *x = cpu_read(out, first, n, buffer), *g = cpu_read(dout, first, n, buffer + n);
   float sum = 0.0f;
-  for (int64_t d = 0; d < a->value_head; d++) sum += cpu_at(out, first + d) * cpu_at(dout, first + d);
+#pragma omp simd reduction(+ : sum)
+  for (int64_t d = 0; d < n; d++) sum += x[d] * g[d];
   return sum;
 }
 
 /* Scores and dout v^T of one row to p and ds, zero where the key is not seen. */
 static void gradient_row(float *p, float *ds, key_range block, key_range own, float scale, float lse, float delta) {
   const int64_t from = own.from - block.from, to = own.to - block.from;
+  const int64_t start = from / LANES * LANES, end = cpu_round_up(to, LANES);
   const int64_t padded = cpu_round_up(block.to - block.from, KEY_ALIGN);
-  for (int64_t j = 0; j < from; j++) p[j] = ds[j] = 0.0f;
-  for (int64_t j = to; j < padded; j++) p[j] = ds[j] = 0.0f;
 #pragma omp simd
-  for (int64_t j = from; j < to; j++) {
+  for (int64_t j = start; j < end; j++) {
     const float probability = cpu_exp(p[j] * scale - lse);
     p[j] = probability;
     ds[j] = probability * (ds[j] - delta);
   }
+  clear(p, 0, from);
+  clear(ds, 0, from);
+  clear(p, to, padded);
+  clear(ds, to, padded);
 }
 
-/* A block of queries of one head: dq is written, dk and dv grow. */
+/* Rows [row, row + rows) of a block of queries that begins at `first` and sees `keys`: p and ds are kept, dq written. */
+static void backward_rows(const attention *a, const backward_scratch *s, int64_t b, int64_t h, int64_t first,
+                          key_range keys, int64_t row, int32_t rows) {
+  const mg_tensor *dq = a->call->out[0], *lse_tensor = a->call->in[5];
+  const float *lse = (const float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq + first;
+  const key_range own = visible(a, first + row, first + row + rows);
+  const int64_t padded = cpu_round_up(own.to - own.from, KEY_ALIGN);
+  float *p = s->p + row * a->key_pad + own.from - keys.from, *ds = s->ds + (p - s->p);
+  const cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), ds_rows = float_rows(ds, a->key_pad);
+  const cpu_matrix dout = head_rows(a->call->in[6], a->heads, a->Sq, b, h);
+  const packed_panels k = {s->keys + own.from * a->head_words, a->head_words, a->head_words};
+  const packed_panels v = {s->values + own.from * a->value_words, a->value_words, a->value_words};
+  const packed_panels k_across = {s->keys_across, a->key_words, a->key_words};
+  multiply_rows(a, &q, first + row, rows, a->head, k, padded, p, a->key_pad, false, s->block);
+  multiply_rows(a, &dout, first + row, rows, a->value_head, v, padded, ds, a->key_pad, false, s->block);
+  for (int64_t i = row; i < row + rows; i++)
+    gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, lse[i],
+                 row_delta(a, b, h, first + i, s->row));
+  multiply_rows(a, &ds_rows, 0, rows, padded, panels_from(a, k_across, own.from, padded), a->head, s->dq, a->head_pad,
+                false, s->block);
+  for (int64_t i = 0; i < rows; i++)
+    store_scaled(dq, (b * a->Sq + first + row + i) * mg_tensor_columns(dq) + h * a->head, s->dq + i * a->head_pad,
+                 a->head, a->scale);
+}
+
+/* sum [keys, width] += x^T g over the queries of a block: x [queries, keys] are its p or ds, g its douts or queries.
+ * Keys are seen by the queries from their own position on. */
+static void add_key_gradients(const attention *a, const backward_scratch *s, int64_t first, key_range keys,
+                              int64_t queries, const float *x, packed_panels g, int64_t width, float *sum,
+                              int64_t stride) {
+  const int64_t count = keys.to - keys.from, step = even_block(a, count);
+  for (int64_t key = 0; key < count; key += step) {
+    const int64_t sees = keys.from + key - (a->Sk - a->Sq) - first;
+    const int64_t from = a->causal ? cpu_min(queries, cpu_max(0, sees)) / KEY_ALIGN * KEY_ALIGN : 0;
+    if (from == queries) continue;
+    const cpu_matrix across = {x + from * a->key_pad, MG_F32, 1, a->key_pad};
+    multiply_rows(a, &across, key, (int32_t)cpu_min(step, count - key), queries - from,
+                  panels_from(a, g, from, queries - from), width, sum + (keys.from + key) * stride, stride, true,
+                  s->block);
+  }
+}
+
+/* Queries [first, first + rows) of one head: dq is written, dk and dv grow. */
 static void backward_block(const attention *a, const backward_scratch *s, int64_t b, int64_t h, int64_t first,
                            int64_t rows) {
-  const mg_tensor *dq = a->call->out[0], *lse_tensor = a->call->in[5];
-  const float *lse = (const float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq;
   const key_range keys = visible(a, first, first + rows);
-  const int64_t padded = cpu_round_up(keys.to - keys.from, KEY_ALIGN), pack = a->gemm->pack;
+  const int64_t step = even_block(a, rows), words = gemm_words(a->gemm, rows);
+  for (int64_t row = 0; row < rows; row += step)
+    backward_rows(a, s, b, h, first, keys, row, (int32_t)cpu_min(step, rows - row));
   cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), dout = head_rows(a->call->in[6], a->heads, a->Sq, b, h);
   q.data = (const char *)q.data + (size_t)(first * q.row) * mg_dtype_bytes(q.dtype);
   dout.data = (const char *)dout.data + (size_t)(first * dout.row) * mg_dtype_bytes(dout.dtype);
-  multiply_rows(a, &q, rows, a->head, s->keys + keys.from * a->head_words, a->head_words, a->head_words, padded, s->p,
-                a->key_pad, false, s->block);
-  multiply_rows(a, &dout, rows, a->value_head, s->values + keys.from * a->value_words, a->value_words, a->value_words,
-                padded, s->ds, a->key_pad, false, s->block);
-  for (int64_t i = 0; i < rows; i++)
-    gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale,
-                 lse[first + i], row_delta(a, b, h, first + i));
-  const cpu_matrix ds = float_rows(s->ds, a->key_pad), p = float_rows(s->p, a->key_pad);
-  multiply_rows(a, &ds, rows, padded, s->keys_across + keys.from / pack * a->gemm->columns, a->key_words, padded / pack,
-                a->head, s->dq, a->head_pad, false, s->block);
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t d = 0; d < a->head; d++)
-      cpu_set(dq, (b * a->Sq + first + i) * mg_tensor_columns(dq) + h * a->head + d,
-              a->scale * s->dq[i * a->head_pad + d]);
-  const int64_t words = gemm_words(a->gemm, rows), seen = keys.to - keys.from;
   const cpu_matrix q_across = transposed(q), dout_across = transposed(dout);
-  const cpu_matrix ds_across = transposed(ds), p_across = transposed(p);
-  gemm_pack_panels(a->gemm, &q_across, 0, a->head, rows, 0, words, a->round, s->queries);
-  gemm_pack_panels(a->gemm, &dout_across, 0, a->value_head, rows, 0, words, a->round, s->douts);
-  multiply_rows(a, &ds_across, seen, rows, s->queries, words, words, a->head, s->dk + keys.from * a->head_pad,
-                a->head_pad, true, s->block);
-  multiply_rows(a, &p_across, seen, rows, s->douts, words, words, a->value_head, s->dv + keys.from * a->value_pad,
-                a->value_pad, true, s->block);
+  gemm_pack_panels(a->gemm, &q_across, 0, a->head, rows, 0, words, words, a->round, s->queries);
+  gemm_pack_panels(a->gemm, &dout_across, 0, a->value_head, rows, 0, words, words, a->round, s->douts);
+  add_key_gradients(a, s, first, keys, rows, s->ds, (packed_panels){s->queries, words, words}, a->head, s->dk,
+                    a->head_pad);
+  add_key_gradients(a, s, first, keys, rows, s->p, (packed_panels){s->douts, words, words}, a->value_head, s->dv,
+                    a->value_pad);
 }
 
-static void store_gradient(const attention *a, const mg_tensor *out, int64_t b, int64_t kv_head, const float *sum,
+static void store_gradient(const attention *a, const mg_tensor *out, int64_t b, int64_t kv_head, float *sum,
                            int64_t stride, float scale) {
   const int64_t columns = mg_tensor_columns(out), width = columns / a->kv_heads;
   for (int64_t j = 0; j < a->Sk; j++)
-    for (int64_t d = 0; d < width; d++)
-      cpu_set(out, (b * a->Sk + j) * columns + kv_head * width + d, scale * sum[j * stride + d]);
+    store_scaled(out, (b * a->Sk + j) * columns + kv_head * width, sum + j * stride, width, scale);
 }
 
 static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32_t *memory) {
@@ -311,28 +377,27 @@ static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32
   lay_out_backward(a, memory, &s);
   const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head), keys_across = transposed(keys);
   const cpu_matrix values = head_rows(a->v, a->kv_heads, a->Sk, b, kv_head);
-  const int64_t packed = cpu_round_up(a->Sk, a->gemm->columns), left = a->key_pad - packed;
-  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->round, s.keys);
-  gemm_pack_panels(a->gemm, &values, 0, a->Sk, a->value_head, 0, a->value_words, a->round, s.values);
-  gemm_pack_panels(a->gemm, &keys_across, 0, a->head, a->Sk, 0, a->key_words, a->round, s.keys_across);
-  memset(s.keys + packed * a->head_words, 0, (size_t)(left * a->head_words) * sizeof(uint32_t));
-  memset(s.values + packed * a->value_words, 0, (size_t)(left * a->value_words) * sizeof(uint32_t));
+  gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->head_words, a->round, s.keys);
+  gemm_pack_panels(a->gemm, &values, 0, a->Sk, a->value_head, 0, a->value_words, a->value_words, a->round, s.values);
+  gemm_pack_panels(a->gemm, &keys_across, 0, a->head, a->Sk, 0, a->key_words, a->key_words, a->round, s.keys_across);
   memset(s.dk, 0, (size_t)(a->key_pad * a->head_pad) * sizeof(float));
   memset(s.dv, 0, (size_t)(a->key_pad * a->value_pad) * sizeof(float));
+  const int64_t queries = query_block(a);
   for (int64_t g = 0; g < a->group; g++)
-    for (int64_t first = 0; first < a->Sq; first += QUERY_BLOCK)
-      backward_block(a, &s, b, kv_head * a->group + g, first, cpu_min(QUERY_BLOCK, a->Sq - first));
+    for (int64_t first = 0; first < a->Sq; first += queries)
+      backward_block(a, &s, b, kv_head * a->group + g, first, cpu_min(queries, a->Sq - first));
   store_gradient(a, a->call->out[1], b, kv_head, s.dk, a->head_pad, a->scale);
   store_gradient(a, a->call->out[2], b, kv_head, s.dv, a->value_pad, 1.0f);
 }
 
-static void sink_gradients(const attention *a) {
+/* `buffer` holds two rows of a head. */
+static void sink_gradients(const attention *a, float *buffer) {
   const mg_tensor *lse = a->call->in[5], *dsinks = a->call->out[3];
   for (int64_t h = 0; h < a->heads; h++) {
     double sum = 0.0;
     for (int64_t row = 0; row < a->batch * a->Sq; row++) {
       const float p = cpu_exp(cpu_at(a->sinks, h) - ((const float *)lse->data)[h * mg_tensor_columns(lse) + row]);
-      sum -= (double)(p * row_delta(a, row / a->Sq, h, row % a->Sq));
+      sum -= (double)(p * row_delta(a, row / a->Sq, h, row % a->Sq, buffer));
     }
     cpu_set(dsinks, h, (float)sum);
   }
@@ -354,6 +419,6 @@ mg_status CPU_NAME(attention_backward)(mg_backend *backend, const mg_op_call *ca
       backward_task(&a, pair / a.kv_heads, pair % a.kv_heads, memory + omp_get_thread_num() * words);
     if (a.gemm->leave) a.gemm->leave();
   }
-  if (call->out[3] && a.sinks) sink_gradients(&a);
+  if (call->out[3] && a.sinks) sink_gradients(&a, (float *)(void *)memory);
   return MG_OK;
 }

@@ -30,13 +30,20 @@ typedef struct cpu_matrix {
   int64_t row, column;
 } cpu_matrix;
 
-/* The register-blocked heart of a matrix product: c [rows, columns] (+)= a b over packed operands.
+/* An operand as 32-bit words: word w of row r is data[r * row + w * word], and one of the two strides is 1. */
+typedef struct cpu_words {
+  const uint32_t *data;
+  int64_t row, word;
+} cpu_words;
+
+/* The register-blocked heart of a matrix product: c [rows, columns] (+)= a b over operands of 32-bit words.
  *
- * Packed operands are 32-bit words: one f32, or a pair of bf16 with neighbouring depths. A block of a holds, for each
- * depth word, one word per row; a panel of b holds, for each depth word, one word per column, padded to `columns`.
- * With `tiles`, a block of a is instead a sequence of AMX tiles: 16 rows of 16 words. */
+ * A word is one f32, or a pair of bf16 with neighbouring depths. The rows of a may lie anywhere: in the tensor itself
+ * where it holds such words, else packed. A panel of b holds, for each depth word, one word per column, side by side.
+ * With `tiles` (AMX), rows of a are always packed, with `word` 1, and zeros fill them up to a multiple of 16. */
 typedef struct cpu_gemm {
   int32_t rows, columns; /* of the register block */
+  int32_t lanes;         /* columns that are computed at once: a panel with fewer left ends at a multiple of these */
   int32_t pack;          /* depths per word: 1 = f32, 2 = bf16 */
   int32_t depth_words;   /* the depth is padded with zeros to a multiple of so many words */
   bool tiles;
@@ -44,14 +51,18 @@ typedef struct cpu_gemm {
    * dst[w * stride + l]. Lanes from `lanes` to `padded` get zeros. `round` rounds f32 words to bf16 precision. */
   void (*pack_lanes)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes, int32_t padded,
                      int64_t depth, int64_t depth_end, int64_t words, bool round);
-  /* With `tiles`: 16 words of `lanes` rows (at most 16, others zero) from `depth` on, one row after the other. */
-  void (*pack_tile)(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
-                    int64_t depth_end);
-  /* Multiplies `words` depth words of a block of a, which was packed with `block_words` of them, and a panel of b. c is
-   * f32 with `stride` floats between rows; all `columns` of the panel are written. `next` are bytes that a later product
-   * will read: they are asked for evenly over the words (`next_bytes` 0 = none). */
-  void (*multiply)(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                   int64_t stride, bool accumulate, const char *next, int64_t next_bytes);
+  /* Copies `rows` rows, each in one piece: word w of row r goes to dst[r * stride + w]. Without `tiles` the view must
+   * run along the depth. */
+  void (*pack_rows)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
+                    int64_t depth_end, int64_t words, bool round);
+  /* Multiplies `words` depth words of `rows` rows of a and of a panel of b, whose words of one depth are followed by
+   * those of the next after `b_word` words. c is f32 with `stride` floats between rows; `columns`, rounded up to
+   * `lanes`, are written. `next` are bytes that a later product will read: they are asked for evenly over the words
+   * (`next_bytes` 0 = none). */
+  void (*multiply)(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
+                   float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes);
+  /* c (+)= x for one row, rounded to bf16. */
+  void (*store_bf16)(uint16_t *c, const float *x, int64_t columns, bool accumulate);
   /* Called by each thread before and after its products; NULL = nothing to do. */
   void (*enter)(void);
   void (*leave)(void);
@@ -63,6 +74,14 @@ typedef struct cpu_memory {
   size_t bytes;
 } cpu_memory;
 
+/* Cosines and sines of rotary positions, kept between calls: row i holds those of position i for all pairs. They stand
+ * behind a copy of the frequencies in `memory`. */
+typedef struct cpu_angles {
+  cpu_memory memory;
+  int64_t positions, pairs;
+  double scale;
+} cpu_angles;
+
 typedef struct cpu_state {
   int32_t threads;
   cpu_isa isa;
@@ -70,6 +89,7 @@ typedef struct cpu_state {
   const cpu_gemm *gemm_f32;
   const cpu_gemm *gemm_bf16;           /* NULL: bf16 products run on gemm_f32 with rounded operands */
   cpu_memory scratch, plans, products; /* grow in warm-up, freed at close */
+  cpu_angles angles;
 } cpu_state;
 
 static inline cpu_state *cpu_state_of(const mg_backend *backend) {

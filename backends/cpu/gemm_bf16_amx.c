@@ -10,7 +10,7 @@
 #include "pack_avx512.h"
 #endif
 
-enum { ROWS = 32, COLUMNS = 32, TILE_ROWS = 16, TILE_WORDS = 256, ROW_BYTES = 64 };
+enum { ROWS = 32, COLUMNS = 32, TILE_ROWS = 16, TILE_WORDS = 16 };
 
 static void pack_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
                        int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round) {
@@ -22,25 +22,35 @@ static void pack_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, in
 #endif
 }
 
-static void pack_tile(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
+/* One tile of 16 words of up to 16 rows; the others are zero. */
+static void pack_tile(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
                       int64_t depth_end) {
 #if defined(CPU_TILES_EMULATED)
-  for (int32_t l = 0; l < TILE_ROWS; l++)
-    for (int32_t w = 0; w < 16; w++)
-      dst[l * 16 + w] = l < lanes ? pack_bf16_word(view, lane + l, depth + 2 * w, depth_end) : 0;
+  for (int32_t r = 0; r < TILE_ROWS; r++)
+    for (int32_t w = 0; w < TILE_WORDS; w++)
+      dst[r * stride + w] = r < rows ? pack_bf16_word(view, row + r, depth + 2 * w, depth_end) : 0;
 #else
-  pack_tile_avx512(dst, view, lane, lanes, depth, depth_end);
+  pack_tile_avx512(dst, stride, view, row, rows, depth, depth_end);
 #endif
 }
 
+static void pack_rows(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
+                      int64_t depth_end, int64_t words, bool round) {
+  (void)round;
+  for (int32_t first = 0; first < rows; first += TILE_ROWS)
+    for (int64_t w = 0; w < words; w += TILE_WORDS)
+      pack_tile(dst + first * stride + w, stride, view, row + first, (int32_t)cpu_min(TILE_ROWS, rows - first),
+                depth + 2 * w, depth_end);
+}
+
 /* c (+)= a b with `halves` tiles of rows (1 or 2). */
-static inline __attribute__((always_inline)) void multiply_tiles(const int32_t halves, int64_t words,
-                                                                 int64_t block_words, const uint32_t *a,
-                                                                 const uint32_t *b, float *c, int64_t stride,
-                                                                 bool accumulate) {
+static inline __attribute__((always_inline)) void multiply_tiles(const int32_t halves, int64_t words, cpu_words a,
+                                                                 const uint32_t *b, int64_t b_word, float *c,
+                                                                 int64_t stride, bool accumulate) {
   tiles t;
-  const uint32_t *a_low = a + TILE_ROWS * block_words;
-  const int64_t c_bytes = stride * (int64_t)sizeof(float), b_bytes = COLUMNS * (int64_t)sizeof(uint32_t);
+  const uint32_t *a_low = a.data + TILE_ROWS * a.row;
+  const int64_t a_bytes = a.row * (int64_t)sizeof(uint32_t), b_bytes = b_word * (int64_t)sizeof(uint32_t);
+  const int64_t c_bytes = stride * (int64_t)sizeof(float);
   float *c_low = c + TILE_ROWS * stride;
   (void)t;
   if (accumulate) {
@@ -56,14 +66,14 @@ static inline __attribute__((always_inline)) void multiply_tiles(const int32_t h
     TILE_ZERO(&t, 2);
     TILE_ZERO(&t, 3);
   }
-  for (int64_t w = 0; w < words; w += 16) {
-    TILE_LOAD(&t, 6, b + w * COLUMNS, b_bytes);
-    TILE_LOAD(&t, 7, b + w * COLUMNS + 16, b_bytes);
-    TILE_LOAD(&t, 4, a + w * TILE_ROWS, ROW_BYTES);
+  for (int64_t w = 0; w < words; w += TILE_WORDS) {
+    TILE_LOAD(&t, 6, b + w * b_word, b_bytes);
+    TILE_LOAD(&t, 7, b + w * b_word + 16, b_bytes);
+    TILE_LOAD(&t, 4, a.data + w, a_bytes);
     TILE_MULTIPLY(&t, 0, 4, 6);
     TILE_MULTIPLY(&t, 1, 4, 7);
     if (halves == 2) {
-      TILE_LOAD(&t, 5, a_low + w * TILE_ROWS, ROW_BYTES);
+      TILE_LOAD(&t, 5, a_low + w, a_bytes);
       TILE_MULTIPLY(&t, 2, 5, 6);
       TILE_MULTIPLY(&t, 3, 5, 7);
     }
@@ -77,18 +87,19 @@ static inline __attribute__((always_inline)) void multiply_tiles(const int32_t h
 }
 
 /* Whole tiles go straight to c; fewer rows pass through a buffer, because a tile always stores 16 of them. */
-static void multiply(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                     int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
+                     float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+  (void)columns;
   for (int64_t line = 0; line < next_bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
   if (rows == ROWS) {
-    multiply_tiles(2, words, block_words, a, b, c, stride, accumulate);
+    multiply_tiles(2, words, a, b, b_word, c, stride, accumulate);
     return;
   }
   float buffer[ROWS * COLUMNS];
   if (rows > TILE_ROWS)
-    multiply_tiles(2, words, block_words, a, b, buffer, COLUMNS, false);
+    multiply_tiles(2, words, a, b, b_word, buffer, COLUMNS, false);
   else
-    multiply_tiles(1, words, block_words, a, b, buffer, COLUMNS, false);
+    multiply_tiles(1, words, a, b, b_word, buffer, COLUMNS, false);
   for (int32_t r = 0; r < rows; r++)
     for (int32_t n = 0; n < COLUMNS; n++)
       c[r * stride + n] = accumulate ? c[r * stride + n] + buffer[r * COLUMNS + n] : buffer[r * COLUMNS + n];
@@ -96,11 +107,13 @@ static void multiply(int32_t rows, int64_t words, int64_t block_words, const uin
 
 const cpu_gemm GEMM_NAME = {.rows = ROWS,
                             .columns = COLUMNS,
+                            .lanes = COLUMNS,
                             .pack = 2,
                             .depth_words = 16,
                             .tiles = true,
                             .pack_lanes = pack_lanes,
-                            .pack_tile = pack_tile,
+                            .pack_rows = pack_rows,
                             .multiply = multiply,
+                            .store_bf16 = store_bf16_plain,
                             .enter = tiles_configure,
                             .leave = tiles_release};

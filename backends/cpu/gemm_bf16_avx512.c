@@ -10,8 +10,10 @@ typedef __m512bh block_word;
 static inline block_word block_load(const uint32_t *b) {
   return (__m512bh)_mm512_loadu_si512(b);
 }
-static inline block_word block_all(const uint32_t *a) {
-  return (__m512bh)_mm512_set1_epi32((int)*a);
+static inline block_word block_all(const char *a) {
+  int32_t word;
+  memcpy(&word, a, sizeof word);
+  return (__m512bh)_mm512_set1_epi32(word);
 }
 static inline vector block_multiply(block_word a, block_word b, vector sum) {
   return _mm512_dpbf16_ps(sum, a, b);
@@ -24,9 +26,30 @@ static void pack_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, in
   pack_avx512(dst, stride, view, lane, lanes, padded, depth, depth_end, words, false, true);
 }
 
+static void pack_rows(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
+                      int64_t depth_end, int64_t words, bool round) {
+  (void)round;
+  pack_rows_avx512(dst, stride, view, row, rows, depth, depth_end, words, false, true);
+}
+
+static void store_bf16(uint16_t *c, const float *x, int64_t columns, bool accumulate) {
+  for (int64_t i = 0; i < columns; i += 16) {
+    const __mmask16 mask = pack_mask(columns - i);
+    __m512 value = _mm512_maskz_loadu_ps(mask, x + i);
+    if (accumulate) {
+      const __m512i old = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, c + i));
+      value = _mm512_add_ps(_mm512_castsi512_ps(_mm512_slli_epi32(old, 16)), value);
+    }
+    _mm256_mask_storeu_epi16(c + i, mask, (__m256i)_mm512_cvtneps_pbh(value));
+  }
+}
+
 const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .columns = PANEL_VECTORS * VECTOR_FLOATS,
+                                                .lanes = VECTOR_FLOATS,
                                                 .pack = 2,
                                                 .depth_words = 1,
                                                 .pack_lanes = pack_lanes,
-                                                .multiply = multiply};
+                                                .pack_rows = pack_rows,
+                                                .multiply = multiply,
+                                                .store_bf16 = store_bf16};

@@ -1,46 +1,64 @@
 /* The register block of a matrix product, for one level and one kind of word: BLOCK_ROWS rows by PANEL_VECTORS vectors
  * stay in registers over the whole depth. Each depth word loads the vectors of b once and, for each row, multiplies
  * them with one word of a held in all lanes. The including file defines BLOCK_ROWS, PANEL_VECTORS, and
- * block_multiply(a_word, b_word pointer, sum). */
+ * block_load, block_all(a_word pointer), block_multiply(a_word, b_word, sum). */
 
-/* Written for one row count at a time, so that the sums have fixed registers. */
-static inline __attribute__((always_inline)) void block_rows(const int32_t rows, int64_t words, const uint32_t *a,
-                                                             const uint32_t *b, float *c, int64_t stride,
-                                                             bool accumulate, const char *next, int64_t next_bytes) {
+/* Where the words of each row of a are at one depth. Rows that lie apart are reached from every third one, which leaves
+ * enough registers for their addresses. */
+typedef struct block_place {
+  const char *third[(BLOCK_ROWS + 2) / 3];
+} block_place;
+
+static inline __attribute__((always_inline)) const char *place_of_row(const block_place *place, int32_t r, bool apart,
+                                                                      int64_t row_bytes) {
+  return apart ? place->third[r / 3] + r % 3 * row_bytes : place->third[0] + r * (int32_t)sizeof(uint32_t);
+}
+
+/* Written for one row count, vector count and layout at a time, so that the sums have fixed registers. */
+static inline __attribute__((always_inline)) void
+block_rows(const int32_t rows, const int32_t vectors, const bool apart, int64_t words, cpu_words a, const uint32_t *b,
+           int64_t b_word, float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
   vector sum[BLOCK_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int32_t v = 0; v < PANEL_VECTORS; v++)
+    for (int32_t v = 0; v < vectors; v++)
       sum[r][v] = accumulate ? vector_load(c + r * stride + v * VECTOR_FLOATS) : vector_all(0.0f);
-  const int64_t next_step = words ? next_bytes / words : 0;
+  const int64_t next_step = words ? next_bytes / words : 0, row_bytes = a.row * (int64_t)sizeof(uint32_t);
+  const int64_t word_bytes = apart ? (int64_t)sizeof(uint32_t) : a.word * (int64_t)sizeof(uint32_t);
+  const int32_t places = apart ? (rows + 2) / 3 : 1;
+  block_place place;
+#pragma GCC unroll 16
+  for (int32_t i = 0; i < places; i++) place.third[i] = (const char *)a.data + 3 * i * row_bytes;
   for (int64_t w = 0; w < words; w++) {
     __builtin_prefetch(next, 0, 2);
     next += next_step;
     block_word words_of_b[PANEL_VECTORS];
 #pragma GCC unroll 4
-    for (int32_t v = 0; v < PANEL_VECTORS; v++) words_of_b[v] = block_load(b + v * VECTOR_FLOATS);
+    for (int32_t v = 0; v < vectors; v++) words_of_b[v] = block_load(b + v * VECTOR_FLOATS);
 #pragma GCC unroll 16
     for (int32_t r = 0; r < rows; r++) {
-      const block_word word_of_a = block_all(a + r);
+      const block_word word_of_a = block_all(place_of_row(&place, r, apart, row_bytes));
 #pragma GCC unroll 4
-      for (int32_t v = 0; v < PANEL_VECTORS; v++) sum[r][v] = block_multiply(word_of_a, words_of_b[v], sum[r][v]);
+      for (int32_t v = 0; v < vectors; v++) sum[r][v] = block_multiply(word_of_a, words_of_b[v], sum[r][v]);
     }
-    a += rows;
-    b += PANEL_VECTORS * VECTOR_FLOATS;
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < places; i++) place.third[i] += word_bytes;
+    b += b_word;
   }
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int32_t v = 0; v < PANEL_VECTORS; v++) vector_store(c + r * stride + v * VECTOR_FLOATS, sum[r][v]);
+    for (int32_t v = 0; v < vectors; v++) vector_store(c + r * stride + v * VECTOR_FLOATS, sum[r][v]);
 }
 
 #define ROWS_CASE(n)                                                                                                   \
-  case n: block_rows(n, words, a, b, c, stride, accumulate, next, next_bytes); break
+  case n: block_rows(n, vectors, apart, words, a, b, b_word, c, stride, accumulate, next, next_bytes); break
 
-static void multiply(int32_t rows, int64_t words, int64_t block_words, const uint32_t *a, const uint32_t *b, float *c,
-                     int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
-  (void)block_words;
+static inline __attribute__((always_inline)) void multiply_form(const int32_t vectors, const bool apart, int32_t rows,
+                                                                int64_t words, cpu_words a, const uint32_t *b,
+                                                                int64_t b_word, float *c, int64_t stride,
+                                                                bool accumulate, const char *next, int64_t next_bytes) {
   switch (rows) {
     ROWS_CASE(1);
     ROWS_CASE(2);
@@ -63,3 +81,23 @@ static void multiply(int32_t rows, int64_t words, int64_t block_words, const uin
   }
 }
 #undef ROWS_CASE
+
+#define MULTIPLY_FORM(vectors, apart)                                                                                  \
+  multiply_form(vectors, apart, rows, words, a, b, b_word, c, stride, accumulate, next, next_bytes)
+
+static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
+                     float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+  const bool apart = a.word == 1 && rows > 1;
+  if (columns <= VECTOR_FLOATS) {
+    if (apart)
+      MULTIPLY_FORM(1, true);
+    else
+      MULTIPLY_FORM(1, false);
+  } else {
+    if (apart)
+      MULTIPLY_FORM(PANEL_VECTORS, true);
+    else
+      MULTIPLY_FORM(PANEL_VECTORS, false);
+  }
+}
+#undef MULTIPLY_FORM

@@ -15,16 +15,13 @@
 #endif
 
 typedef vector block_word;
-static inline float float_of_word(const uint32_t *word) {
-  float value;
-  memcpy(&value, word, sizeof value);
-  return value;
-}
 static inline block_word block_load(const uint32_t *b) {
   return vector_load((const float *)(const void *)b);
 }
-static inline block_word block_all(const uint32_t *a) {
-  return vector_all(float_of_word(a));
+static inline block_word block_all(const char *a) {
+  float value;
+  memcpy(&value, a, sizeof value);
+  return vector_all(value);
 }
 static inline vector block_multiply(block_word a, block_word b, vector sum) {
   return vector_fma(a, b, sum);
@@ -40,9 +37,21 @@ static void pack_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, in
 #endif
 }
 
+static void pack_rows(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
+                      int64_t depth_end, int64_t words, bool round) {
+#if defined(CPU_VECTOR_AVX512)
+  pack_rows_avx512(dst, stride, view, row, rows, depth, depth_end, words, round, false);
+#else
+  pack_rows_plain(dst, stride, view, row, rows, depth, depth_end, words, round, false);
+#endif
+}
+
 const cpu_gemm CPU_NAME(gemm_f32) = {.rows = BLOCK_ROWS,
                                      .columns = PANEL_VECTORS * VECTOR_FLOATS,
+                                     .lanes = VECTOR_FLOATS,
                                      .pack = 1,
                                      .depth_words = 1,
                                      .pack_lanes = pack_lanes,
-                                     .multiply = multiply};
+                                     .pack_rows = pack_rows,
+                                     .multiply = multiply,
+                                     .store_bf16 = store_bf16_plain};

@@ -41,4 +41,18 @@ static inline void pack_plain(uint32_t *dst, int64_t stride, const cpu_matrix *v
   }
 }
 
+static inline void pack_rows_plain(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows,
+                                   int64_t depth, int64_t depth_end, int64_t words, bool round, bool pairs) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t w = 0; w < words; w++)
+      dst[r * stride + w] = pairs ? pack_bf16_word(view, row + r, depth + 2 * w, depth_end)
+                                  : pack_f32_word(view, row + r, depth + w, depth_end, round);
+}
+
+/* c (+)= x for one row, rounded to bf16. */
+static inline void store_bf16_plain(uint16_t *c, const float *x, int64_t columns, bool accumulate) {
+#pragma omp simd
+  for (int64_t i = 0; i < columns; i++) c[i] = cpu_bf16_from_f32(accumulate ? cpu_bf16_to_f32(c[i]) + x[i] : x[i]);
+}
+
 #endif

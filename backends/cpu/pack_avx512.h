@@ -48,6 +48,10 @@ static inline __m512i pack_along_depth(const cpu_matrix *view, int64_t lane, int
     const __mmask32 mask = left >= 32 ? 0xffffffffu : left <= 0 ? 0u : (1u << left) - 1u;
     return _mm512_maskz_loadu_epi16(mask, (const uint16_t *)view->data + index);
   }
+#if defined(__AVX512BF16__) /* takes denormals as 0, as the products of pairs do */
+  return (__m512i)_mm512_cvtne2ps_pbh((__m512)pack_load_f32(view, index + 16, pack_mask(left - 16)),
+                                      (__m512)pack_load_f32(view, index, pack_mask(left)));
+#endif
   const __m512i low = pack_load_bf16(view, index, pack_mask(left));
   const __m512i high = pack_load_bf16(view, index + 16, pack_mask(left - 16));
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
@@ -61,14 +65,20 @@ static inline __m512i pack_along_lanes(const cpu_matrix *view, int64_t lane, __m
     const __m512i word = pack_load_f32(view, index, depth < depth_end ? mask : 0);
     return round ? _mm512_slli_epi32(pack_round(word), 16) : word;
   }
-  if (view->dtype == MG_BF16) { /* both rows in one register, then word i from elements i and 16 + i */
+  /* both rows in one register, then word i from elements i and 16 + i */
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  if (view->dtype == MG_BF16) {
     const uint16_t *row = (const uint16_t *)view->data + index;
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     const __m256i first = _mm256_maskz_loadu_epi16(depth < depth_end ? mask : 0, row);
     const __m256i second = _mm256_maskz_loadu_epi16(depth + 1 < depth_end ? mask : 0, row + view->column);
     return _mm512_permutexvar_epi16(order, _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
   }
+#if defined(__AVX512BF16__)
+  const __m512 first = (__m512)pack_load_f32(view, index, depth < depth_end ? mask : 0);
+  const __m512 second = (__m512)pack_load_f32(view, index + view->column, depth + 1 < depth_end ? mask : 0);
+  return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+#endif
   const __m512i low = pack_load_bf16(view, index, depth < depth_end ? mask : 0);
   const __m512i high = pack_load_bf16(view, index + view->column, depth + 1 < depth_end ? mask : 0);
   return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
@@ -160,9 +170,19 @@ static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *
   }
 }
 
-/* 16 words of 16 lanes, one lane after the other; lanes from `lanes` on are zero. */
-static inline void pack_tile_avx512(uint32_t *dst, const cpu_matrix *view, int64_t lane, int32_t lanes, int64_t depth,
-                                    int64_t depth_end) {
+/* Rows that run along the depth, each in one piece. */
+static inline void pack_rows_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows,
+                                    int64_t depth, int64_t depth_end, int64_t words, bool round, bool pairs) {
+  const int64_t per_word = pairs ? 2 : 1;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t w = 0; w < words; w += 16)
+      _mm512_mask_storeu_epi32(dst + r * stride + w, pack_mask(words - w),
+                               pack_along_depth(view, row + r, depth + per_word * w, depth_end, round, pairs));
+}
+
+/* 16 words of 16 lanes, each lane in one piece, `stride` words apart; lanes from `lanes` on are zero. */
+static inline void pack_tile_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
+                                    int64_t depth, int64_t depth_end) {
   __m512i row[16];
   if (view->row == 1 && view->column != 1) {
     for (int32_t w = 0; w < 16; w++)
@@ -172,7 +192,7 @@ static inline void pack_tile_avx512(uint32_t *dst, const cpu_matrix *view, int64
     for (int32_t l = 0; l < 16; l++)
       row[l] = l < lanes ? pack_along_depth(view, lane + l, depth, depth_end, false, true) : _mm512_setzero_si512();
   }
-  for (int32_t l = 0; l < 16; l++) _mm512_storeu_si512(dst + l * 16, row[l]);
+  for (int32_t l = 0; l < 16; l++) _mm512_storeu_si512(dst + l * stride, row[l]);
 }
 
 #endif

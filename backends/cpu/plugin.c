@@ -100,7 +100,7 @@ static mg_status cpu_open(mg_backend *backend) {
 static void cpu_close(mg_backend *backend) {
   cpu_state *state = backend->state;
   if (!state) return;
-  cpu_memory *memories[] = {&state->scratch, &state->plans, &state->products};
+  cpu_memory *memories[] = {&state->scratch, &state->plans, &state->products, &state->angles.memory};
   for (size_t i = 0; i < MG_COUNT(memories); i++) cpu_release(backend, memories[i]->aligned, memories[i]->bytes);
   mg_free(backend->context, state, sizeof *state);
   backend->state = NULL;

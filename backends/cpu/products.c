@@ -1,19 +1,27 @@
 /* Many matrix products at once, in parallel: the engine below matmul, the grouped products and nothing else.
  *
- * First all rows of the a operands are packed into blocks of gemm->rows rows; then tasks of (product, columns, rows)
- * run in any order: each packs its columns of b, as many as fit the L2 cache, and multiplies every block with every
- * panel. A block of a stays in the L1 cache while the panels of b pass. Products with few rows need no padding: a block
- * has as many rows as there are, and rows are split evenly between blocks. */
+ * Tasks of (product, columns, rows) run in any order; each multiplies every block of gemm->rows rows of a with every
+ * panel of gemm->columns columns of b. A block of a stays in the L1 cache while the panels of b, as many as fit the L2
+ * cache, pass. An operand that holds the kernel's words is read where it lies. Any other is packed: by the task when no
+ * other task needs the same part, else once for all, before the tasks begin. Products with few rows need no padding: a
+ * block has as many rows as there are, and rows are split evenly between blocks. */
 #include "gemm.h"
 
 enum {
   B_WORDS = 64 * 1024, /* packed words of b per task: 256 KiB; with as much of the next task, it fits 1 MiB of L2 */
-  DEPTH_WORDS = 1024,  /* depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
+  COLUMNS_MAX = 1024,  /* per task */
+  DEPTH_WORDS = 1024,  /* most depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
+  DEPTH_WORDS_MIN = 256,
   TASKS_PER_THREAD = 6,
-  BLOCK_GROUP = 8,   /* blocks of a that are packed side by side */
-  DIRECT_ROWS = 4,   /* up to so many rows read b in place: packing it would take longer than multiplying */
-  ROW_BLOCKS_MIN = 4 /* in a task that shares its columns with others: below this, packing b again is not paid back */
+  GROUP_WORDS = 32 * 1024, /* of the blocks of a that a task packs side by side */
+  BLOCK_GROUP = 8,         /* most blocks of a that are packed side by side */
+  PANEL_GROUP = 4,         /* panels of b that are packed side by side when they are packed for all tasks */
+  DIRECT_ROWS = 4,         /* up to so many rows read b in place: packing it would take longer than multiplying */
+  ROW_BLOCKS_MIN = 4,      /* blocks of rows in a task that shares its columns with others */
+  SET_BYTES = 4096         /* rows so far apart in memory fall into the same sets of the L1 cache */
 };
+
+typedef enum operand_source { AS_STORED, PACKED_BY_TASK, PACKED_FOR_ALL } operand_source;
 
 /* How one product is cut; made once by plan(). */
 typedef struct product_plan {
@@ -24,22 +32,28 @@ typedef struct product_plan {
   int64_t column_chunks;
   int64_t blocks_per_task;
   int64_t row_chunks;
-  int64_t first_block, first_task;
-  size_t first_word; /* of the packed a */
-  bool direct;       /* few rows: b is read in place */
+  int64_t group; /* blocks of a that are packed side by side */
+  int64_t first_task, first_item;
+  operand_source a, b;
+  size_t a_word, b_word; /* where the parts packed for all begin */
+  bool direct;           /* few rows: b is read in place */
 } product_plan;
 
 typedef struct product_run {
   const cpu_gemm *gemm;
   const cpu_product *products;
   product_plan *plans;
-  int64_t count, blocks, tasks;
+  int64_t count, tasks;
+  int64_t items; /* groups of blocks and of panels that are packed for all */
   cpu_product_settings settings;
-  uint32_t *a; /* packed blocks of all products */
-  size_t a_words;
-  uint32_t *thread_scratch; /* per thread: columns of b, then one block of results */
-  size_t thread_words, b_words;
+  bool round;
+  uint32_t *shared; /* what is packed for all */
+  size_t shared_words;
+  uint32_t *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then one block of results */
+  size_t thread_words, b_words, a_words;
 } product_run;
+
+/* ---- planning ---------------------------------------------------------------------------------------------- */
 
 static const cpu_gemm *choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute) {
   const bool exact = a == MG_BF16 && b == MG_BF16; /* products of bf16 are exact in f32 */
@@ -52,62 +66,98 @@ static bool is_direct(const product_run *run, const cpu_product *product) {
   return along && product->rows <= DIRECT_ROWS && (product->b.dtype == MG_BF16 || run->settings.compute != MG_BF16);
 }
 
+/* Rows of a that meet in the L1 cache must not fall into the same sets. */
+static bool reads_a_as_stored(const product_run *run, const cpu_product *product) {
+  const cpu_matrix *a = &product->a;
+  const int64_t apart = (a->column == 1 ? a->row : a->column) * (a->dtype == MG_F32 ? 4 : 2);
+  return gemm_holds_words(run->gemm, a, product->depth, run->round) && apart % SET_BYTES != 0;
+}
+
+/* The depth of one pass: with few columns it is short enough for all of them to be packed at once. */
+static int64_t pass_words(const product_run *run, int64_t words, int64_t columns) {
+  const int64_t most = cpu_max(DEPTH_WORDS_MIN, cpu_min(DEPTH_WORDS, B_WORDS / columns));
+  if (run->settings.c_dtype != MG_F32 || words <= most) return words;
+  return cpu_round_up(cpu_ceil_div(words, cpu_ceil_div(words, most)), 16);
+}
+
 static void plan_product(product_run *run, int64_t p) {
   const cpu_product *product = &run->products[p];
   const cpu_gemm *gemm = run->gemm;
-  product_plan *plan = &run->plans[p];
-  plan->words = gemm_words(gemm, product->depth);
-  plan->pass_words = plan->words;
-  if (run->settings.c_dtype == MG_F32 && plan->words > DEPTH_WORDS) {
-    const int64_t passes = cpu_ceil_div(plan->words, DEPTH_WORDS);
-    plan->pass_words = cpu_round_up(cpu_ceil_div(plan->words, passes), 16);
-  }
-  const int64_t fit = B_WORDS / cpu_max(plan->pass_words, 1) / gemm->columns * gemm->columns;
   const int64_t wanted = cpu_round_up(cpu_max(product->columns, 1), gemm->columns);
-  plan->columns = cpu_min(wanted, cpu_min(512, cpu_max(gemm->columns, fit)));
+  product_plan *plan = &run->plans[p];
+  *plan = (product_plan){.words = gemm_words(gemm, product->depth), .row_chunks = 1};
+  plan->pass_words = pass_words(run, plan->words, wanted);
+  const int64_t fit = B_WORDS / cpu_max(plan->pass_words, 1) / gemm->columns * gemm->columns;
+  plan->columns = cpu_min(wanted, cpu_min(COLUMNS_MAX, cpu_max(gemm->columns, fit)));
   plan->column_chunks = product->rows ? cpu_ceil_div(product->columns, plan->columns) : 0;
   plan->blocks = cpu_ceil_div(product->rows, gemm->rows);
   plan->blocks_per_task = plan->blocks;
-  plan->row_chunks = 1;
+  plan->group = cpu_max(1, cpu_min(BLOCK_GROUP, GROUP_WORDS / cpu_max(1, plan->pass_words * gemm->rows)));
   plan->direct = is_direct(run, product);
 }
 
-/* Splits rows too when there are too few columns to keep all threads busy. */
-static void split_rows(product_run *run, int32_t threads) {
-  int64_t tasks = 0;
-  for (int64_t p = 0; p < run->count; p++) tasks += run->plans[p].column_chunks;
-  const int64_t wanted = threads == 1 ? 1 : threads * TASKS_PER_THREAD;
-  const int64_t pieces = tasks ? cpu_ceil_div(wanted, tasks) : 1;
-  int64_t task = 0, block = 0;
-  size_t word = 0, b_words = 0;
-  for (int64_t p = 0; p < run->count; p++) {
-    product_plan *plan = &run->plans[p];
-    plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), ROW_BLOCKS_MIN);
-    plan->row_chunks = cpu_ceil_div(plan->blocks, plan->blocks_per_task);
-    plan->first_block = block;
-    plan->first_task = task;
-    plan->first_word = word;
-    block += plan->blocks;
-    task += plan->column_chunks * plan->row_chunks;
-    word += (size_t)gemm_block_words(run->gemm, run->products[p].rows, plan->words);
-    const size_t direct = plan->direct ? (size_t)(DIRECT_ROWS * run->products[p].depth) : 0;
-    size_t here = (size_t)(plan->columns * plan->pass_words);
-    if (direct > here) here = direct;
-    if (here > b_words) b_words = here;
-  }
-  run->blocks = block;
-  run->tasks = task;
-  run->a_words = (word + 15) / 16 * 16;
-  run->b_words = (b_words + 15) / 16 * 16;
+/* Multiply-adds, and as much as sixteen of them for the rest of each result. */
+static double product_work(const cpu_product *product) {
+  return (double)product->rows * (double)product->columns * (double)(product->depth + 16);
 }
 
-/* The product that block or task `index` belongs to; `first` picks which numbering. */
+/* Splits the rows of products that hold much of the work, so that all threads stay busy. */
+static void split_rows(product_run *run, int32_t threads, double work) {
+  for (int64_t p = 0; threads > 1 && work > 0 && p < run->count; p++) {
+    const cpu_product *product = &run->products[p];
+    product_plan *plan = &run->plans[p];
+    const int64_t tasks = (int64_t)(product_work(product) / work * threads * TASKS_PER_THREAD + 0.01);
+    const int64_t pieces = cpu_ceil_div(cpu_max(tasks, 1), cpu_max(plan->column_chunks, 1));
+    plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), ROW_BLOCKS_MIN);
+    plan->row_chunks = cpu_max(1, cpu_ceil_div(plan->blocks, plan->blocks_per_task));
+  }
+}
+
+/* Where the operands are read, and the memory that takes. */
+static void place_operands(product_run *run, int64_t p) {
+  const cpu_product *product = &run->products[p];
+  const cpu_gemm *gemm = run->gemm;
+  product_plan *plan = &run->plans[p];
+  plan->a = plan->column_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
+  if (reads_a_as_stored(run, product)) plan->a = AS_STORED;
+  plan->b = plan->row_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
+  if (plan->direct || plan->column_chunks == 0) plan->a = plan->b = AS_STORED;
+  plan->a_word = run->shared_words;
+  if (plan->a == PACKED_FOR_ALL) run->shared_words += (size_t)gemm_rows_words(gemm, product->rows, plan->words);
+  plan->b_word = run->shared_words = (run->shared_words + 15) / 16 * 16;
+  const int64_t panels = cpu_ceil_div(product->columns, gemm->columns);
+  if (plan->b == PACKED_FOR_ALL) run->shared_words += (size_t)(panels * gemm->columns * plan->words);
+  plan->first_item = run->items;
+  if (plan->a == PACKED_FOR_ALL) run->items += cpu_ceil_div(plan->blocks, plan->group);
+  if (plan->b == PACKED_FOR_ALL) run->items += cpu_ceil_div(panels, PANEL_GROUP);
+  plan->first_task = run->tasks;
+  run->tasks += plan->column_chunks * plan->row_chunks;
+
+  size_t b = plan->b == PACKED_BY_TASK ? (size_t)(plan->columns * plan->pass_words) : 0;
+  if (plan->direct) b = (size_t)(DIRECT_ROWS * product->depth);
+  const size_t a =
+      plan->a == PACKED_BY_TASK ? (size_t)gemm_rows_words(gemm, plan->group * gemm->rows, plan->pass_words) : 0;
+  if (b > run->b_words) run->b_words = b;
+  if (a > run->a_words) run->a_words = a;
+}
+
+static void plan_all(product_run *run, int32_t threads, double work) {
+  for (int64_t p = 0; p < run->count; p++) plan_product(run, p);
+  split_rows(run, threads, work);
+  for (int64_t p = 0; p < run->count; p++) place_operands(run, p);
+  run->shared_words = (run->shared_words + 15) / 16 * 16;
+  run->a_words = (run->a_words + 15) / 16 * 16;
+  run->b_words = (run->b_words + 15) / 16 * 16;
+  run->thread_words = run->b_words + run->a_words + (size_t)(run->gemm->rows * run->gemm->columns) + 16;
+}
+
+/* The product that task or packing item `index` belongs to. */
 static int64_t find_product(const product_run *run, int64_t index, bool by_task) {
   int64_t low = 0, high = run->count - 1;
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
     const product_plan *plan = &run->plans[middle];
-    if ((by_task ? plan->first_task : plan->first_block) <= index)
+    if ((by_task ? plan->first_task : plan->first_item) <= index)
       low = middle;
     else
       high = middle - 1;
@@ -122,66 +172,79 @@ static int64_t block_row(const product_run *run, int64_t p, int64_t block) {
   return plan->blocks ? rows * block / plan->blocks : 0;
 }
 
-typedef struct row_block {
-  const cpu_matrix *a;
-  int64_t row, depth, words;
-  int32_t rows;
-  uint32_t *packed;
-} row_block;
+/* ---- packing ----------------------------------------------------------------------------------------------- */
 
-static row_block find_block(const product_run *run, int64_t index) {
+/* Words [word, word + words) of one product, and where its rows from `row` on are packed. */
+typedef struct depth_range {
+  int64_t p, word, words, row;
+  uint32_t *packed;
+} depth_range;
+
+static cpu_words packed_block(const product_run *run, const depth_range *range, int64_t block) {
+  const int64_t row = block_row(run, range->p, block), rows = block_row(run, range->p, block + 1) - row;
+  if (!run->gemm->tiles && !gemm_runs_along(&run->products[range->p].a))
+    return (cpu_words){range->packed + (row - range->row) * range->words, 1, rows};
+  const int64_t stride = gemm_row_stride(range->words);
+  return (cpu_words){range->packed + (row - range->row) * stride, stride, 1};
+}
+
+/* Blocks [first, end). Where rows lie side by side in memory (a transposed operand), the depth is walked in short steps
+ * over all blocks, so that memory is read in longer pieces. */
+static void pack_blocks(const product_run *run, const depth_range *range, int64_t first, int64_t end) {
+  enum { STEP = 16 };
+  const cpu_gemm *gemm = run->gemm;
+  const cpu_product *product = &run->products[range->p];
+  const bool across = !gemm->tiles && !gemm_runs_along(&product->a);
+  const int64_t step = across ? STEP : cpu_max(range->words, 1);
+  for (int64_t w = 0; w < range->words; w += step)
+    for (int64_t block = first; block < end; block++) {
+      const int64_t row = block_row(run, range->p, block);
+      const int32_t rows = (int32_t)(block_row(run, range->p, block + 1) - row);
+      const cpu_words packed = packed_block(run, range, block);
+      uint32_t *target = range->packed + (packed.data - range->packed) + w * packed.word;
+      gemm_pack_block(gemm, &product->a, row, rows, product->depth, range->word + w, cpu_min(step, range->words - w),
+                      run->round, target);
+    }
+}
+
+static depth_range whole_depth(const product_run *run, int64_t p) {
+  return (depth_range){p, 0, run->plans[p].words, 0, run->shared + run->plans[p].a_word};
+}
+
+/* One group of blocks of a, or of panels of b. */
+static void pack_item(const product_run *run, int64_t index) {
   const int64_t p = find_product(run, index, false);
   const product_plan *plan = &run->plans[p];
   const cpu_product *product = &run->products[p];
-  const int64_t block = index - plan->first_block, row = block_row(run, p, block);
-  return (row_block){&product->a,
-                     row,
-                     product->depth,
-                     plan->words,
-                     (int32_t)(block_row(run, p, block + 1) - row),
-                     run->a + plan->first_word + row * plan->words};
+  int64_t item = index - plan->first_item;
+  if (plan->a == PACKED_FOR_ALL) {
+    const int64_t groups = cpu_ceil_div(plan->blocks, plan->group);
+    if (item < groups) {
+      const depth_range range = whole_depth(run, p);
+      pack_blocks(run, &range, item * plan->group, cpu_min(plan->blocks, (item + 1) * plan->group));
+      return;
+    }
+    item -= groups;
+  }
+  const int64_t width = run->gemm->columns * PANEL_GROUP, column = item * width;
+  gemm_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
+                   plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
 }
 
-/* Blocks [first, end), at most BLOCK_GROUP. Where rows lie side by side in memory (a transposed operand), the depth is
- * walked in short steps over all blocks, so that memory is read in longer pieces. */
-static void pack_blocks(const product_run *run, int64_t first, int64_t end) {
-  enum { STEP = 16 };
-  const cpu_gemm *gemm = run->gemm;
-  const bool round = run->settings.compute == MG_BF16;
-  row_block block[BLOCK_GROUP];
-  int64_t longest = 0;
-  for (int64_t i = first; i < end; i++) {
-    block[i - first] = find_block(run, i);
-    longest = cpu_max(longest, block[i - first].words);
-  }
-  const bool across = !gemm->tiles && block[0].a->row == 1 && block[0].a->column != 1;
-  const int64_t step = across ? STEP : cpu_max(longest, 1);
-  for (int64_t w = 0; w < longest; w += step)
-    for (const row_block *b = block; b < block + (end - first); b++) {
-      if (w >= b->words) continue;
-      if (across)
-        gemm->pack_lanes(b->packed + w * b->rows, b->rows, b->a, b->row, b->rows, b->rows, w * gemm->pack, b->depth,
-                         cpu_min(STEP, b->words - w), round);
-      else
-        gemm_pack_block(gemm, b->a, b->row, b->rows, b->depth, b->words, round, b->packed);
-    }
-}
+/* ---- multiplying ------------------------------------------------------------------------------------------- */
 
 /* Adds or copies a block of f32 results to c. */
 static void store_block(const product_run *run, const cpu_product *product, int64_t row, int32_t rows, int64_t column,
                         int64_t columns, const float *block, bool accumulate) {
   for (int32_t r = 0; r < rows; r++, block += run->gemm->columns) {
     const int64_t first = (row + r) * product->columns + column;
-    if (run->settings.c_dtype == MG_F32) {
-      float *c = (float *)product->c + first;
-#pragma omp simd
-      for (int64_t i = 0; i < columns; i++) c[i] = accumulate ? c[i] + block[i] : block[i];
-    } else {
-      uint16_t *c = (uint16_t *)product->c + first;
-#pragma omp simd
-      for (int64_t i = 0; i < columns; i++)
-        c[i] = cpu_bf16_from_f32(accumulate ? cpu_bf16_to_f32(c[i]) + block[i] : block[i]);
+    if (run->settings.c_dtype == MG_BF16) {
+      run->gemm->store_bf16((uint16_t *)product->c + first, block, columns, accumulate);
+      continue;
     }
+    float *c = (float *)product->c + first;
+#pragma omp simd
+    for (int64_t i = 0; i < columns; i++) c[i] = accumulate ? c[i] + block[i] : block[i];
   }
 }
 
@@ -193,11 +256,12 @@ typedef struct next_read {
 
 /* The columns of b of the task that this thread probably runs next, if they are one piece of memory. */
 static next_read read_of_task(const product_run *run, int64_t task, int64_t pieces) {
-  if (task >= run->tasks || pieces == 0) return (next_read){(const char *)run->a, 0};
+  const next_read none = {(const char *)run->thread_scratch, 0};
+  if (task >= run->tasks || pieces == 0) return none;
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->products[p];
   const product_plan *plan = &run->plans[p];
-  if (product->b.row != product->depth || product->b.column != 1) return (next_read){(const char *)run->a, 0};
+  if (plan->b != PACKED_BY_TASK || product->b.row != product->depth || product->b.column != 1) return none;
   const int64_t element = product->b.dtype == MG_F32 ? 4 : 2;
   const int64_t column = (task - plan->first_task) / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
@@ -205,23 +269,49 @@ static next_read read_of_task(const product_run *run, int64_t task, int64_t piec
                      columns * product->depth * element / pieces};
 }
 
-static void multiply_block(const product_run *run, int64_t p, int64_t block, int64_t column, int64_t columns,
-                           int64_t word, int64_t words, const uint32_t *b, float *results, next_read *next) {
+/* One task over one pass: its columns of b, packed from `b` on, and how its blocks of a are found. */
+typedef struct task_pass {
+  depth_range range;
+  int64_t column, columns;
+  const uint32_t *b;
+  int64_t panel_words;
+  float *results;
+} task_pass;
+
+static cpu_words block_words(const product_run *run, const task_pass *pass, int64_t block) {
+  const product_plan *plan = &run->plans[pass->range.p];
+  if (plan->a == PACKED_BY_TASK) return packed_block(run, &pass->range, block);
+  cpu_words a;
+  if (plan->a == AS_STORED) {
+    const cpu_matrix *stored = &run->products[pass->range.p].a;
+    a = gemm_words_as_stored(run->gemm, stored, block_row(run, pass->range.p, block));
+  } else {
+    const depth_range whole = whole_depth(run, pass->range.p);
+    a = packed_block(run, &whole, block);
+  }
+  a.data += pass->range.word * a.word;
+  return a;
+}
+
+static void multiply_block(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
+  const int64_t p = pass->range.p, words = pass->range.words;
   const cpu_product *product = &run->products[p];
-  const product_plan *plan = &run->plans[p];
   const cpu_gemm *gemm = run->gemm;
   const int64_t row = block_row(run, p, block);
   const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
-  const uint32_t *a = run->a + plan->first_word + row * plan->words + word * (gemm->tiles ? 16 : rows);
-  const bool accumulate = run->settings.accumulate || word > 0;
-  for (int64_t first = 0; first < columns; first += gemm->columns, b += gemm->columns * words) {
-    const int64_t here = cpu_min(gemm->columns, columns - first);
-    if (run->settings.c_dtype == MG_F32 && here == gemm->columns) {
-      float *c = (float *)product->c + row * product->columns + column + first;
-      gemm->multiply(rows, words, plan->words, a, b, c, product->columns, accumulate, next->data, next->bytes);
+  const cpu_words a = block_words(run, pass, block);
+  const bool accumulate = run->settings.accumulate || pass->range.word > 0;
+  const uint32_t *b = pass->b;
+  for (int64_t first = 0; first < pass->columns; first += gemm->columns, b += gemm->columns * pass->panel_words) {
+    const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
+    const int64_t column = pass->column + first;
+    if (run->settings.c_dtype == MG_F32 && here % gemm->lanes == 0) {
+      float *c = (float *)product->c + row * product->columns + column;
+      gemm->multiply(rows, here, words, a, b, gemm->columns, c, product->columns, accumulate, next->data, next->bytes);
     } else {
-      gemm->multiply(rows, words, plan->words, a, b, results, gemm->columns, false, next->data, next->bytes);
-      store_block(run, product, row, rows, column + first, here, results, accumulate);
+      gemm->multiply(rows, here, words, a, b, gemm->columns, pass->results, gemm->columns, false, next->data,
+                     next->bytes);
+      store_block(run, product, row, rows, column, here, pass->results, accumulate);
     }
     next->data += next->bytes;
   }
@@ -262,30 +352,51 @@ static void multiply_direct(const product_run *run, const cpu_product *product, 
     }
 }
 
+/* Blocks [first, end) of one pass. */
+static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch,
+                     next_read *next) {
+  const int64_t p = pass->range.p;
+  const cpu_product *product = &run->products[p];
+  const product_plan *plan = &run->plans[p];
+  if (plan->b == PACKED_FOR_ALL) {
+    pass->panel_words = plan->words;
+    pass->b = run->shared + plan->b_word + pass->column * plan->words + pass->range.word * run->gemm->columns;
+  } else {
+    pass->panel_words = pass->range.words;
+    pass->b = scratch;
+    gemm_pack_panels(run->gemm, &product->b, pass->column, pass->columns, product->depth, pass->range.word,
+                     pass->range.words, pass->range.words, run->round, scratch);
+  }
+  for (int64_t group = first; group < end; group += plan->group) {
+    const int64_t group_end = cpu_min(end, group + plan->group);
+    pass->range.row = block_row(run, p, group);
+    if (plan->a == PACKED_BY_TASK) pack_blocks(run, &pass->range, group, group_end);
+    for (int64_t block = group; block < group_end; block++) multiply_block(run, pass, block, next);
+  }
+}
+
 static void run_task(const product_run *run, int64_t task, int32_t threads, uint32_t *scratch) {
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->products[p];
   const product_plan *plan = &run->plans[p];
-  const int64_t local = task - plan->first_task;
-  const int64_t column = local / plan->row_chunks * plan->columns, chunk = local % plan->row_chunks;
+  const int64_t local = task - plan->first_task, chunk = local % plan->row_chunks;
+  const int64_t column = local / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
-  const int64_t block_end = cpu_min(plan->blocks, (chunk + 1) * plan->blocks_per_task);
   if (plan->direct) {
     multiply_direct(run, product, column, columns, (float *)(void *)scratch);
     return;
   }
-  float *results = (float *)(void *)(scratch + run->b_words);
+  const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
   const int64_t passes = cpu_max(1, cpu_ceil_div(plan->words, cpu_max(plan->pass_words, 1)));
-  const int64_t panels = cpu_ceil_div(columns, run->gemm->columns);
-  next_read next = read_of_task(run, task + threads, (block_end - chunk * plan->blocks_per_task) * panels * passes);
+  next_read next =
+      read_of_task(run, task + threads, (end - first) * cpu_ceil_div(columns, run->gemm->columns) * passes);
+  task_pass pass = {
+      .column = column, .columns = columns, .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
   int64_t word = 0;
   do { /* once even without depth, which writes zeros */
-    const int64_t words = cpu_min(plan->pass_words, plan->words - word);
-    gemm_pack_panels(run->gemm, &product->b, column, columns, product->depth, word, words,
-                     run->settings.compute == MG_BF16, scratch);
-    for (int64_t block = chunk * plan->blocks_per_task; block < block_end; block++)
-      multiply_block(run, p, block, column, columns, word, words, scratch, results, &next);
-    word += words;
+    pass.range = (depth_range){p, word, cpu_min(plan->pass_words, plan->words - word), 0, scratch + run->b_words};
+    run_pass(run, &pass, first, end, scratch, &next);
+    word += pass.range.words;
   } while (word < plan->words);
 }
 
@@ -294,9 +405,10 @@ static void run_all(const product_run *run, int32_t threads) {
   {
     uint32_t *scratch = run->thread_scratch + (size_t)omp_get_thread_num() * run->thread_words;
     if (run->gemm->enter) run->gemm->enter();
-#pragma omp for schedule(static)
-    for (int64_t block = 0; block < run->blocks; block += BLOCK_GROUP)
-      pack_blocks(run, block, cpu_min(run->blocks, block + BLOCK_GROUP));
+    if (run->items) {
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t item = 0; item < run->items; item++) pack_item(run, item);
+    }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, threads, scratch);
     if (run->gemm->leave) run->gemm->leave();
@@ -307,22 +419,18 @@ mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, i
                              cpu_product_settings settings) {
   cpu_state *state = cpu_state_of(backend);
   if (count == 0) return MG_OK;
-  product_run run = {.products = products, .count = count, .settings = settings};
+  product_run run = {.products = products, .count = count, .settings = settings, .round = settings.compute == MG_BF16};
   run.gemm = choose_gemm(state, products->a.dtype, products->b.dtype, settings.compute);
   run.plans = mg__cpu_grow(backend, &state->plans, (size_t)count * sizeof *run.plans);
   if (!run.plans) return MG_MEMORY;
   double work = 0;
-  for (int64_t p = 0; p < count; p++) {
-    plan_product(&run, p);
-    work += (double)products[p].rows * (double)products[p].columns * (double)(products[p].depth + 16);
-  }
+  for (int64_t p = 0; p < count; p++) work += product_work(&products[p]);
   const int32_t threads = CPU_WORTH_THREADS(work, 1e5) ? state->threads : 1;
-  split_rows(&run, threads);
+  plan_all(&run, threads, work);
   if (run.tasks == 0) return MG_OK;
-  run.thread_words = run.b_words + (size_t)(run.gemm->rows * run.gemm->columns) + 16;
-  run.a = mg__cpu_scratch(backend, (run.a_words + (size_t)threads * run.thread_words) * sizeof(uint32_t));
-  if (!run.a) return MG_MEMORY;
-  run.thread_scratch = run.a + run.a_words;
+  run.shared = mg__cpu_scratch(backend, (run.shared_words + (size_t)threads * run.thread_words) * sizeof(uint32_t));
+  if (!run.shared) return MG_MEMORY;
+  run.thread_scratch = run.shared + run.shared_words;
   run_all(&run, threads);
   return MG_OK;
 }

@@ -127,35 +127,66 @@ typedef struct rope_work {
 /* cos and sin of one position, times the scale: cosine[0 .. pairs), then sine. */
 static void rope_angles(const mg_op_call *call, int64_t position, int64_t pairs, float *cosine) {
   const mg_tensor *frequencies = call->in[2];
-  const double direction = call->attributes.rope.inverse ? -1.0 : 1.0, scale = call->attributes.rope.scale;
+  const double scale = call->attributes.rope.scale;
   for (int64_t i = 0; i < pairs; i++) {
-    const double angle = direction * (double)position * (double)cpu_at(frequencies, i);
+    const double angle = (double)position * (double)cpu_at(frequencies, i);
     cosine[i] = (float)(scale * cos(angle));
     cosine[pairs + i] = (float)(scale * sin(angle));
   }
 }
 
-static void rotate_head(const rope_work *w, const float *x, const float *cosine, float *out) {
+/* The angles kept from earlier calls, or NULL where they are of other frequencies or of too few positions. */
+static const float *kept_angles(const cpu_angles *angles, const mg_op_call *call, int64_t pairs, int64_t positions) {
+  const float *frequencies = angles->memory.aligned;
+  if (!frequencies || angles->pairs != pairs || angles->positions < positions ||
+      angles->scale != call->attributes.rope.scale)
+    return NULL;
+  for (int64_t i = 0; i < pairs; i++)
+    if (frequencies[i] != cpu_at(call->in[2], i)) return NULL;
+  return frequencies + pairs;
+}
+
+static const float *make_angles(mg_backend *backend, const mg_op_call *call, int64_t pairs, int64_t positions) {
+  cpu_angles *angles = &cpu_state_of(backend)->angles;
+  angles->positions = 0;
+  float *frequencies = mg__cpu_grow(backend, &angles->memory, (size_t)(pairs + positions * 2 * pairs) * sizeof(float));
+  if (!frequencies) return NULL;
+  for (int64_t i = 0; i < pairs; i++) frequencies[i] = cpu_at(call->in[2], i);
+  const int64_t work = positions * pairs * 32; /* a cosine and a sine take as long as so many multiplications */
+  CPU_PARALLEL(backend, work)
+  for (int64_t position = 0; position < positions; position++)
+    rope_angles(call, position, pairs, frequencies + pairs + position * 2 * pairs);
+  angles->positions = positions;
+  angles->pairs = pairs;
+  angles->scale = call->attributes.rope.scale;
+  return frequencies + pairs;
+}
+
+/* `turn` is 1, or -1 to rotate back. */
+static void rotate_head(const rope_work *w, const float *x, const float *cosine, float turn, float *out) {
   const float *sine = cosine + w->pairs;
   const int64_t pairs = w->pairs, step = w->interleaved ? 2 : 1, other = w->interleaved ? 1 : pairs;
 #pragma omp simd
   for (int64_t i = 0; i < pairs; i++) {
-    const float a = x[i * step], b = x[i * step + other];
-    out[i * step] = a * cosine[i] - b * sine[i];
-    out[i * step + other] = a * sine[i] + b * cosine[i];
+    const float a = x[i * step], b = x[i * step + other], s = turn * sine[i];
+    out[i * step] = a * cosine[i] - b * s;
+    out[i * step + other] = a * s + b * cosine[i];
   }
   for (int64_t c = 2 * pairs; c < w->head; c++) out[c] = x[c];
 }
 
 static void rope_row(const rope_work *w, int64_t row, const float *cosine, float *buffer) {
   const mg_tensor *x = w->call->in[0], *out = w->call->out[0];
+  const float turn = w->call->attributes.rope.inverse ? -1.0f : 1.0f;
   const float *values = cpu_read(x, row * w->columns, w->columns, buffer);
   float *target = cpu_write_begin(out, row * w->columns, buffer + w->columns);
-  for (int64_t first = 0; first < w->columns; first += w->head) rotate_head(w, values + first, cosine, target + first);
+  for (int64_t first = 0; first < w->columns; first += w->head)
+    rotate_head(w, values + first, cosine, turn, target + first);
   cpu_write_end(out, row * w->columns, w->columns, buffer + w->columns);
 }
 
-/* Sequences begin at position 0 again and again: when the positions are dense, each angle is computed once. */
+/* Positions repeat from sequence to sequence and from layer to layer: when they are dense, each angle is computed once
+ * and kept. */
 mg_status CPU_NAME(rope)(mg_backend *backend, const mg_op_call *call) {
   const int32_t *positions = call->in[1]->data;
   const int64_t rows = mg_tensor_count(call->in[1]), columns = mg_tensor_columns(call->in[0]);
@@ -166,21 +197,19 @@ mg_status CPU_NAME(rope)(mg_backend *backend, const mg_op_call *call) {
     highest = cpu_max(highest, positions[row]);
     lowest = cpu_min(lowest, positions[row]);
   }
-  const bool table = lowest == 0 && highest < rows;
-  const int64_t angles = table ? highest + 1 : 0, stride = 2 * columns + 2 * pairs;
-  float *scratch = mg__cpu_scratch(
-      backend, (size_t)(angles * 2 * pairs + cpu_state_of(backend)->threads * (stride + 16)) * sizeof(float));
-  if (!scratch) return MG_MEMORY;
-  float *buffers = scratch + angles * 2 * pairs;
-  CPU_PARALLEL(backend, work)
-  for (int64_t position = 0; position < angles; position++)
-    rope_angles(call, position, pairs, scratch + position * 2 * pairs);
+  const int64_t stride = 2 * columns + 2 * pairs;
+  float *buffers = cpu_row_buffers(backend, stride);
+  if (!buffers) return MG_MEMORY;
+  const float *angles = lowest < 0 ? NULL : kept_angles(&cpu_state_of(backend)->angles, call, pairs, highest + 1);
+  if (!angles && lowest == 0 && highest < rows) {
+    angles = make_angles(backend, call, pairs, highest + 1);
+    if (!angles) return MG_MEMORY;
+  }
   CPU_PARALLEL(backend, work)
   for (int64_t row = 0; row < rows; row++) {
-    float *buffer = cpu_row_buffer(buffers, stride);
-    float *cosine = table ? scratch + positions[row] * 2 * pairs : buffer + 2 * columns;
-    if (!table) rope_angles(call, positions[row], pairs, cosine);
-    rope_row(&w, row, cosine, buffer);
+    float *buffer = cpu_row_buffer(buffers, stride), *own = buffer + 2 * columns;
+    if (!angles) rope_angles(call, positions[row], pairs, own);
+    rope_row(&w, row, angles ? angles + positions[row] * 2 * pairs : own, buffer);
   }
   return MG_OK;
 }
