@@ -169,7 +169,8 @@ static mg_status read_promises(lua_router *r) {
                {"gives_probs", MG_ROUTER_GIVES_PROBS},
                {"gives_logits", MG_ROUTER_GIVES_LOGITS},
                {"gives_load", MG_ROUTER_GIVES_LOAD},
-               {"gives_loss", MG_ROUTER_GIVES_LOSS}};
+               {"gives_loss", MG_ROUTER_GIVES_LOSS},
+               {"straight_through", MG_ROUTER_STRAIGHT_THROUGH}};
   size_t index;
   json_t *word;
   json_array_foreach(json_object_get(r->definition, "promises"), index, word) {
@@ -179,7 +180,7 @@ static mg_status read_promises(lua_router *r) {
     if (i == MG_COUNT(names))
       return refuse(r, "promises", text,
                     "is none of weights_sum_to_one, weights_nonnegative, causal, per_token, experts_exchangeable, "
-                    "gives_probs, gives_logits, gives_load, gives_loss");
+                    "gives_probs, gives_logits, gives_load, gives_loss, straight_through");
     r->promises |= names[i].flag;
   }
   return MG_OK;

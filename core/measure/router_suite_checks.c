@@ -346,6 +346,8 @@ static bool has_option(const mg_router *router, const char *name) {
 
 static mg_status all_experts(suite_subject *subject, mg_router_row *row) {
   if (!has_option(subject->router, "k")) return mg__router_suite_not_applicable(row, "there is no option 'k'");
+  if (subject->promises & MG_ROUTER_STRAIGHT_THROUGH)
+    return mg__router_suite_not_applicable(row, "hard weights are no shares of the probabilities");
   json_t *spec = json_copy((json_t *)subject->room->spec);
   if (!spec) return MG_MEMORY;
   json_object_set_new(spec, "k", json_integer(subject->experts));

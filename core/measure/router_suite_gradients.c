@@ -90,6 +90,8 @@ static mg_status check(suite_subject *subject, suite_scalar of, mg_router_row *r
 }
 
 mg_status mg__check_gradients(suite_subject *subject, mg_router_row *row) {
+  if (subject->promises & MG_ROUTER_STRAIGHT_THROUGH)
+    return mg__router_suite_not_applicable(row, "a straight-through gradient is no derivative");
   return check(subject, SUITE_WEIGHTS, row);
 }
 

@@ -1,6 +1,6 @@
 /* DeepSeek gating: experts are selected by affinity plus a bias that balances their load, and weighed without the bias.
  *
- *   s = sigmoid(x W_gate^T) or softmax;  select the k largest s + b, within the best groups;  w = s of the selected
+ *   s = sigmoid(x W_gate^T), softmax or sqrt(softplus);  select the k largest s + b, within the best groups;  w = s of the selected
  *   w = scale * w / sum(w) when renormalised
  *   group score: the largest s + b of the group, or the sum of its two largest; experts outside the best groups are out
  *   after each step: b_i += rate * sign(mean c - c_i), or b_i += rate * (mean c - c_i) / mean c
@@ -11,7 +11,7 @@
 
 #include <moegauge/moegauge.h>
 
-enum { SIGMOID, SOFTMAX };
+enum { SIGMOID, SOFTMAX, SQRT_SOFTPLUS };
 enum { NONE, SIGN, PROPORTIONAL };
 enum { LARGEST, TOP2 };
 
@@ -21,7 +21,7 @@ typedef struct deepseek_options {
   double rate, scale;
 } deepseek_options;
 
-static const char *const scores[] = {"sigmoid", "softmax", NULL};
+static const char *const scores[] = {"sigmoid", "softmax", "sqrt_softplus", NULL};
 static const char *const biases[] = {"none", "sign", "proportional", NULL};
 static const char *const group_scores[] = {"max", "top2", NULL};
 
@@ -101,11 +101,16 @@ static mg_var *within_best_groups(mg_tape *tape, mg_var *scores_all, const deeps
   return mg_reshape2(tape, mg_where(tape, mask, members, -(double)INFINITY), tokens, experts);
 }
 
+static mg_var *affinities(mg_tape *tape, mg_var *logits, int64_t kind) {
+  if (kind == SOFTMAX) return mg_softmax(tape, logits);
+  return kind == SIGMOID ? mg_sigmoid(tape, logits) : mg_sqrt_softplus(tape, logits);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const deepseek_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
-  mg_var *affinity = o->score == SIGMOID ? mg_sigmoid(tape, out->logits) : mg_softmax(tape, out->logits);
-  out->probs = o->score == SIGMOID ? mg_shares(tape, affinity) : affinity;
+  mg_var *affinity = affinities(tape, out->logits, o->score);
+  out->probs = o->score == SOFTMAX ? affinity : mg_shares(tape, affinity);
   mg_var *selection = mg_detach(tape, affinity);
   if (o->bias != NONE) selection = mg_add(tape, selection, mg_router_param(router, tape, "bias"));
   if (o->groups > 1) selection = within_best_groups(tape, selection, o);

@@ -1,14 +1,14 @@
-/* Top-k gating: the k experts of highest score, with softmax before or after the selection, or sigmoid scores.
+/* Top-k gating: the k experts of highest score, with softmax before or after the selection, sigmoid or sqrt-softplus scores.
  *
  *   H = x W_gate^T (+ bias) (+ N(0,1) * sigma in training, sigma = softplus(x W_noise^T) + floor)   Shazeer et al. 2017, eq. 4
  *   before   s = softmax(H);  w = s over the k largest
  *   after    w = softmax(H over the k largest)
- *   sigmoid  s = sigmoid(H);  w = s over the k largest
+ *   sigmoid  s = sigmoid(H);  w = s over the k largest         sqrt_softplus  the same with s = sqrt(softplus(H))
  *   w = scale * w / sum(w) when renormalised
  *   load_i = Phi((x W_gate_i - kth_excluding(H, k, i)) / sigma_i)                            Shazeer et al. 2017, eq. 9 */
 #include <moegauge/moegauge.h>
 
-enum { SOFTMAX, SIGMOID };
+enum { SOFTMAX, SIGMOID, SQRT_SOFTPLUS };
 enum { BEFORE, AFTER };
 enum { NONE, LEARNED };
 
@@ -18,7 +18,7 @@ typedef struct topk_options {
   double scale, noise_floor;
 } topk_options;
 
-static const char *const scores[] = {"softmax", "sigmoid", NULL};
+static const char *const scores[] = {"softmax", "sigmoid", "sqrt_softplus", NULL};
 static const char *const orders[] = {"before", "after", NULL};
 static const char *const noises[] = {"none", "learned", NULL};
 
@@ -42,7 +42,7 @@ static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM
 static mg_status check(const mg_router *router) {
   const topk_options *o = router->options;
   MG_TRY(mg_router_check_k(router, o->k, o->order == BEFORE && o->renormalise));
-  if (o->score == SIGMOID && o->order == AFTER)
+  if (o->score != SOFTMAX && o->order == AFTER)
     return mg_fail(router->context, MG_USAGE,
                    "router topk: order 'after' is about softmax; remove it or use score 'softmax'");
   if (o->k == 1 && o->order == AFTER)
@@ -88,6 +88,11 @@ static mg_var *smooth_load(mg_tape *tape, mg_var *clean, mg_var *noisy, mg_var *
   return mg_normal_cdf(tape, mg_div(tape, margin, deviation));
 }
 
+static mg_var *scores_of(mg_tape *tape, mg_var *logits, int64_t kind) {
+  if (kind == SOFTMAX) return mg_softmax(tape, logits);
+  return kind == SIGMOID ? mg_sigmoid(tape, logits) : mg_sqrt_softplus(tape, logits);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const topk_options *o = router->options;
   mg_var *clean = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
@@ -99,7 +104,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
     if (in->training) out->logits = add_noise(tape, clean, deviation, in->noise);
     out->load = smooth_load(tape, clean, out->logits, deviation, o->k);
   }
-  mg_var *score = o->score == SOFTMAX ? mg_softmax(tape, out->logits) : mg_sigmoid(tape, out->logits);
+  mg_var *score = scores_of(tape, out->logits, o->score);
   out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
   out->ids = mg_top_k(tape, o->order == AFTER ? out->logits : score, o->k, &out->weights);
   if (o->order == AFTER) out->weights = mg_softmax(tape, out->weights);
@@ -112,7 +117,7 @@ static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
     .name = "topk",
-    .summary = "The k experts of highest softmax or sigmoid score.",
+    .summary = "The k experts of highest softmax, sigmoid or sqrt-softplus score.",
     .paper = "Shazeer et al. 2017, arXiv 1701.06538",
     .formula = "s = softmax(x W) or sigmoid(x W); keep the k largest s; w = s / sum of the kept s",
     .options = options,

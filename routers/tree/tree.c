@@ -3,6 +3,8 @@
  *   p(child | node) = softmax over the node's children of x . w_child;   p(path) = product along the path
  *   keep the `beam` most probable nodes of each level; choose the k most probable leaves below them; w = p(leaf),
  *   divided by the sum of the k when renormalised.
+ *   straight paths: the weights are those of hard decisions, 1, or 1/k when renormalised, and their gradient that of the
+ *   soft ones (Bengio et al. 2013, arXiv 1308.3432).
  *
  * Depth 2 with a beam over all groups is the product of gates of Shazeer et al. 2017, eq. 12; a beam over all nodes of
  * every level gives the exact distribution over all leaves. Level l has b_1 ... b_l nodes; the children of node n are
@@ -10,12 +12,15 @@
 #include <moegauge/moegauge.h>
 
 enum { LEVELS_MAX = MG_OPTION_INTS_MAX };
+enum { SOFT, STRAIGHT };
 
 typedef struct tree_options {
-  int64_t k, depth, beam;
+  int64_t k, depth, beam, paths;
   mg_option_ints branching;
   bool renormalise;
 } tree_options;
+
+static const char *const kinds_of_path[] = {"soft", "straight", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_INT(tree_options, k, 2, 1, 65536, "experts kept per token"),
@@ -23,6 +28,8 @@ static const mg_option options[] = {
                    "children per node, level by level; one number holds for all levels"),
     MG_OPTION_INT(tree_options, depth, 0, 0, LEVELS_MAX, "levels; 0 = as branching says, or 2"),
     MG_OPTION_INT(tree_options, beam, 0, 0, 65536, "nodes kept per level, at least k; 0 = k"),
+    MG_OPTION_CHOICE(tree_options, paths, SOFT, kinds_of_path,
+                     "weights of path probabilities, or of hard decisions with their gradient (straight-through)"),
     MG_OPTION_BOOL(tree_options, renormalise, true, "divide the kept path probabilities by their sum"),
     MG_OPTION_END};
 
@@ -140,8 +147,10 @@ static double gate_flops(const mg_router *router) {
 }
 
 static uint32_t promises(const mg_router *router) {
-  const uint32_t sum = ((const tree_options *)router->options)->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
-  return sum | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_GIVES_PROBS;
+  const tree_options *o = router->options;
+  const uint32_t sum = o->renormalise ? MG_ROUTER_WEIGHTS_SUM_TO_ONE : 0;
+  const uint32_t hard = o->paths == STRAIGHT ? MG_ROUTER_STRAIGHT_THROUGH : 0;
+  return sum | hard | MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_GIVES_PROBS;
 }
 
 /* ---- the descent ------------------------------------------------------------------------------------------- */
@@ -191,6 +200,11 @@ static frontier keep_best(mg_tape *tape, mg_var *path, mg_var *children, int64_t
   return kept;
 }
 
+/* `hard` everywhere, with the gradient of the soft weights. */
+static mg_var *straight(mg_tape *tape, mg_var *soft, double hard) {
+  return mg_add(tape, soft, mg_detach(tape, mg_affine(tape, soft, -1, hard)));
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const tree_options *o = router->options;
   tree_shape shape;
@@ -205,6 +219,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->ids = mg_cast(tape, select_nodes(tape, children, best), MG_I32);
   out->probs = children ? mg_scatter_columns(tape, path, mg_cast(tape, children, MG_I32), router->experts) : path;
   if (o->renormalise) out->weights = mg_shares(tape, out->weights);
+  if (o->paths == STRAIGHT) out->weights = straight(tape, out->weights, o->renormalise ? 1 / (double)o->k : 1);
   return mg_tape_status(tape);
 }
 

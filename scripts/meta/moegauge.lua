@@ -257,6 +257,7 @@ function mg.router.define(t) end
 ---@field log_sum_exp fun(self: Var): Var
 ---@field shares fun(self: Var): Var
 ---@field unit_rows fun(self: Var): Var
+---@field sqrt_softplus fun(self: Var): Var
 ---@field matmul fun(self: Var, y: Var, transpose_x?: boolean, transpose_y?: boolean): Var
 ---@field linear fun(self: Var, weight: Var): Var
 ---@field gather_dot fun(self: Var, weight: Var, ids: Var): Var

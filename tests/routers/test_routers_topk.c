@@ -27,21 +27,28 @@ static int ranked(const double *row, int j) {
 
 typedef struct setting {
   const char *spec;
-  bool after, sigmoid, renormalise;
+  bool after, renormalise;
+  enum { SOFTMAX, SIGMOID, SQRT_SOFTPLUS } score;
   double scale;
 } setting;
 
 static const setting settings[] = {
-    {"{'name': 'topk', 'k': 3, 'order': 'after'}", true, false, true, 1},                   /* Mixtral, gpt-oss */
-    {"{'name': 'topk', 'k': 3, 'renormalise': false}", false, false, false, 1},             /* OLMoE */
-    {"{'name': 'topk', 'k': 3}", false, false, true, 1},                                    /* Qwen3 */
-    {"{'name': 'topk', 'k': 3, 'score': 'sigmoid', 'scale': 2.5}", false, true, true, 2.5}, /* DeepSeek-V3 */
-    {"{'name': 'topk', 'k': 3, 'score': 'sigmoid', 'renormalise': false}", false, true, false, 1}};
+    {"{'name': 'topk', 'k': 3, 'order': 'after'}", true, true, SOFTMAX, 1},                    /* Mixtral, gpt-oss */
+    {"{'name': 'topk', 'k': 3, 'renormalise': false}", false, false, SOFTMAX, 1},              /* OLMoE */
+    {"{'name': 'topk', 'k': 3}", false, true, SOFTMAX, 1},                                     /* Qwen3 */
+    {"{'name': 'topk', 'k': 3, 'score': 'sigmoid', 'scale': 2.5}", false, true, SIGMOID, 2.5}, /* DeepSeek-V3 */
+    {"{'name': 'topk', 'k': 3, 'score': 'sigmoid', 'renormalise': false}", false, false, SIGMOID, 1},
+    {"{'name': 'topk', 'k': 3, 'score': 'sqrt_softplus'}", false, true, SQRT_SOFTPLUS, 1},
+    {"{'name': 'topk', 'k': 3, 'score': 'sqrt_softplus', 'renormalise': false}", false, false, SQRT_SOFTPLUS, 1}};
 
 static void check_token(const setting *s, const double *h, const int32_t *ids, const double *weights) {
   double all = 0, kept = 0, score[E];
   for (int e = 0; e < E; e++) all += exp(h[e]);
-  for (int e = 0; e < E; e++) score[e] = s->sigmoid ? 1 / (1 + exp(-h[e])) : exp(h[e]) / (s->after ? 1 : all);
+  for (int e = 0; e < E; e++) {
+    score[e] = exp(h[e]) / (s->after ? 1 : all);
+    if (s->score == SIGMOID) score[e] = 1 / (1 + exp(-h[e]));
+    if (s->score == SQRT_SOFTPLUS) score[e] = sqrt(log1p(exp(h[e])));
+  }
   for (int j = 0; j < 3; j++) kept += score[ranked(h, j)];
   for (int j = 0; j < 3; j++) {
     assert_int_equal(ids[j], ranked(h, j));

@@ -185,6 +185,34 @@ static void only_gates_below_kept_nodes_are_evaluated(void **state) {
   assert_close(narrow, T * 2 * 8 * 20, 0);
 }
 
+/* The gradient of a sum of the weights, each times its place, for the gates of level 1 [2,D]. */
+static void gradient_of(const char *spec, double *weights, int32_t *ids, double *gradient) {
+  router_world r;
+  double places[T * 2];
+  router_world_open(&r, spec, 4, 0.8);
+  router_world_route(&r, true, (mg_stream){0});
+  moe_read(&r.world, r.out.weights, weights, T * 2);
+  moe_read_ids(&r.world, r.out.ids, ids, T * 2);
+  for (int i = 0; i < T * 2; i++) places[i] = i + 1;
+  mg_var *sum = mg_sum(r.world.tape, mg_mul(r.world.tape, r.out.weights, moe_upload(&r.world, places, T, 2)));
+  assert_ok(r.world.context, mg_params_zero_gradients(r.world.params));
+  assert_ok(r.world.context, mg_tape_backward(r.world.tape, sum));
+  memcpy(gradient, mg_params_at(r.world.params, 0)->gradient.data, 2 * D * sizeof *gradient);
+  router_world_close(&r);
+}
+
+static void straight_paths_weigh_hard_and_learn_soft(void **state) {
+  (void)state;
+  double soft[T * 2], hard[T * 2], soft_gradient[2 * D], hard_gradient[2 * D];
+  int32_t soft_ids[T * 2], hard_ids[T * 2];
+  gradient_of("{'name': 'tree', 'branching': 2}", soft, soft_ids, soft_gradient);
+  gradient_of("{'name': 'tree', 'branching': 2, 'paths': 'straight'}", hard, hard_ids, hard_gradient);
+  for (int i = 0; i < T * 2; i++) assert_close(hard[i], 0.5, 1e-12);
+  assert_memory_equal(soft_ids, hard_ids, sizeof soft_ids);
+  for (int i = 0; i < 2 * D; i++) assert_close(hard_gradient[i], soft_gradient[i], 1e-12);
+  assert_true(fabs(soft_gradient[0]) > 1e-6);
+}
+
 static void levels_are_named_as_groupings(void **state) {
   (void)state;
   router_world r;
@@ -203,6 +231,7 @@ int main(void) {
       cmocka_unit_test(two_levels_with_all_groups_are_the_papers_product),
       cmocka_unit_test(a_beam_over_every_node_gives_a_distribution),
       cmocka_unit_test(only_gates_below_kept_nodes_are_evaluated),
+      cmocka_unit_test(straight_paths_weigh_hard_and_learn_soft),
       cmocka_unit_test(levels_are_named_as_groupings),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,9 @@ enum {
   MG_ROUTER_GIVES_PROBS = 1u << 5,
   MG_ROUTER_GIVES_LOGITS = 1u << 6,
   MG_ROUTER_GIVES_LOAD = 1u << 7,
-  MG_ROUTER_GIVES_LOSS = 1u << 8
+  MG_ROUTER_GIVES_LOSS = 1u << 8,
+  /* The weights are those of a hard choice while their gradient is that of soft ones, so that it is no derivative. */
+  MG_ROUTER_STRAIGHT_THROUGH = 1u << 9
 };
 
 typedef struct mg_router_plugin {

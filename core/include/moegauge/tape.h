@@ -117,6 +117,8 @@ MG_API mg_var *mg_log_sum_exp(mg_tape *tape, mg_var *x); /* [R,C] -> [R,1] */
 /* Each row divided by its sum + 1e-20, so that a row of zeros stays finite; by its length, sqrt(sum of squares + 1e-12). */
 MG_API mg_var *mg_shares(mg_tape *tape, mg_var *x);
 MG_API mg_var *mg_unit_rows(mg_tape *tape, mg_var *x);
+/* sqrt(softplus(x) + 1e-20), elementwise; the floor keeps the gradient finite where softplus underflows. */
+MG_API mg_var *mg_sqrt_softplus(mg_tape *tape, mg_var *x);
 
 /* ---- matrix products -------------------------------------------------------------------------------------- */
 

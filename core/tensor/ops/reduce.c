@@ -85,6 +85,10 @@ mg_var *mg_unit_rows(mg_tape *tape, mg_var *x) {
   return mg_div(tape, x, mg_unary_op(tape, MG_UNARY_SQRT, mg_affine(tape, squares, 1, 1e-12), 0, 0));
 }
 
+mg_var *mg_sqrt_softplus(mg_tape *tape, mg_var *x) {
+  return mg_unary_op(tape, MG_UNARY_SQRT, mg_affine(tape, mg_softplus(tape, x), 1, 1e-20), 0, 0);
+}
+
 /* ---- cumsum -------------------------------------------------------------------------------------------------- */
 
 /* The gradient is the running sum from the end: total - cumsum(dout) + dout. */
