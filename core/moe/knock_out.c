@@ -64,8 +64,7 @@ mg_var *mg__surviving_ids(const mg_moe *moe, mg_tape *tape, mg_var *ids) {
   const mg__knock_out *knock_out = &moe->spec.knock_out;
   if ((knock_out->choices == 0 && knock_out->experts_count == 0) || mg_var_rows(ids) == 0) return ids;
   mg_var *counted = mg_affine(tape, mg_cast(tape, ids, MG_F32), 1, 1); /* from 1; 0 = no choice */
-  if (knock_out->choices)
-    counted = mg_mul(tape, counted, late_choices(tape, mg_var_columns(ids), knock_out->choices));
+  if (knock_out->choices) counted = mg_mul(tape, counted, late_choices(tape, mg_var_columns(ids), knock_out->choices));
   if (knock_out->experts_count) counted = mg_mul(tape, counted, working(moe, tape, ids));
   return mg_cast(tape, mg_affine(tape, counted, 1, -1), MG_I32);
 }

@@ -190,6 +190,10 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
                    "moe: capacity policy '%s' decides which choices an expert keeps, but router %s makes every expert "
                    "compute %lld slots of each sequence; remove 'capacity'",
                    policies[spec->capacity.policy], router->plugin->name, (long long)mg_router_slots(router));
+  const bool knocks_out = spec->knock_out.choices > 0 || spec->knock_out.experts_count > 0;
+  if (knocks_out && mg_router_slots(router))
+    return mg_fail(router->context, MG_USAGE, "moe: knock_out: router %s chooses nothing; its experts mix all tokens",
+                   router->plugin->name);
   if (spec->knock_out.choices >= mg_router_choices(router) && spec->knock_out.choices > 0)
     return mg_fail(router->context, MG_USAGE,
                    "moe: knock_out: %lld of the %lld choices of router %s leave none; use fewer, or a larger k",

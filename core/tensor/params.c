@@ -290,7 +290,8 @@ static mg_status copy_values(mg_backend *backend, const mg_tensor *to, const mg_
 }
 
 static bool alike(const mg_tensor *a, const mg_tensor *b) {
-  return a->dtype == b->dtype && a->dims == b->dims && memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape) == 0;
+  return a->dtype == b->dtype && a->dims == b->dims &&
+         memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape) == 0;
 }
 
 mg_status mg_params_copy(mg_params *to, mg_params *from) {

@@ -4,9 +4,16 @@
 #include "base/clock.h"
 #include "tensor/tape_internal.h"
 
+/* Scoring and choosing are told apart within a gate. */
+static mg_part part_of(const mg_op_call *call) {
+  const bool chooses = call->op == MG_OP_TOP_K || call->op == MG_OP_ASSIGN || call->op == MG_OP_HISTOGRAM;
+  if ((unsigned)call->part >= MG_PART_COUNT) return MG_PART_OTHER;
+  return call->part == MG_PART_GATE && chooses ? MG_PART_SELECTION : call->part;
+}
+
 static void count(mg_tape *tape, const mg_op_call *call, bool backward, int64_t time_ns) {
   mg_counters *counters = &tape->counters;
-  const unsigned part = (unsigned)call->part < MG_PART_COUNT ? (unsigned)call->part : MG_PART_OTHER;
+  const mg_part part = part_of(call);
   double *flops = backward ? counters->backward_flops : counters->flops;
   flops[part] += mg_op_flops(call);
   counters->bytes[part] += mg_op_bytes(call);

@@ -8,9 +8,9 @@
 
 /* Host copies of one batch's results. */
 typedef struct scratch {
-  float *loss;    /* [T] */
-  int32_t *guess; /* [T] */
-  float *load;    /* [B, most experts] */
+  float *loss;           /* [T] */
+  int32_t *guess;        /* [T] */
+  float *load;           /* [B, most experts] */
   double *sequence_load; /* [most experts] */
   size_t tokens, load_count, most_experts;
 } scratch;

@@ -124,11 +124,11 @@ static void find_floors(const mg__run *run, const mg__evaluation *e, int64_t lay
   const int64_t choices = (int64_t)fmin(fmax(round(facts.mean_choices), 1), (double)facts.experts);
   const uint64_t seed = (uint64_t)run->settings.seed;
   if (facts.experts == found->experts && choices == found->choices) return;
-  *found = (floors){.experts = facts.experts,
-                    .choices = choices,
-                    .whole = mg_balance_random_floor(facts.experts, choices, e->tokens, FLOOR_RUNS, seed),
-                    .sequence = mg_balance_random_floor(facts.experts, choices, run->batch.sequence_tokens,
-                                                        16 * FLOOR_RUNS, seed)};
+  *found = (floors){
+      .experts = facts.experts,
+      .choices = choices,
+      .whole = mg_balance_random_floor(facts.experts, choices, e->tokens, FLOOR_RUNS, seed),
+      .sequence = mg_balance_random_floor(facts.experts, choices, run->batch.sequence_tokens, 16 * FLOOR_RUNS, seed)};
 }
 
 static void put_floors(const mg__run *run, const mg__evaluation *e, target to) {
@@ -210,9 +210,8 @@ static void put_domain_loss(mg__run *run, const mg__evaluation *e, const char *p
   json_t *values = json_array();
   for (int64_t d = 0; d < e->domains; d++)
     json_array_append_new(values, mg__number(e->domain_loss[d] / e->domain_targets[d]));
-  mg__put_named(
-      run->tables, prefix, "domain_loss",
-      json_pack("{s:[s], s:o, s:o}", "axes", "domain", "domains", mg__domain_names(run), "values", values));
+  mg__put_named(run->tables, prefix, "domain_loss",
+                json_pack("{s:[s], s:o, s:o}", "axes", "domain", "domains", mg__domain_names(run), "values", values));
 }
 
 mg_status mg__findings_put(mg__run *run, const mg__evaluation *evaluation, const char *prefix, json_t *metrics) {

@@ -77,8 +77,7 @@ mg_status mg__routing_add(mg__run *run, int64_t sequences, const mg_model_output
   MG_TRY(append(run->context, &routing->targets, have, run->batch.targets, count));
   MG_TRY(append(run->context, &routing->guesses, have, guesses, count));
   MG_TRY(append_domains(run, routing, sequences));
-  for (int64_t i = 0; i < routing->layers; i++)
-    MG_TRY(append_choices(run, routing, i, output->records[i].route.ids));
+  for (int64_t i = 0; i < routing->layers; i++) MG_TRY(append_choices(run, routing, i, output->records[i].route.ids));
   routing->tokens += count;
   return MG_OK;
 }

@@ -142,8 +142,8 @@ typedef struct mg__evaluation {
   int64_t targets, tokens;
   double assignments, dropped_assignments, dropped_tokens; /* summed over MoE layers */
   int64_t domains;
-  double *domain_loss, *domain_targets; /* [domains] */
-  double **load;                        /* [MoE layer][domain * E + expert] */
+  double *domain_loss, *domain_targets;              /* [domains] */
+  double **load;                                     /* [MoE layer][domain * E + expert] */
   double sequences, sequence_cv, sequence_violation; /* of the load of each sequence, summed over MoE layers too */
   mg__routing routing;                               /* where the run wants it */
 } mg__evaluation;

@@ -149,8 +149,7 @@ static void put_metrics(const findings *f, const char *prefix, json_t *metrics) 
               {"vocabulary_input", f->words[INPUT]},
               {"vocabulary_next", f->words[NEXT]},
               {"vocabulary_predicted", f->words[PREDICTED]}};
-  for (size_t i = 0; i < MG_COUNT(rows); i++)
-    mg__put_named(metrics, prefix, rows[i].name, mg__number(rows[i].value));
+  for (size_t i = 0; i < MG_COUNT(rows); i++) mg__put_named(metrics, prefix, rows[i].name, mg__number(rows[i].value));
 }
 
 static json_t *table(const mg__run *run, const char *second, const char *third, json_t *values) {
@@ -159,7 +158,8 @@ static json_t *table(const mg__run *run, const char *second, const char *third, 
 }
 
 static void put_tables(const mg__run *run, const findings *f, const char *prefix) {
-  json_t *repetition = table(run, "domain", "kind", f->repetition), *domains = table(run, "domain", "expert", f->domains);
+  json_t *repetition = table(run, "domain", "kind", f->repetition),
+         *domains = table(run, "domain", "expert", f->domains);
   json_t *vocabulary = table(run, "word", NULL, f->vocabulary), *words = json_array();
   for (int i = 0; i < WORDS; i++) json_array_append_new(words, json_string(word_names[i]));
   json_object_set_new(repetition, "domains", mg__domain_names(run));
@@ -224,7 +224,7 @@ static mg_status saturation_series(mg__run *run, const mg__routing *final) {
       for (int64_t layer = 0; layer < final->layers; layer++) {
         double found[SATURATIONS];
         saturation_of(&run->snapshots[i], final, layer, found);
-        mean += found[kind] / (double)final->layers;
+        mean += found[kind] / (double) final->layers;
       }
       json_array_append_new(points, json_pack("[o, o]", mg__number(run->snapshot_tokens[i]), mg__number(mean)));
     }

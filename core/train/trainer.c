@@ -37,7 +37,8 @@ static const mg_option options[] = {
     MG_OPTION_INT(mg__train_settings, timing_steps, 3, 0, 63, "separate passes that time the parts"),
     MG_OPTION_STRING(mg__train_settings, checkpoint, "", "folder of this run's checkpoints; empty = none"),
     MG_OPTION_INT(mg__train_settings, checkpoint_every, 0, 0, 1e12, "steps between checkpoints; 0 = 10 in the run"),
-    MG_OPTION_BOOL(mg__train_settings, specialisation, false, "record the final routing and what experts specialise in"),
+    MG_OPTION_BOOL(mg__train_settings, specialisation, false,
+                   "record the final routing and what experts specialise in"),
     MG_OPTION_END};
 
 const mg_option *mg_train_options(void) {
@@ -78,7 +79,8 @@ static mg_status read_snapshots(mg_context *context, const json_t *json, mg__tra
     const json_t *share = json_array_get(json, i);
     const double value = json_is_number(share) ? json_number_value(share) : -1.0;
     if (!(value >= 0.0 && value < 1.0))
-      return mg_fail(context, MG_USAGE, "train: 'snapshots' are shares from 0 to below 1, and entry %zu is none", i + 1);
+      return mg_fail(context, MG_USAGE, "train: 'snapshots' are shares from 0 to below 1, and entry %zu is none",
+                     i + 1);
     s->snapshots[s->snapshots_count++] = value;
   }
   if (s->snapshots_count > 0 && s->checkpoint[0])
@@ -176,6 +178,18 @@ static mg_status check_fit(const mg__run *run) {
 
 enum { SAMPLE_TOKENS = 1 << 20 };
 
+/* The routing of experts that mix all tokens is no list of choices. */
+static mg_status check_routing(const mg__run *run) {
+  for (int64_t i = 0; mg__routing_wanted(run) && i < mg_model_moe_layers(run->model); i++) {
+    mg_moe *moe = mg_model_moe(run->model, i);
+    if (mg_moe_describe(moe).slots)
+      return mg_fail(run->context, MG_USAGE,
+                     "train: router %s chooses nothing that 'specialisation' or 'snapshots' could look at",
+                     mg_moe_router(moe)->plugin->name);
+  }
+  return MG_OK;
+}
+
 /* Routers that want it learn how often each token occurs in the training data, and see a sample of it. */
 static mg_status prepare_routers(mg__run *run) {
   if (!mg_model_wants_text(run->model)) return MG_OK;
@@ -197,6 +211,7 @@ static mg_status prepare_routers(mg__run *run) {
 static mg_status run_create(mg__run *run, const json_t *spec) {
   MG_TRY(read_settings(run->context, spec, &run->settings, &run->resolved));
   MG_TRY(check_fit(run));
+  MG_TRY(check_routing(run));
   plan_steps(run);
   mg__account_begin(run);
   const mg_dtype compute = run->settings.precision == 0 ? MG_BF16 : MG_F32;

@@ -124,7 +124,8 @@ local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_pe
   "dropped_assignments", "gate_ns_per_token", "tokens_per_second" }
 
 -- What uniform random routing reaches, for the metrics of balance that are read against it.
-local floors <const> = { cv = "random_floor_cv", max_over_mean = "random_floor_max_over_mean", max_violation = "random_floor_max_violation" }
+local floors <const> = { cv = "random_floor_cv", max_over_mean = "random_floor_max_over_mean", max_violation = "random_floor_max_violation",
+  sequence_cv = "random_floor_sequence_cv", sequence_max_violation = "random_floor_sequence_max_violation" }
 
 -- The columns, each metric of balance followed by its floor where that was measured.
 local function with_floors(columns, present)
@@ -375,7 +376,7 @@ function Result:pareto(x, y, axis)
     script = chart.pareto { x_label = axis_label(x), y_label = axis_label(y), points = points } }
 end
 
-local part_order <const> = { "embedding", "attention", "gate", "dispatch", "routed", "shared", "dense", "combine", "head", "loss", "other" }
+local part_order <const> = { "embedding", "attention", "gate", "selection", "dispatch", "routed", "shared", "dense", "combine", "head", "loss", "other" }
 
 --- Cost per part as stacked bars: "flops" (per token, counted) or "ns" (per token, measured).
 --- @param what string|nil

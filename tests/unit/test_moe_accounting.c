@@ -1,6 +1,7 @@
 /* What a layer says of its cost and size is what the tape counted and the store holds. */
 #include "support/moe_world.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/counters.h"
@@ -48,6 +49,48 @@ static void analytic_flops_are_the_counted_matrix_products(void **state) {
                T * (many.shared_flops_per_token - few.shared_flops_per_token) + T * D, 0);
 }
 
+/* The ledger of one pass under `capacity`: what was counted for each part, the formulas beside it. */
+static void check_ledger(const char *capacity) {
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  char text[256];
+  snprintf(text, sizeof text,
+           "{'experts': 4, 'width': 5, 'gated': false, 'activation': 'relu', 'router': {'name': "
+           "'topk', 'k': 2, 'order': 'before', 'renormalise': false}%s}",
+           capacity);
+  json_t *spec = moe_json(text);
+  const mg_moe_place here = {.width = D, .prefix = "ffn."};
+  mg_moe *moe;
+  assert_ok(world.context, mg_moe_create(world.context, world.registry, spec, here, world.params, &moe));
+  json_decref(spec);
+  double x[T * D];
+  moe_normal(3, x, T * D);
+  const mg_moe_input input = {.x = moe_upload(&world, x, T, D), .sequence_tokens = T};
+  mg_moe_record record;
+  mg_moe_counts counts;
+  memset(mg_tape_counters(world.tape), 0, sizeof(mg_counters));
+  mg_moe_forward(moe, world.tape, &input, &record);
+  assert_ok(world.context, mg_moe_count(moe, world.tape, &record, NULL, NULL, &counts));
+  const double *flops = mg_tape_counters(world.tape)->flops;
+  const double rows = (double)(counts.kept + counts.padded_rows), products = 2.0 * 2 * D * H;
+  assert_close(flops[MG_PART_GATE], T * (mg_moe_describe(moe).gate_flops_per_token + 5 * E), 0); /* and a softmax */
+  assert_close(flops[MG_PART_SELECTION], T * E, 0);              /* each score looked at once */
+  assert_close(flops[MG_PART_ROUTED], rows * (products + H), 0); /* and the activation */
+  assert_close(flops[MG_PART_COMBINE], 2 * D * rows, 0);
+  assert_close(counts.useful_flops, products * (double)counts.kept, 0);
+  assert_close(counts.padded_flops, products * (double)counts.padded_rows, 0);
+  assert_close(counts.dropped_flops, products * (double)(2 * T - counts.kept), 0);
+  mg_moe_destroy(moe);
+  moe_world_close(&world);
+}
+
+static void the_ledger_of_a_layer_is_what_its_formulas_say(void **state) {
+  (void)state;
+  check_ledger("");
+  check_ledger(", 'capacity': 0.7");
+  check_ledger(", 'capacity': {'policy': 'pad', 'factor': 0.7}");
+}
+
 static void facts_count_parameters(void **state) {
   (void)state;
   moe_world world;
@@ -75,6 +118,7 @@ static void facts_count_parameters(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(analytic_flops_are_the_counted_matrix_products),
+      cmocka_unit_test(the_ledger_of_a_layer_is_what_its_formulas_say),
       cmocka_unit_test(facts_count_parameters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,8 +8,7 @@
 
 enum { T = 24, D = 5, E = 6, K = 3 };
 
-#define LAYER(more)                                                                                                    \
-  "{'experts': 6, 'width': 3, 'router': {'name': 'topk', 'k': 3, 'renormalise': false}" more "}"
+#define LAYER(more) "{'experts': 6, 'width': 3, 'router': {'name': 'topk', 'k': 3, 'renormalise': false}" more "}"
 
 typedef struct outcome {
   double y[T * D], weights[T * K], demand[E], kept[E];
@@ -112,6 +111,7 @@ static void specifications_are_checked(void **state) {
   refuse(LAYER(", 'knock_out': {'choices': 3}"), "3 of the 3 choices of router topk leave none");
   refuse(LAYER(", 'knock_out': {'experts': [6]}"), "numbers from 0 to 5");
   refuse(LAYER(", 'knock_out': {'experts': 1}"), "a list of at most");
+  refuse("{'experts': 6, 'width': 3, 'router': {'name': 'soft'}, 'knock_out': {'choices': 1}}", "chooses nothing");
 }
 
 static void the_resolved_specification_keeps_it(void **state) {

@@ -219,6 +219,12 @@ static void dense_models_have_no_routing(void **state) {
   close_run(&r);
 }
 
+static void experts_that_mix_tokens_have_no_routing(void **state) {
+  static const char soft[] = "{'kind': 'moe', 'experts': 6, 'width': 16, 'router': {'name': 'soft'}}";
+  refuse(*state, soft, ", 'specialisation': true", "router soft chooses nothing");
+  refuse(*state, soft, ", 'snapshots': [0.5]", "router soft chooses nothing");
+}
+
 static void snapshots_are_checked(void **state) {
   refuse(*state, base_layer, ", 'snapshots': [0.1, 1]", "entry 2 is none");
   refuse(*state, base_layer, ", 'snapshots': 0.1", "a list of at most 16 shares");
@@ -238,6 +244,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_hash_router_follows_the_input_id_from_the_start, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(saturation_grows_towards_the_end, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(dense_models_have_no_routing, corpus_setup, corpus_teardown),
+      cmocka_unit_test_setup_teardown(experts_that_mix_tokens_have_no_routing, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(snapshots_are_checked, corpus_setup, corpus_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,12 +130,13 @@ typedef enum mg_capacity_order { MG_ORDER_POSITION, MG_ORDER_PRIORITY } mg_capac
 /* Activation of a gated feed-forward, and of a plain one. */
 typedef enum mg_glu_kind { MG_GLU_SILU, MG_GLU_GELU, MG_GLU_GELU_TANH, MG_GLU_RELU, MG_GLU_SIGMOID } mg_glu_kind;
 
-/* The parts of a model to which work is counted. */
+/* The parts of a model to which work is counted. What chooses within a gate (top_k, assign, histogram) is `selection`:
+ * the tape tells it apart by itself. */
 // clang-format off
 #define MG_PART_LIST(X)                                                                            \
   X(OTHER, other) X(EMBEDDING, embedding) X(ATTENTION, attention) X(GATE, gate) X(DISPATCH, dispatch) \
   X(ROUTED, routed) X(SHARED, shared) X(DENSE, dense) X(COMBINE, combine) X(HEAD, head) X(LOSS, loss) \
-  X(OPTIMISER, optimiser)
+  X(OPTIMISER, optimiser) X(SELECTION, selection)
 // clang-format on
 typedef enum mg_part {
 #define MG_PART_ENUM(NAME, name) MG_PART_##NAME,
