@@ -44,45 +44,41 @@ mg_status mg__added_read(mg_context *context, const json_t *json, mg__added *add
   return MG_OK;
 }
 
-/* The token's content as the normalisers leave it. */
-static mg_status normalise(mg__added_token *token, const mg__stage_list *normalizers, mg__flow *flow, mg_text *out) {
-  flow->in.count = flow->in.text.count = 0;
-  flow->out.count = flow->out.text.count = 0;
-  MG_TRY(mg__flow_emit(flow, token->content.bytes, token->content.count, token->content.count, MG__PIECE_TEXT));
+/* Notes what the normalisers make of the token's content. */
+static mg_status normalise(mg__added *added, mg__added_token *token, const mg__stage_list *normalizers,
+                           mg__flow *flow) {
+  const mg_text *content = &token->content, *made = &flow->in.text;
+  flow->in.count = flow->in.text.count = flow->out.count = flow->out.text.count = 0;
+  MG_TRY(mg__flow_emit(flow, content->bytes, content->count, content->count, MG__PIECE_TEXT));
   mg__flow_turn(flow);
   MG_TRY(mg__stages_run(normalizers, flow));
-  if (flow->in.text.count == 0)
-    return mg_fail(flow->context, MG_FILE, "'%.*s' is empty after the normalizer", (int)token->content.count,
-                   token->content.bytes);
-  return mg__text_add(flow->context, out, flow->in.text.bytes, flow->in.text.count);
+  if (made->count == 0)
+    return mg_fail(flow->context, MG_FILE, "'%.*s' is empty after the normalizer", (int)content->count, content->bytes);
+  if (made->count == content->count && memcmp(made->bytes, content->bytes, made->count) == 0) return MG_OK;
+  added->respelt++;
+  return mg__text_add(flow->context, &token->spelling, made->bytes, made->count);
 }
 
-/* Builds the trie of the tokens with this value of `normalized`; their texts go to `texts`, one after another. */
+mg_token_text mg__added_spelling(const mg__added *added, int32_t id, mg_token_text own) {
+  for (size_t i = 0; added->respelt && i < added->count; i++) {
+    const mg__added_token *token = &added->tokens[i];
+    if (token->id == id && token->spelling.count) return (mg_token_text){token->spelling.bytes, token->spelling.count};
+  }
+  return own;
+}
+
+/* Builds the trie of the tokens with this value of `normalized`. */
 static mg_status build_trie(mg__added *added, bool normalized, const mg__stage_list *normalizers, mg__flow *flow,
-                            mg__trie_entry *entries, mg_text *texts) {
-  size_t count = 0, start = 0;
+                            mg__trie_entry *entries) {
+  size_t count = 0;
   for (size_t i = 0; i < added->count; i++) {
     mg__added_token *token = &added->tokens[i];
     if (token->normalized != normalized) continue;
-    start = texts->count;
-    MG_TRY(normalized ? normalise(token, normalizers, flow, texts)
-                      : mg__text_add(flow->context, texts, token->content.bytes, token->content.count));
-    entries[count++] = (mg__trie_entry){.count = texts->count - start, .value = (int32_t)i};
+    if (normalized) MG_TRY(normalise(added, token, normalizers, flow));
+    const mg_text *searched = token->spelling.count ? &token->spelling : &token->content;
+    entries[count++] = (mg__trie_entry){searched->bytes, searched->count, (int32_t)i};
   }
-  const char *at = texts->bytes;
-  for (size_t i = 0; i < count; at += entries[i++].count) entries[i].bytes = at;
   return mg__trie_build(flow->context, entries, count, normalized ? &added->normalized : &added->raw);
-}
-
-static mg_status build_tries(mg__added *added, const mg__stage_list *normalizers, mg__flow *flow,
-                             mg__trie_entry *entries) {
-  for (int normalized = 0; normalized < 2; normalized++) {
-    mg_text texts = {0};
-    const mg_status status = build_trie(added, normalized, normalizers, flow, entries, &texts);
-    mg_text_free(flow->context, &texts);
-    if (status != MG_OK) return status;
-  }
-  return MG_OK;
 }
 
 mg_status mg__added_prepare(mg__added *added, const mg__stage_list *normalizers, mg__flow *flow) {
@@ -90,13 +86,17 @@ mg_status mg__added_prepare(mg__added *added, const mg__stage_list *normalizers,
   MG_TRY(mg__pattern_create(flow->context, WORD, &added->word));
   mg__trie_entry *entries = mg_alloc(flow->context, added->count * sizeof *entries);
   if (!entries) return MG_MEMORY;
-  const mg_status status = build_tries(added, normalizers, flow, entries);
+  mg_status status = build_trie(added, false, normalizers, flow, entries);
+  if (status == MG_OK) status = build_trie(added, true, normalizers, flow, entries);
   mg_free(flow->context, entries, added->count * sizeof *entries);
   return status;
 }
 
 void mg__added_release(mg_context *context, mg__added *added) {
-  for (size_t i = 0; i < added->count; i++) mg_text_free(context, &added->tokens[i].content);
+  for (size_t i = 0; i < added->count; i++) {
+    mg_text_free(context, &added->tokens[i].content);
+    mg_text_free(context, &added->tokens[i].spelling);
+  }
   MG_VECTOR_FREE(context, added->tokens, added->room);
   mg__trie_release(context, &added->raw);
   mg__trie_release(context, &added->normalized);

@@ -1,5 +1,4 @@
-/* Normalisers: rewrite text before it is cut. Unicode forms are utf8proc's. */
-#include <stdlib.h>
+/* Normalisers: rewrite text before it is cut. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -7,47 +6,24 @@
 
 /* ---- Unicode forms ---- */
 
-static bool ascii(const char *text, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++)
-    if ((unsigned char)text[i] >= 0x80) return false;
-  return true;
-}
-
-/* The form's text; where the input's first character is, its result is taken to be the first character too. */
-static mg_status unicode_form(mg__flow *flow, const mg__piece *piece, utf8proc_option_t options) {
-  const char *text = mg__piece_text(flow, piece);
-  if (ascii(text, piece->bytes)) return mg__flow_emit(flow, text, piece->bytes, piece->head, MG__PIECE_TEXT);
-  utf8proc_uint8_t *made = NULL;
-  const utf8proc_ssize_t length =
-      utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)piece->bytes, &made, options | UTF8PROC_STABLE);
-  if (length < 0)
-    return mg_fail(flow->context, MG_MEMORY, "%zu bytes of text cannot be normalised: %s", piece->bytes,
-                   utf8proc_errmsg(length));
-  const size_t bytes = (size_t)length;
-  const size_t head = piece->head && bytes ? mg__utf8_bytes((char *)made, bytes) : 0;
-  const mg_status status = mg__flow_emit(flow, (char *)made, bytes, head, MG__PIECE_TEXT);
-  free(made);
-  return status;
-}
-
 static mg_status run_nfc(const mg__stage *stage, mg__flow *flow, const mg__piece *piece) {
   (void)stage;
-  return unicode_form(flow, piece, UTF8PROC_COMPOSE);
+  return mg__unicode_form(flow, piece, true, false);
 }
 
 static mg_status run_nfd(const mg__stage *stage, mg__flow *flow, const mg__piece *piece) {
   (void)stage;
-  return unicode_form(flow, piece, UTF8PROC_DECOMPOSE);
+  return mg__unicode_form(flow, piece, false, false);
 }
 
 static mg_status run_nfkc(const mg__stage *stage, mg__flow *flow, const mg__piece *piece) {
   (void)stage;
-  return unicode_form(flow, piece, UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+  return mg__unicode_form(flow, piece, true, true);
 }
 
 static mg_status run_nfkd(const mg__stage *stage, mg__flow *flow, const mg__piece *piece) {
   (void)stage;
-  return unicode_form(flow, piece, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+  return mg__unicode_form(flow, piece, false, true);
 }
 
 /* ---- single characters ---- */

@@ -115,6 +115,9 @@ mg_status mg__stage_replace(const mg__stage *stage, mg__flow *flow, const mg__pi
 extern const char mg__replace_keys[];
 mg_status mg__stage_read_replace(mg_context *context, mg__stage *stage, const json_t *json);
 
+/* A piece in NFC, NFD, NFKC or NFKD. */
+mg_status mg__unicode_form(mg__flow *flow, const mg__piece *piece, bool compose, bool compatible);
+
 /* The table of byte-level vocabularies: byte b is written as the character mg__byte_characters[b], of 1 or 2 bytes. */
 typedef struct mg__byte_table {
   char text[256][2];
@@ -197,6 +200,7 @@ int32_t mg__byte_token(const mg__token_map *map, unsigned char byte);
 
 typedef struct mg__added_token {
   mg_text content;
+  mg_text spelling; /* what the normalisers make of it, if that differs: what is searched, and what decodes */
   int32_t id;
   bool special, single_word, left, right, normalized;
 } mg__added_token;
@@ -204,6 +208,7 @@ typedef struct mg__added {
   mg__added_token *tokens;
   size_t count, room;
   mg__trie raw, normalized; /* value: index into tokens */
+  size_t respelt;           /* tokens that have a spelling */
   mg__pattern *word;
 } mg__added;
 
@@ -215,6 +220,8 @@ size_t mg__trailing_space(const char *text, size_t bytes);
 mg_status mg__added_read(mg_context *context, const json_t *json, mg__added *added);
 /* Builds the tries; normalised tokens are searched as the normalisers leave them. */
 mg_status mg__added_prepare(mg__added *added, const mg__stage_list *normalizers, mg__flow *flow);
+/* The text by which an id is decoded: `own`, unless it is an added token that has another spelling. */
+mg_token_text mg__added_spelling(const mg__added *added, int32_t id, mg_token_text own);
 void mg__added_release(mg_context *context, mg__added *added);
 /* Cuts the tokens of the trie out of the flow's pieces. */
 mg_status mg__added_find(const mg__added *added, const mg__trie *trie, mg__flow *flow);

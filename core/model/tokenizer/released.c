@@ -107,7 +107,8 @@ static mg_status run_decoders(released *self, const int32_t *ids, int64_t count,
     const mg_token_text token = mg_tokenizer_token(&self->base, ids[i]);
     if (token.count == 0 || ((flags & MG_DECODE_SKIP_SPECIAL) && mg_tokenizer_is_special(&self->base, ids[i])))
       continue;
-    MG_TRY(mg__flow_emit(flow, token.bytes, token.count, 0, MG__PIECE_TEXT));
+    const mg_token_text spelling = mg__added_spelling(&self->added, ids[i], token);
+    MG_TRY(mg__flow_emit(flow, spelling.bytes, spelling.count, 0, MG__PIECE_TEXT));
   }
   mg__flow_turn(flow);
   MG_TRY(mg__stages_run(&self->decoders, flow));

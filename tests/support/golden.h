@@ -1,0 +1,21 @@
+/* Reading the compressed golden files of tests/golden. */
+#ifndef MG_TESTS_SUPPORT_GOLDEN_H
+#define MG_TESTS_SUPPORT_GOLDEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct mg_golden {
+  unsigned char *data;
+  size_t bytes, at;
+} mg_golden;
+
+/* Reads tests/golden/NAME, a gzip file, whole; fails the test if it is not there. */
+mg_golden mg_golden_open(const char *name);
+void mg_golden_close(mg_golden *golden);
+/* The next little-endian numbers, and the next bytes where they lie. Fail the test at the end of the file. */
+uint32_t mg_golden_u32(mg_golden *golden);
+uint16_t mg_golden_u16(mg_golden *golden);
+const unsigned char *mg_golden_bytes(mg_golden *golden, size_t bytes);
+
+#endif
