@@ -116,3 +116,16 @@ mg_balance_floor mg_balance_random_floor(int64_t experts, int64_t k, int64_t tok
   }
   return mean;
 }
+
+/* Probabilities by their recurrence p(x + 1) / p(x) = (n - x) / (x + 1) * share / (1 - share), in logarithms. */
+double mg_balance_random_drop(double share, int64_t tokens, int64_t capacity) {
+  const double n = (double)tokens, room = (double)capacity;
+  if (share <= 0 || tokens < 1 || capacity < 0) return 0;
+  if (share >= 1) return fmax(n - room, 0) / n;
+  double chance = n * log1p(-share), lost = 0;
+  for (double x = 1; x <= n; x++) {
+    chance += log((n - x + 1) / x) + log(share) - log1p(-share);
+    if (x > room) lost += (x - room) * exp(chance);
+  }
+  return lost / (n * share);
+}

@@ -28,4 +28,8 @@ typedef struct mg_balance_floor {
  * experts > 4096. */
 mg_balance_floor mg_balance_random_floor(int64_t experts, int64_t k, int64_t tokens, int64_t runs, uint64_t seed);
 
+/* The share of choices lost to a capacity when each of `tokens` tokens chooses a given expert with probability `share`,
+ * independently of the others: E[max(X - capacity, 0)] / E[X] for binomial X. 0 when nothing is chosen. */
+double mg_balance_random_drop(double share, int64_t tokens, int64_t capacity);
+
 #endif

@@ -107,6 +107,15 @@ static void add_sequence_loads(const mg__run *run, const scratch *s, int64_t seq
   }
 }
 
+/* What as many uniform random choices would lose to the layer's capacity; null experts have none. */
+static double random_drops(const mg__run *run, int64_t layer, const mg_moe_counts *counts, int64_t tokens,
+                           int64_t capacity) {
+  const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, layer));
+  const double choices = (double)(counts->demand - counts->null);
+  const double share = choices / ((double)tokens * (double)(facts.experts - facts.null_experts));
+  return capacity > 0 ? choices * mg_balance_random_drop(share, tokens, capacity) : 0.0;
+}
+
 static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg_moe_record *record, int64_t layer,
                            mg__evaluation *e) {
   const int64_t experts = experts_of(run, layer);
@@ -115,6 +124,7 @@ static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg
   e->assignments += (double)counts.demand;
   e->dropped_assignments += (double)counts.dropped;
   e->dropped_tokens += (double)counts.dropped_tokens;
+  e->random_dropped += random_drops(run, layer, &counts, sequences * run->batch.sequence_tokens, record->capacity);
   mg_var *load = mg_histogram(run->tape, record->route.ids, experts, sequences);
   MG_TRY(mg_tape_download(run->tape, load, s->load, (size_t)(sequences * experts) * sizeof *s->load));
   add_sequence_loads(run, s, sequences, layer, e);

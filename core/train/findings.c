@@ -55,6 +55,7 @@ static void put_drops(const mg__run *run, const mg__evaluation *e, target to) {
   if (layers == 0.0) return;
   put(to, "dropped_assignments", e->assignments > 0 ? e->dropped_assignments / e->assignments : 0.0);
   put(to, "dropped_tokens", e->dropped_tokens / ((double)e->tokens * layers));
+  if (e->random_dropped > 0) put(to, "random_floor_dropped", e->random_dropped / e->assignments);
 }
 
 /* ---- balance ------------------------------------------------------------------------------------------------ */

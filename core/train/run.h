@@ -141,6 +141,7 @@ typedef struct mg__evaluation {
   double loss, accuracy; /* nats per token; fraction of targets that had the largest logit */
   int64_t targets, tokens;
   double assignments, dropped_assignments, dropped_tokens; /* summed over MoE layers */
+  double random_dropped; /* what uniform random choices of as many would lose to the capacities */
   int64_t domains;
   double *domain_loss, *domain_targets;              /* [domains] */
   double **load;                                     /* [MoE layer][domain * E + expert] */

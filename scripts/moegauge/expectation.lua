@@ -146,8 +146,13 @@ local function operand_text(operand, values, name)
   return ("%s (%s)"):format(format.value(name, statistics.mean(values)), operand)
 end
 
-local function measured_text(link, name, left, right)
-  if #left == 0 then return ("no run of %s with %s"):format(tostring(link.left) .. " and " .. tostring(link.right), metrics.of(name).title) end
+local function no_row(label) return ("there is no row '%s'"):format(label) end
+
+local function measured_text(world, link, name, left, right)
+  for _, operand in ipairs { link.left, link.right } do
+    if type(operand) == "string" and not world.by_label[operand] then return no_row(operand) end
+  end
+  if #left == 0 then return ("no seed has %s of both %s and %s"):format(metrics.of(name).title, link.left, link.right) end
   local gap = {}
   for i in ipairs(left) do gap[i] = left[i] - right[i] end
   return ("%s %s against %s: %s"):format(metrics.of(name).title, operand_text(link.left, left, name), operand_text(link.right, right, name),
@@ -164,7 +169,7 @@ local function judge_link(world, link, name, share)
     local finding = finding_of(verdict, p, estimate)
     if not worst or decides(finding, worst) then worst = finding end
   end
-  worst.measured = measured_text(link, name, left, right)
+  worst.measured = measured_text(world, link, name, left, right)
   return worst
 end
 
@@ -182,10 +187,11 @@ end
 
 local missing <const> = setmetatable({}, { __tostring = function() return "not measured" end })
 
--- at(label, metric) for one seed; ends the function when there is no such number.
-local function reader(world, seed)
+-- at(label, metric) for one seed; ends the function when there is no such number, noting a row that does not exist.
+local function reader(world, seed, lost)
   return function(name, metric)
     local case = (world.by_label[name] or {})[seed]
+    if not world.by_label[name] then lost.row = name end
     local value = case and case.result.metrics[metric]
     if not usable(value) then error(missing, 0) end
     return value
@@ -193,15 +199,15 @@ local function reader(world, seed)
 end
 
 local function judge_function(world, statement, where)
-  local gaps = {}
+  local gaps, lost = {}, {}
   for _, seed in ipairs(world.seeds) do
-    local done, value = pcall(statement[2], reader(world, seed))
+    local done, value = pcall(statement[2], reader(world, seed, lost))
     if not done and value ~= missing then error(value, 0) end
     if done and not usable(value) then refuse(where, "the function must return a number, positive where the statement is true, not %s", strict.describe(value)) end
     if done then gaps[#gaps + 1] = value end
   end
   local verdict, p, estimate = judge(gaps, relations[">"])
-  local measured = estimate.n == 0 and "no run has all that it needs"
+  local measured = lost.row and no_row(lost.row) or estimate.n == 0 and "no seed has all that it needs"
     or "margin " .. with_interval(estimate, function(value) return ("%+.3g"):format(value) end)
   local finding = finding_of(verdict, p, estimate)
   finding.measured = measured

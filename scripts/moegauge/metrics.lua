@@ -32,6 +32,7 @@ metrics.known = {
   max_over_mean = { title = "max/mean", unit = "", better = "lower", style = "fixed", digits = 2, help = "load of the busiest expert over the mean" },
   max_violation = { title = "MaxVio", unit = "", better = "lower", style = "fixed", digits = 3, help = "max/mean - 1" },
   random_floor_cv = { title = "CV floor", unit = "", style = "fixed", digits = 3, plain = true, help = "load CV of uniform random routing on as many tokens" },
+  random_floor_dropped = { title = "dropped floor", unit = "", style = "percent", plain = true, help = "share of assignments that uniform random routing would lose to the same capacity" },
   random_floor_max_over_mean = { title = "max/mean floor", unit = "", style = "fixed", digits = 2, plain = true, help = "max/mean of uniform random routing on as many tokens" },
   random_floor_max_violation = { title = "MaxVio floor", unit = "", style = "fixed", digits = 3, plain = true, help = "MaxVio of uniform random routing on as many tokens" },
   cv_sample = { title = "load CV (sample)", unit = "", better = "lower", style = "fixed", digits = 3, help = "the same with E - 1 in the denominator" },

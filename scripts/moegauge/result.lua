@@ -125,7 +125,8 @@ local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_pe
 
 -- What uniform random routing reaches, for the metrics of balance that are read against it.
 local floors <const> = { cv = "random_floor_cv", max_over_mean = "random_floor_max_over_mean", max_violation = "random_floor_max_violation",
-  sequence_cv = "random_floor_sequence_cv", sequence_max_violation = "random_floor_sequence_max_violation" }
+  sequence_cv = "random_floor_sequence_cv", sequence_max_violation = "random_floor_sequence_max_violation",
+  dropped_assignments = "random_floor_dropped" }
 
 -- The columns, each metric of balance followed by its floor where that was measured.
 local function with_floors(columns, present)

@@ -73,6 +73,13 @@ judged("one seed", { "accuracy", "single", ">", 0.1 })
 judged("not measured", { "loss", "high", ">", "nobody" })
 judged("not measured", { "gini", "high", ">", "low" })
 
+_, gap = verdict_of { "loss", "high", ">", "nobody" }
+equal(gap.measured, "there is no row 'nobody'")
+_, gap = verdict_of { "gini", "high", ">", "low" }
+equal(gap.measured, "no seed has Gini of both high and low")
+_, gap = verdict_of { function(at) return at("nobody", "loss") end }
+equal(gap.measured, "there is no row 'nobody'")
+
 -- A chain holds when every link does, and shows the link that decides.
 judged("holds", { "cv", "high", ">", "low", ">", 0.1 })
 judged("within noise", { "loss", "high", ">", "low", "<", "wild" })

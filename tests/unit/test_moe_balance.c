@@ -76,6 +76,19 @@ static void random_routing_has_a_floor(void **state) {
   assert_close(mg_balance_random_floor(4, 5, 100, 10, 1).cv, 0, 0);
 }
 
+/* 64 tokens for each of 16 experts; the values of a normal approximation are 0.399 / sqrt(64) = 0.050 at a factor of 1. */
+static void random_routing_loses_to_a_capacity(void **state) {
+  (void)state;
+  assert_close(mg_balance_random_drop(1.0 / 16, 1024, 64), 0.049, 0.001);
+  assert_close(mg_balance_random_drop(1.0 / 16, 1024, 48), 0.251, 0.001);
+  assert_close(mg_balance_random_drop(1.0 / 16, 1024, 80), 0.001, 0.0005);
+  assert_close(mg_balance_random_drop(0.5, 2, 1), 0.25,
+               1e-12); /* once in four both choose it, and lose one */
+  assert_close(mg_balance_random_drop(1, 8, 6), 0.25, 0);
+  assert_close(mg_balance_random_drop(0.25, 8, 8), 0, 0);
+  assert_close(mg_balance_random_drop(0, 8, 2), 0, 0);
+}
+
 static void coactivation_is_a_share_of_the_first_experts_tokens(void **state) {
   (void)state;
   const int32_t ids[] = {0, 1, 0, 2, 0, 1};
@@ -178,6 +191,7 @@ int main(void) {
       cmocka_unit_test(metrics_do_not_change_when_load_scales_or_experts_change_places),
       cmocka_unit_test(load_of_groups_adds_consecutive_experts),
       cmocka_unit_test(random_routing_has_a_floor),
+      cmocka_unit_test(random_routing_loses_to_a_capacity),
       cmocka_unit_test(coactivation_is_a_share_of_the_first_experts_tokens),
       cmocka_unit_test(saturation_is_the_overlap_with_the_final_choice),
       cmocka_unit_test(saturation_by_position_and_of_first_choices_is_stricter),

@@ -208,6 +208,7 @@ static void a_moe_model_learns_and_tells_how_it_routes(void **state) {
                                       "dead_experts",
                                       "random_floor_cv",
                                       "random_floor_max_violation",
+                                      "random_floor_dropped",
                                       "dropped_assignments",
                                       "dropped_tokens",
                                       "train_dropped_assignments",
