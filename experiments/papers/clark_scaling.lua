@@ -41,7 +41,7 @@ return mg.experiment {
     local moe = mg.moe { experts = case.experts, width = 2 * case.width, router = routers[case.router], losses = case.router == "softmax" and balance or nil }
     local model = mg.model { layers = 2, width = case.width, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 2 * case.width }, moe }, seed = case.seed }
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, router_rate = 0.1 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, warmup = 0.3, router_rate = 0.1 }
   end,
   report = function(r)
     local fitted, params = r:fold("experts", slope), r.cases[1].result.metrics.params_active

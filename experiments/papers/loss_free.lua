@@ -35,7 +35,7 @@ return mg.experiment {
       losses = case.balancing == "loss 0.001" and { { kind = "balance", weight = 0.001 } } or nil }
     local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
-    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = 4, sequence = 128, rate = 0.016, router_rate = 0.1, final_tokens = 65536 }
+    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = 4, sequence = 128, rate = 0.016, warmup = 0.3, router_rate = 0.1, final_tokens = 65536 }
     local metrics, series = result.metrics, result.series.max_violation
     metrics.early_max_violation, metrics.late_max_violation = mean_between(series, 0.1, 0.4), mean_between(series, 0.8, 1)
     metrics.batch_floor_max_violation = mg.random_floor { experts = 32, k = 4, tokens = 512 }.max_violation

@@ -46,7 +46,7 @@ return mg.experiment {
       losses = { { kind = "importance", weight = weight[1] }, { kind = "load", weight = weight[2] } } }
     local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
-    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = batch, sequence = sequence, rate = 0.016 }
+    local result = mg.train { model = model, data = data, tokens = case.tokens, batch = batch, sequence = sequence, rate = 0.016, warmup = 0.3 }
     add_batch_metrics(result)
     return result
   end,

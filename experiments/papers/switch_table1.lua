@@ -23,7 +23,7 @@ return mg.experiment {
   run = function(case)
     local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, feed_forwards[case.feed_forward] }, seed = case.seed }
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, router_rate = 0.1 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 8, sequence = 128, rate = 0.016, warmup = 0.3, router_rate = 0.1 }
   end,
   report = function(r)
     local speeds <const> = { "tokens_per_second" }

@@ -19,7 +19,7 @@ return mg.experiment {
     local moe = mg.moe { experts = case.experts, width = 8, router = router, losses = { { kind = "balance", weight = 0.01 } } }
     local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, feed_forward = { mg.dense { width = 128 }, moe }, seed = case.seed }
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
-    return mg.train { model = model, data = data, tokens = case.tokens, batch = 16, sequence = 128, rate = 0.016, router_rate = 0.1, timing_steps = 8 }
+    return mg.train { model = model, data = data, tokens = case.tokens, batch = 16, sequence = 128, rate = 0.016, warmup = 0.3, router_rate = 0.1, timing_steps = 8 }
   end,
   report = function(r)
     local function at_both(experts) return "experts=" .. experts .. " gating=flat", "experts=" .. experts .. " gating=tree" end
