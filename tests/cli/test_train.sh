@@ -67,6 +67,10 @@ refused 'moe { router = mg.router.tree { branching = { 3, 3 } } }' "$text" '' 2 
 refused 'moe { router = mg.router.topk {}, capacity = 0 }' "$text" '' 2 'factor'
 refused 'moe { router = mg.router.topk {}, capacty = 1 }' "$text" '' 2 "did you mean 'capacity'?"
 refused 'moe { router = mg.router.topk { k = "two" } }' "$text" '' 2 'must be an integer'
+refused "$good" "$text" 'evaluations = { wide = { layers = 1 } }' 2 'evaluations.wide must be made with mg.model'
+refused "$good" "$text" 'evaluations = { mg.model { layers = 1 } }' 2 'a table of models by name'
+refused "$good" "$text" 'evaluation = {}' 2 "did you mean 'evaluations'?"
+refused "$good" "$text" 'snapshots = { 0.1, 1.5 }' 2 'entry 2 is none'
 refused 'moe { router = mg.router.nothing {} }' "$text" '' 5 "there is no router 'nothing'"
 refused "$good" "$text" 'tokns = 3' 2 "did you mean 'tokens'?"
 refused "$good" "$text" 'rate = -1' 2 'rate'
