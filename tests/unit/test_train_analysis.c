@@ -181,6 +181,35 @@ static void shares_of_the_routing_add_up(void **state) {
   close_run(&r);
 }
 
+static double number(const json_t *list, size_t i, size_t j) {
+  return json_number_value(json_array_get(json_array_get(list, i), j));
+}
+
+static void balance_is_told_per_layer_and_within_sequences(void **state) {
+  run r;
+  must_train(&r, *state, base_layer, "");
+  const json_t *table = values(&r, "balance"); /* cv, cv_sample, ... */
+  assert_int_equal(json_array_size(table), 2);
+  assert_true(fabs((number(table, 0, 0) + number(table, 1, 0)) / 2 - metric(&r, "cv")) < 1e-12);
+  assert_true(fabs(metric(&r, "cv_sample") - metric(&r, "cv") * sqrt(6.0 / 5.0)) < 1e-12);
+  assert_true(metric(&r, "sequence_cv") >= metric(&r, "cv")); /* CV is convex: the mean load is more even */
+  assert_true(metric(&r, "random_floor_sequence_cv") > metric(&r, "random_floor_cv"));
+  close_run(&r);
+}
+
+/* Every expert takes as many tokens of each sequence as any other. */
+static void experts_that_choose_in_a_sequence_are_even_in_it(void **state) {
+  run r;
+  must_train(&r, *state,
+             "{'kind': 'moe', 'experts': 8, 'width': 16, 'router': {'name': 'expert_choice', 'scope': 'sequence'}}",
+             ", 'specialisation': true");
+  assert_true(metric(&r, "sequence_cv") == 0.0 && metric(&r, "sequence_max_violation") == 0.0);
+  double taken = 0;
+  for (size_t n = 0; n <= 8; n++) taken += (double)n * number(values(&r, "choices_per_token"), 0, n);
+  assert_true(fabs(taken - 2) < 1e-9); /* the capacity factor */
+  close_run(&r);
+}
+
 /* A hash of the token's id: every id goes to one expert whatever stands before it, and always did. */
 static void a_hash_router_follows_the_input_id_from_the_start(void **state) {
   run r;
@@ -241,6 +270,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(weights_that_do_not_fit_are_refused_before_the_training, corpus_setup,
                                       corpus_teardown),
       cmocka_unit_test_setup_teardown(shares_of_the_routing_add_up, corpus_setup, corpus_teardown),
+      cmocka_unit_test_setup_teardown(balance_is_told_per_layer_and_within_sequences, corpus_setup, corpus_teardown),
+      cmocka_unit_test_setup_teardown(experts_that_choose_in_a_sequence_are_even_in_it, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(a_hash_router_follows_the_input_id_from_the_start, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(saturation_grows_towards_the_end, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(dense_models_have_no_routing, corpus_setup, corpus_teardown),
