@@ -338,20 +338,29 @@ mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b,
 
 /* ---- released models ----------------------------------------------------------------------------------------- */
 
-mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens, json_t **out) {
+/* A function of the library about the model or models at `path`. */
+static mg_status about_path(mg_engine *engine, const char *module, const char *path, int64_t tokens, json_t **out) {
   *out = NULL;
   json_t *path_value = json_string(path), *tokens_value = json_integer(tokens);
-  library_call call = {.module = "moegauge.inspect",
+  library_call call = {.module = module,
                        .function = "command",
                        .arguments = {path_value, tokens_value},
                        .numbers = MG__NUMBERS_RESULT,
-                       .where = "inspect"};
+                       .where = module};
   const mg_status status = path_value ? library(engine, &call, MG_BUG)
                                       : mg_fail(engine->context, MG_FILE, "the path of the model is not UTF-8");
   json_decref(path_value);
   json_decref(tokens_value);
   *out = call.result;
   return status;
+}
+
+mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens, json_t **out) {
+  return about_path(engine, "moegauge.inspect", path, tokens, out);
+}
+
+mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out) {
+  return about_path(engine, "moegauge.counts", path, 0, out);
 }
 
 mg_status mg_engine_families(mg_engine *engine, json_t **out) {

@@ -47,6 +47,9 @@ mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b,
 /* What a released model costs by its configuration (a file, or a folder with config.json) at a context of `tokens`:
  * {"result": {...}, "text": "..."}; scripts/moegauge/inspect.lua says what is in it. MG_FILE names file, key and rule. */
 mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens, json_t **out);
+/* A file of configurations with known numbers, counted: {"result": {...}, "text": Markdown, "different": how many numbers
+ * differ}; scripts/moegauge/counts.lua says what is in it. */
+mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out);
 /* The families of released models: [{"name", "model_types", "runs", "paper"}, ...]. */
 mg_status mg_engine_families(mg_engine *engine, json_t **out);
 

@@ -21,6 +21,7 @@ struct mg_params {
   mg_dtype dtype;
   entry **entries;
   int64_t count, capacity;
+  int64_t bytes; /* of all in the widest dtype: sums over them fit */
 };
 
 static mg_status open_store(mg_context *context, mg_backend *backend, mg_dtype dtype, mg_params **out) {
@@ -146,8 +147,10 @@ static mg_status check_request(const mg_params *params, const mg_param_request *
   for (int32_t i = 0; sound && i < request->dims; i++) {
     sound = request->shape[i] > 0 && !__builtin_mul_overflow(bytes, request->shape[i], &bytes);
   }
+  int64_t all;
+  sound = sound && !__builtin_add_overflow(bytes, params->bytes, &all);
   if (sound) return MG_OK;
-  return mg_fail(context, MG_USAGE, "parameter %s must have 1 to %d dimensions, each positive, that fit memory",
+  return mg_fail(context, MG_USAGE, "parameter %s must have 1 to %d dimensions, each positive, that fit memory with all others",
                  request->name, MG_DIMS_MAX);
 }
 
@@ -188,6 +191,7 @@ mg_status mg_params_add(mg_params *params, const mg_param_request *request, int6
     return status;
   }
   if (index) *index = params->count;
+  params->bytes += mg_tensor_count(&e->param.value) * (int64_t)mg_dtype_bytes(MG_F64);
   params->entries[params->count++] = e;
   return MG_OK;
 }

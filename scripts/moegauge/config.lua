@@ -12,7 +12,7 @@ Config.__index = Config
 --- What integers may be: least, most.
 local ranges <const> = {
   layers = { 1, 1024 }, width = { 1, 65536 }, heads = { 1, 4096 }, experts = { 1, 65536 }, hidden = { 1, 1 << 24 },
-  vocabulary = { 1, 1 << 24 }, positions = { 1, 1 << 30 }, count = { 0, 65536 }, hidden_or_none = { 0, 1 << 24 },
+  vocabulary = { 1, 1 << 24 }, positions = { 1, 1 << 30 }, window = { 0, 1 << 30 }, count = { 0, 65536 }, hidden_or_none = { 0, 1 << 24 },
 }
 --- Words in the name of a field that decides how a mixture works.
 local telling <const> = { "expert", "router", "topk", "top_k", "moe", "gate", "gating", "group", "mixture", "sparse", "capacity", "shared" }
@@ -32,6 +32,17 @@ local common_ignored <const> = [[
   add_cross_attention torchscript use_bfloat16 tf_legacy_loss attn_implementation _attn_implementation _attn_implementation_autoset
   use_flash_attn unsloth_version unsloth_fixed
 ]]
+
+--- Names of one thing: a field stands for any other of its row.
+local same <const> = {
+  { "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts" },
+  { "num_experts_per_tok", "experts_per_token", "moe_top_k" },
+  { "num_nextn_predict_layers", "num_mtp_layers" },
+}
+local others <const> = {}
+for _, row in ipairs(same) do
+  for _, name in ipairs(row) do others[name] = row end
+end
 
 local function set_of(words)
   local set = {}
@@ -57,10 +68,20 @@ local function describe(value)
   return strict.describe(value)
 end
 
---- The value of a key, which counts as used; nil where it is missing or null.
+--- The value of a key, or of another name of it, which counts as used; nil where it is missing or null.
 function Config:any(key)
+  local value = self.values[key]
+  for _, other in ipairs(others[key] or {}) do
+    local said = self.values[other]
+    self.used[other] = true
+    if value == nil then
+      value = said
+    elseif said ~= nil and said ~= value and type(said) ~= "table" then
+      self:refuse(other, ("says %s, but '%s' says %s"):format(tostring(said), key, tostring(value)))
+    end
+  end
   self.used[key] = true
-  return self.values[key]
+  return value
 end
 
 function Config:has(key) return self.values[key] ~= nil end

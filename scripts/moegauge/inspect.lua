@@ -104,11 +104,9 @@ local function memory_of(result, elements, context)
   return { inference_bf16 = result.weight_bytes.bf16 + cache, cache_bf16 = cache, training_f32 = 16 * result.total }
 end
 
---- @param path string   config.json, or a folder that holds it
---- @param context? integer  tokens of the context that FLOPs and memory are for
-function inspect.run(path, context)
-  context = context or 4096
-  local read = families.read(path)
+--- The costs of a configuration, `source` being what core.read_config gives.
+function inspect.of(source, context)
+  local read = families.read(source)
   local described = describe(read, context)
   local size, parts = described.size, breakdown(read, described)
   local active = size.total - size.parts.routed + size.routed_most + size.buffers
@@ -133,6 +131,17 @@ function inspect.run(path, context)
   if described.cache.cross == 0 then result.kv_cache_bytes_per_token = described.cache.own * weight_bytes.bf16 end
   result.memory_bytes = memory_of(result, described.cache.own + described.cache.cross, context)
   return result
+end
+
+--- @param path string   config.json, or a folder that holds it
+--- @param context? integer  tokens of the context that FLOPs and memory are for
+function inspect.run(path, context)
+  if type(path) ~= "string" then core.fail("usage", "mg.inspect: the path of a configuration was expected") end
+  context = context or 4096
+  if math.type(context) ~= "integer" or context < 1 or context > 1 << 30 then
+    core.fail("usage", "mg.inspect: 'context' must be an integer from 1 to 1073741824")
+  end
+  return inspect.of(core.read_config(path), context)
 end
 
 -- ---- as text -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ return {
     local width, every = c:integer("intermediate_size", "hidden"), c:integer("moe_layer_frequency", "layers", 1)
     local beside = c:flag("use_residual", true)
     c:flag("parallel_attn_mlp_res", true)
-    spec.attention.window = c:integer("sliding_window", "positions", false)
+    spec.attention.window = c:integer("sliding_window", "window", false)
     spec.attention.rope = common.rope(c, spec.attention.head_width)
     local activation = c:choice("hidden_act", "silu", common.activations)
     local moe = {

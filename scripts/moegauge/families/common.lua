@@ -102,14 +102,16 @@ function common.rope(c, columns, base)
   local name = source:has "rope_type" and "rope_type" or "type"
   local kind = source:choice(name, "default", kinds)
   source:any "type"
-  if source:has "partial_rotary_factor" then source:any "partial_rotary_factor" end
+  source:any "partial_rotary_factor" -- common.rotated took it
   rope.scaling = (readers[kind])(source, c, columns)
   return rope
 end
 
 --- Columns of a head that rotate.
 function common.rotated(c, head_width, default)
-  local share = c:number("partial_rotary_factor", default or 1, 0, 1)
+  local parameters = c:table "rope_parameters"
+  local share = c:number("partial_rotary_factor", false, 0, 1)
+    or parameters and parameters:number("partial_rotary_factor", false, 0, 1) or default or 1
   local columns = math.floor(head_width * share)
   return columns - columns % 2
 end

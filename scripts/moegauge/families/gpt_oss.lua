@@ -14,11 +14,11 @@ end
 
 return {
   name = "gpt_oss", types = { "gpt_oss" }, runs = true, paper = "arXiv 2508.10925",
-  ignored = "swiglu_alpha experts_per_token",
+  ignored = "",
   spec = function(c)
     local spec = common.decoder(c, false, 1e-5)
     local experts_count = c:integer("num_local_experts", "experts")
-    local window = c:integer("sliding_window", "positions", 128)
+    local window = c:integer("sliding_window", "window", 128)
     local types = types_of(c, spec.layers)
     c:choice("hidden_act", "silu", { silu = true })
     spec.attention.sinks = true

@@ -65,10 +65,10 @@ local function quantisation(c)
   return { method = tostring(stored.quant_method or stored.quant_type or "unknown"), block = block }
 end
 
---- Reads the configuration at `path` (a file, or a folder that holds config.json) -> { file, family, model_type, spec, fields,
---- quantisation }. Fails with file, key and rule.
-function families.read(path)
-  local root = config.open(core.read_config(path))
+--- What a configuration says -> { file, family, model_type, spec, fields, quantisation }; `source` is { file =, config =,
+--- names = } as core.read_config gives it. Fails with file, key and rule.
+function families.read(source)
+  local root = config.open(source)
   local family, c = find(root), root
   local model_type = root.values.model_type
   if family.inside and root:has(family.inside) then

@@ -21,7 +21,7 @@ return {
     local width, activation = c:integer("intermediate_size", "hidden"), c:choice("hidden_act", "silu", common.activations)
     local attention_period, attention_offset = c:integer("attn_layer_period", "layers", 8), c:integer("attn_layer_offset", "count", 4)
     local period, offset = c:integer("expert_layer_period", "layers", 2), c:integer("expert_layer_offset", "count", 1)
-    local full = common.copy(spec.attention, { rope = { columns = 0 }, window = c:integer("sliding_window", "positions", false) })
+    local full = common.copy(spec.attention, { rope = { columns = 0 }, window = c:integer("sliding_window", "window", false) })
     local recurrent = mamba(c, spec.width)
     local moe = {
       kind = "moe", experts = experts, width = width, activation = activation,

@@ -14,9 +14,8 @@ return {
   ignored = "activation_function glu bias",
   spec = function(c)
     local width, kv_heads, columns = c:integer("hidden_size", "width"), c:integer("num_key_value_heads", "heads"), c:integer("kv_channels", "width")
-    local experts = either(c, "num_local_experts", "moe_num_experts", "experts")
-    local k = either(c, "num_experts_per_tok", "moe_top_k", "experts")
-    if k > experts then c:refuse("num_experts_per_tok", ("must be at most the %d experts, not %d"):format(experts, k)) end
+    local experts = c:integer("num_local_experts", "experts")
+    local k = c:chosen("num_experts_per_tok", experts)
     local hidden, kept = either(c, "intermediate_size", "ffn_hidden_size", "hidden"), kv_heads * columns
     local heads = c:integer("num_attention_heads", "heads", k * kv_heads)
     local routed = experts * 2 * width * kept

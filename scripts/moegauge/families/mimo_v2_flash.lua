@@ -26,7 +26,7 @@ return {
     local sparse = c:list("moe_layer_freq", nil, "0 or 1", layers, binary)
     local full, slides = heads(c, "", 5e6), heads(c, "swa_", 10000)
     local biased = c:flag("attention_bias", false) and "qkv" or "none"
-    slides.window, full.biases, slides.biases = c:integer("sliding_window", "positions"), biased, biased
+    slides.window, full.biases, slides.biases = c:integer("sliding_window", "window"), biased, biased
     local dense, moe = deepseek.dense(c), deepseek.mixture(c, deepseek.biased_router(c))
     return {
       layers = layers, width = c:integer("hidden_size", "width"), vocabulary = c:integer("vocab_size", "vocabulary"),

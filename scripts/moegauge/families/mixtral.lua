@@ -11,7 +11,7 @@ return {
   spec = function(c)
     local spec = common.decoder(c, false, 1e-5)
     local experts_count = c:integer("num_local_experts", "experts")
-    spec.attention.window = c:integer("sliding_window", "positions", false)
+    spec.attention.window = c:integer("sliding_window", "window", false)
     spec.attention.rope = common.rope(c, common.rotated(c, spec.attention.head_width), 1e6)
     spec.feed_forward = {
       kind = "moe", experts = experts_count, width = c:integer("intermediate_size", "hidden"),

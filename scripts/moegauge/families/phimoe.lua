@@ -13,7 +13,7 @@ return {
     local spec = common.decoder(c, false, 1e-5)
     local experts_count = c:integer("num_local_experts", "experts")
     spec.norm, spec.head_bias = "layer", c:flag("lm_head_bias", false)
-    spec.attention.window = c:integer("sliding_window", "positions", false)
+    spec.attention.window = c:integer("sliding_window", "window", false)
     spec.attention.biases = c:flag("attention_bias", false) and "all" or "none"
     c:any "original_max_position_embeddings"
     spec.attention.rope = common.rope(c, common.rotated(c, spec.attention.head_width), 1e6)

@@ -10,10 +10,10 @@ local function whole(value) return math.type(value) == "integer" and value >= 0 
 -- A window in layers from max_window_layers on, or where layer_types says so; none without use_sliding_window.
 local function windows(c, layers)
   local use = c:flag("use_sliding_window", false)
-  local window = c:integer("sliding_window", "positions", false)
+  local window = c:integer("sliding_window", "window", false)
   local from = c:integer("max_window_layers", "count", layers)
   local types = c:list("layer_types", false, "texts", layers, function(value) return type(value) == "string" end)
-  if not use or not window then return nil end
+  if not use or not window or window == 0 then return nil end
   return common.each(layers, function(i)
     local slides = i >= from
     if types then slides = types[i + 1] == "sliding_attention" end
