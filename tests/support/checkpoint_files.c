@@ -3,8 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "base/clock.h"
+#include <time.h>
 
 static int64_t refused;
 
@@ -14,6 +13,7 @@ void mg_bytes_free(mg_bytes *bytes) {
 }
 
 static void make_room(mg_bytes *bytes, size_t count) {
+  if (bytes->bytes + count <= bytes->room) return;
   while (bytes->bytes + count > bytes->room) bytes->room = bytes->room ? 2 * bytes->room : 256;
   bytes->data = realloc(bytes->data, bytes->room);
   assert_non_null(bytes->data);
@@ -166,9 +166,9 @@ static mg_status open_and_copy(const char *what, const char *path, size_t of_byt
   mg_context *context;
   mg_checkpoint *checkpoint;
   assert_int_equal(mg_context_create(NULL, &context), MG_OK);
-  const int64_t before_ns = mg_clock_ns();
+  const clock_t before = clock(); /* of this process: others may hold the processor meanwhile */
   const mg_status status = mg_checkpoint_open(context, path, NULL, &checkpoint);
-  const int64_t took_ns = mg_clock_ns() - before_ns;
+  const double took_s = (double)(clock() - before) / CLOCKS_PER_SEC;
   const size_t peak = mg_context_peak_bytes(context);
   snprintf(message, 2048, "%s", mg_context_message(context));
   if (status == MG_OK) {
@@ -183,7 +183,7 @@ static mg_status open_and_copy(const char *what, const char *path, size_t of_byt
   mg_checkpoint_close(checkpoint);
   if (mg_context_bytes(context) != 0) fail_msg("%s: %zu bytes were not freed", what, mg_context_bytes(context));
   if (peak > 2 * of_bytes + SMALL) fail_msg("%s: %zu bytes were allocated for a file of %zu", what, peak, of_bytes);
-  if (took_ns > 1000000000) fail_msg("%s: opening took %.2f s", what, (double)took_ns * 1e-9);
+  if (took_s > 1) fail_msg("%s: opening took %.2f s", what, took_s);
   mg_context_destroy(context);
   return status;
 }

@@ -37,7 +37,7 @@ void mg_gguf_tensor(mg_bytes *bytes, const char *name, uint32_t dims, const uint
 /* Zeros up to the next multiple of `alignment`. */
 void mg_gguf_pad(mg_bytes *bytes, size_t alignment);
 
-/* Opens `path`. Whatever comes out of it: within a second, within twice the file's bytes (`of_bytes`) and 64 KiB of
+/* Opens `path`. Whatever comes out of it: within a second of processor time, within twice the file's bytes (`of_bytes`) and 64 KiB of
  * memory, everything freed; MG_OK and every key and every decodable tensor can be read, or MG_FILE and one line that
  * begins with a path. Returns which. `what` names the case in failures. */
 mg_status mg_open_within_rules(const char *what, const char *path, size_t of_bytes);

@@ -192,7 +192,7 @@ static mg_status read_tensors(mg__gguf *gguf, uint64_t count) {
 
 mg_status mg__gguf_parse(mg__gguf *gguf, mg_checkpoint *checkpoint, mg__file *file) {
   const bool keep = file == checkpoint->files;
-  uint64_t tensors, keys;
+  uint64_t tensors = 0, keys = 0;
   *gguf = (mg__gguf){.checkpoint = checkpoint,
                      .file = file,
                      .alignment = ALIGNMENT_DEFAULT,

@@ -50,6 +50,10 @@ bool mg__json_take(mg__json *json, char c) {
   return true;
 }
 
+bool mg__json_at_string(mg__json *json) {
+  return look(json) == '"';
+}
+
 /* Four hexadecimal digits; -1 if they are not. */
 static int32_t hex4(const char *text) {
   int32_t value = 0;
@@ -127,6 +131,11 @@ size_t mg__json_unescape(const mg__json *json, mg__json_text text, char *out) {
     i += used;
   }
   return length;
+}
+
+uint32_t mg__json_settle(const mg__json *json, mg__json_text place, char *text) {
+  text[place.begin + mg__json_unescape(json, place, &text[place.begin])] = '\0';
+  return (uint32_t)place.begin;
 }
 
 bool mg__json_equals(const mg__json *json, mg__json_text text, const char *word) {

@@ -24,10 +24,15 @@ size_t mg__utf8_valid(const char *text, size_t bytes);
 /* True when only white space is left. */
 bool mg__json_end(mg__json *json);
 bool mg__json_take(mg__json *json, char c);
+/* Whether a string comes next. */
+bool mg__json_at_string(mg__json *json);
 /* Reads and checks a string. Lone surrogates and NULs are refused. */
 bool mg__json_string(mg__json *json, mg__json_text *out);
 /* Writes the string without escapes, at most `text.bytes` bytes, and returns how many; `out` may be where it stands. */
 size_t mg__json_unescape(const mg__json *json, mg__json_text text, char *out);
+/* Writes it over itself in `text`, which is json->text, with a NUL after it at the latest on its closing quote. Returns
+ * where it begins. */
+uint32_t mg__json_settle(const mg__json *json, mg__json_text place, char *text);
 /* Whether the string, without escapes, is `word`. */
 bool mg__json_equals(const mg__json *json, mg__json_text text, const char *word);
 /* A number of 0 .. 2^64 - 1 written with digits alone. */

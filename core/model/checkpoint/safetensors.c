@@ -94,19 +94,14 @@ typedef struct walk {
   mg__file *file;
   mg__json json;
   uint64_t data_bytes;
-  bool keep, metadata_seen;
+  mg__entry *entries; /* of this file; NULL while they are only counted */
+  bool keys_kept, metadata_seen;
   size_t tensors, keys;
   uint64_t next; /* where the next tensor's data begins if they come in order */
   bool ordered;
   const char *tensor; /* whose value is being read, for the message; ended by a NUL only when kept */
   char name[MG__PRINTABLE_BYTES];
 } walk;
-
-/* Ends a string of the header with a NUL, without its escapes, over itself and its closing quote. */
-static uint32_t settle(walk *w, mg__json_text text) {
-  w->file->header[text.begin + mg__json_unescape(&w->json, text, &w->file->header[text.begin])] = '\0';
-  return (uint32_t)text.begin;
-}
 
 static bool walk_metadata(walk *w) {
   bool first = true;
@@ -115,13 +110,11 @@ static bool walk_metadata(walk *w) {
   w->metadata_seen = true;
   while (mg__json_member(&w->json, &first, &key)) {
     if (key.bytes > w->checkpoint->limits.name_bytes) return broken(&w->json, "a key of metadata that is too long");
-    if (!mg__json_string(&w->json, &value)) {
-      w->json.wrong = "metadata that are no texts";
-      return false;
-    }
-    if (w->keep && w->file == w->checkpoint->files) {
-      const uint32_t name = settle(w, key);
-      w->checkpoint->keys[w->keys] = (mg__key){name, settle(w, value)};
+    if (!mg__json_at_string(&w->json)) return broken(&w->json, "metadata that are no texts");
+    if (!mg__json_string(&w->json, &value)) return false;
+    if (w->keys_kept) {
+      const uint32_t name = mg__json_settle(&w->json, key, w->file->header);
+      w->checkpoint->keys[w->keys] = (mg__key){name, mg__json_settle(&w->json, value, w->file->header)};
     }
     if (w->keys++ == w->checkpoint->limits.keys) return broken(&w->json, "more keys of metadata than the limit allows");
   }
@@ -149,7 +142,7 @@ static bool walk_tensor(walk *w, mg__json_text key) {
     return broken(&w->json, "data beyond the end of the file");
   w->ordered = w->ordered && offsets[0] == w->next;
   w->next = offsets[1];
-  if (w->keep) w->checkpoint->entries[w->file->first + w->tensors] = (mg__entry){begin, settle(w, key), about};
+  if (w->entries) w->entries[w->tensors] = (mg__entry){begin, mg__json_settle(&w->json, key, w->file->header), about};
   w->tensors++;
   w->tensor = NULL;
   return true;
@@ -235,11 +228,13 @@ static mg_status read_header(mg_checkpoint *checkpoint, mg__file *file) {
 }
 
 static walk begin_walk(mg_checkpoint *checkpoint, mg__file *file, bool keep) {
+  const bool entries = keep && file->count > 0;
   return (walk){.checkpoint = checkpoint,
                 .file = file,
                 .json = {.text = file->header, .bytes = file->header_bytes},
                 .data_bytes = file->bytes - file->data_begin,
-                .keep = keep,
+                .entries = entries ? &checkpoint->entries[file->first] : NULL,
+                .keys_kept = keep && file == checkpoint->files,
                 .ordered = true};
 }
 

@@ -23,10 +23,10 @@ typedef struct shard_index {
   bool keep, map_seen, total_seen;
   uint64_t total_bytes;
   row *rows;
-  size_t count, room;
+  size_t count, room, rows_bytes;
   uint32_t *shards; /* the distinct names: a row of each */
   mg__names shard_names;
-  size_t shards_count, shards_room;
+  size_t shards_count, shards_room, shards_bytes;
 } shard_index;
 
 static mg_status refuse(const shard_index *index, const char *kind, const char *name, const char *rule) {
@@ -34,11 +34,6 @@ static mg_status refuse(const shard_index *index, const char *kind, const char *
 }
 
 /* ---- the index's JSON ------------------------------------------------------------------------------------------ */
-
-static uint32_t settle(shard_index *index, mg__json_text text) {
-  index->file.header[text.begin + mg__json_unescape(&index->json, text, &index->file.header[text.begin])] = '\0';
-  return (uint32_t)text.begin;
-}
 
 static bool broken(shard_index *index, const char *rule) {
   if (!index->json.wrong) index->json.wrong = rule;
@@ -51,13 +46,14 @@ static bool walk_map(shard_index *index) {
   if (index->map_seen) return broken(index, "weight_map occurs twice");
   index->map_seen = true;
   while (mg__json_member(&index->json, &first, &name)) {
-    if (!mg__json_string(&index->json, &shard)) return broken(index, "a weight_map that does not map names to files");
+    if (!mg__json_at_string(&index->json)) return broken(index, "a weight_map that does not map names to files");
+    if (!mg__json_string(&index->json, &shard)) return false;
     if (index->count == index->checkpoint->limits.tensors) return broken(index, "more tensors than the limit allows");
     if (name.bytes > index->checkpoint->limits.name_bytes || shard.bytes > NAME_MAX)
       return broken(index, "a name that is too long");
     if (index->keep) {
-      const uint32_t settled = settle(index, name);
-      index->rows[index->count] = (row){settled, settle(index, shard)};
+      const uint32_t settled = mg__json_settle(&index->json, name, index->file.header);
+      index->rows[index->count] = (row){settled, mg__json_settle(&index->json, shard, index->file.header)};
     }
     index->count++;
   }
@@ -95,9 +91,17 @@ static mg_status walk(shard_index *index, bool keep) {
   return mg__file_refuse(index->checkpoint, &index->file, index->json.at, NULL, NULL, "%s", index->json.wrong);
 }
 
+/* Room for `count` items, exactly: a vector's doubling could pass twice the index. */
+static void *make_list(mg_context *context, size_t count, size_t item_bytes, size_t *bytes) {
+  uint64_t all;
+  if (!mg__multiply(count, item_bytes, &all)) return NULL; /* count was limited */
+  void *items = mg_alloc(context, (size_t)all);
+  *bytes = items ? (size_t)all : 0;
+  return items;
+}
+
 static mg_status read_index(shard_index *index) {
   mg_checkpoint *checkpoint = index->checkpoint;
-  uint64_t bytes;
   if (index->file.bytes > checkpoint->limits.header_bytes)
     return refuse(index, NULL, NULL, "an index of that many bytes");
   MG_TRY(mg__file_want(checkpoint, &index->file, index->file.bytes, 0));
@@ -106,8 +110,7 @@ static mg_status read_index(shard_index *index) {
     return mg__file_refuse(checkpoint, &index->file, valid, NULL, NULL, "the index is not UTF-8");
   MG_TRY(walk(index, false));
   index->room = index->count;
-  if (!mg__multiply(index->room, sizeof *index->rows, &bytes)) return MG_BUG; /* count was limited */
-  index->rows = mg_alloc(checkpoint->context, (size_t)bytes);
+  index->rows = make_list(checkpoint->context, index->room, sizeof *index->rows, &index->rows_bytes);
   if (!index->rows && index->room) return MG_MEMORY;
   return walk(index, true);
 }
@@ -128,7 +131,7 @@ static mg_status list_shards(shard_index *index) {
   mg_context *context = index->checkpoint->context;
   const size_t most = (size_t)index->checkpoint->limits.files;
   index->shards_room = index->room < most ? index->room : most;
-  index->shards = mg_alloc(context, index->shards_room * sizeof *index->shards); /* a limit times four */
+  index->shards = make_list(context, index->shards_room, sizeof *index->shards, &index->shards_bytes);
   if (!index->shards && index->shards_room) return MG_MEMORY;
   MG_TRY(mg__names_create(context, index->shards_room, &index->shard_names));
   for (size_t i = 0; i < index->room; i++) {
@@ -244,8 +247,8 @@ mg_status mg__shards_open(mg_checkpoint *checkpoint, const char *path) {
   shard_index index = {.checkpoint = checkpoint};
   const mg_status status = open_all(&index, path);
   mg__names_destroy(context, &index.shard_names);
-  mg_free(context, index.shards, index.shards_room * sizeof *index.shards);
-  mg_free(context, index.rows, index.room * sizeof *index.rows);
+  mg_free(context, index.shards, index.shards_bytes);
+  mg_free(context, index.rows, index.rows_bytes);
   mg__file_close(context, &index.file);
   return status;
 }
