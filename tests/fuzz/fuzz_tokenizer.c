@@ -7,7 +7,7 @@ static void use(mg_tokenizer *tokenizer, mg_context *context) {
   static const char text[] = "The expert's 42 tokens \xe2\x82\xac\n";
   char back[512];
   mg_token_list list = {0};
-  if (mg_tokenizer_encode(tokenizer, text, sizeof text - 1, &list) == MG_OK)
+  if (mg_tokenizer_encode(tokenizer, text, sizeof text - 1, 0, &list) == MG_OK)
     mg_tokenizer_decode(tokenizer, list.ids, (int64_t)list.count, back, sizeof back);
   mg_token_list_free(context, &list);
 }

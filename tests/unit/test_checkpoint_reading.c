@@ -1,5 +1,5 @@
-/* Values read from checkpoints are what other readers make of the same bytes; rows, scales and views; metadata by type;
- * files that change under an open checkpoint. */
+/* Values read from checkpoints are what other readers make of the same bytes; rows, scales and views; files that
+ * change under an open checkpoint. */
 #include "support/checkpoint_files.h"
 #include "support/world.h"
 
@@ -274,116 +274,6 @@ static void backends_get_rows(void **state) {
   mg_checkpoint_close(checkpoint);
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------------------------------- */
-
-static void write_metadata(void) {
-  mg_bytes b = mg_bytes_gguf(3, 0, 9);
-  mg_gguf_string(&b, "general.architecture", "olmoe");
-  mg_gguf_integer(&b, "olmoe.expert_count", MG_VALUE_U32, 64);
-  mg_gguf_integer(&b, "small", MG_VALUE_I8, 0xfe);
-  mg_gguf_integer(&b, "large", MG_VALUE_U64, UINT64_MAX);
-  mg_gguf_integer(&b, "epsilon", MG_VALUE_F32, 0x3f000000);
-  mg_gguf_integer(&b, "flag", MG_VALUE_BOOL, 1);
-  mg_gguf_list(&b, "tokens", MG_VALUE_TEXT, 3);
-  mg_bytes_text(&b, "a");
-  mg_bytes_text(&b, "");
-  mg_bytes_number(&b, 8, 3);
-  mg_bytes_add(&b, "b\0c", 3);
-  mg_gguf_list(&b, "scores", MG_VALUE_U8, 4);
-  mg_bytes_zeros(&b, 4);
-  mg_gguf_key(&b, "nul", MG_VALUE_TEXT);
-  mg_bytes_number(&b, 8, 3);
-  mg_bytes_add(&b, "b\0c", 3);
-  mg_bytes_write(&b, path);
-  mg_bytes_free(&b);
-}
-
-static void getters_demand_their_type(void **state) {
-  (void)state;
-  mg_context *context = world.context;
-  const char *text;
-  int64_t number;
-  double real;
-  bool flag;
-  mg_value list;
-  write_metadata();
-  mg_checkpoint *checkpoint = open_checkpoint(path);
-  assert_int_equal(mg_checkpoint_kind(checkpoint), MG_CHECKPOINT_GGUF);
-  assert_ok(context, mg_checkpoint_text(checkpoint, "general.architecture", &text));
-  assert_string_equal(text, "olmoe");
-  assert_ok(context, mg_checkpoint_integer(checkpoint, "olmoe.expert_count", 1, 64, &number));
-  assert_int_equal(number, 64);
-  assert_ok(context, mg_checkpoint_integer(checkpoint, "small", -128, 127, &number));
-  assert_int_equal(number, -2);
-  assert_ok(context, mg_checkpoint_real(checkpoint, "epsilon", &real));
-  assert_near(real, 0.5, 0);
-  assert_ok(context, mg_checkpoint_flag(checkpoint, "flag", &flag));
-  assert_true(flag);
-  assert_refused(context, MG_FILE, "'olmoe.expert_count': 64 is not within [1, 63]",
-                 mg_checkpoint_integer(checkpoint, "olmoe.expert_count", 1, 63, &number));
-  assert_refused(context, MG_FILE, "'large': a whole number below 2^63 was wanted, but it is u64",
-                 mg_checkpoint_integer(checkpoint, "large", 0, INT64_MAX, &number));
-  assert_refused(context, MG_FILE, "'none': it is missing", mg_checkpoint_text(checkpoint, "none", &text));
-  assert_refused(context, MG_FILE, "a text was wanted, but it is bool", mg_checkpoint_text(checkpoint, "flag", &text));
-  assert_refused(context, MG_FILE, "but it is f32", mg_checkpoint_integer(checkpoint, "epsilon", 0, 1, &number));
-  assert_refused(context, MG_FILE, "but it is bool", mg_checkpoint_integer(checkpoint, "flag", 0, 1, &number));
-  assert_refused(context, MG_FILE, "but it is i8", mg_checkpoint_real(checkpoint, "small", &real));
-  assert_refused(context, MG_FILE, "but it is text", mg_checkpoint_flag(checkpoint, "general.architecture", &flag));
-  assert_refused(context, MG_FILE, "but it is a list of text", mg_checkpoint_text(checkpoint, "tokens", &text));
-  assert_refused(context, MG_FILE, "a NUL", mg_checkpoint_text(checkpoint, "nul", &text));
-  /* ggml 26690: scores of another element type were read as floats. */
-  assert_refused(context, MG_FILE, "a list of f32 was wanted, but it is a list of u8",
-                 mg_checkpoint_list(checkpoint, "scores", MG_VALUE_F32, &list));
-  assert_refused(context, MG_FILE, "a list of f32 was wanted, but it is bool",
-                 mg_checkpoint_list(checkpoint, "flag", MG_VALUE_F32, &list));
-  mg_checkpoint_close(checkpoint);
-}
-
-static void lists_are_walked(void **state) {
-  (void)state;
-  static const struct {
-    const char *text;
-    size_t bytes;
-  } expected[] = {{"a", 1}, {"", 0}, {"b\0c", 3}};
-  mg_value list;
-  const char *text;
-  size_t bytes;
-  int64_t number;
-  write_metadata();
-  mg_checkpoint *checkpoint = open_checkpoint(path);
-  assert_ok(world.context, mg_checkpoint_list(checkpoint, "tokens", MG_VALUE_TEXT, &list));
-  assert_false(mg_value_next_integer(&list, &number));
-  for (size_t i = 0; i < MG_COUNT(expected); i++) {
-    assert_int_equal(list.count, MG_COUNT(expected) - i);
-    assert_true(mg_value_next_text(&list, &text, &bytes));
-    assert_int_equal(bytes, expected[i].bytes);
-    assert_memory_equal(text, expected[i].text, bytes + 1);
-  }
-  assert_false(mg_value_next_text(&list, &text, &bytes));
-  mg_checkpoint_close(checkpoint);
-}
-
-static void limits_are_kept(void **state) {
-  (void)state;
-  mg_checkpoint *checkpoint;
-  const struct {
-    size_t field;
-    uint64_t value;
-    const char *words;
-  } cases[] = {{offsetof(mg_checkpoint_limits, keys), 8, "more keys"},
-               {offsetof(mg_checkpoint_limits, text_bytes), 4, "'general.architecture': a text that is longer"},
-               {offsetof(mg_checkpoint_limits, list_elements), 3, "'scores': a list longer"},
-               {offsetof(mg_checkpoint_limits, name_bytes), 17, "a text that is longer"},
-               {offsetof(mg_checkpoint_limits, header_bytes), 100, "longer than 100 bytes"}};
-  write_metadata();
-  for (size_t i = 0; i < MG_COUNT(cases); i++) {
-    mg_checkpoint_limits limits = mg_checkpoint_default_limits();
-    *(uint64_t *)(void *)((char *)&limits + cases[i].field) = cases[i].value;
-    assert_refused(world.context, MG_FILE, cases[i].words,
-                   mg_checkpoint_open(world.context, path, &limits, &checkpoint));
-  }
-}
-
 /* ---- files that change under us ------------------------------------------------------------------------------------------ */
 
 enum { PAGE = 4096, PAGES = 64 };
@@ -533,9 +423,6 @@ int main(void) {
                                      cmocka_unit_test(integers_must_fit),
                                      cmocka_unit_test(undecodable_types_say_so),
                                      cmocka_unit_test(backends_get_rows),
-                                     cmocka_unit_test(getters_demand_their_type),
-                                     cmocka_unit_test(lists_are_walked),
-                                     cmocka_unit_test(limits_are_kept),
                                      cmocka_unit_test(changed_files_are_noticed),
                                      cmocka_unit_test(lost_pages_become_an_error),
                                      cmocka_unit_test(other_signals_go_on),
