@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "model/tokenizer.h"
 #include "support/checkpoint_files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -18,6 +19,18 @@ static inline int mg_fuzz_file(const uint8_t *data, size_t size, char path[MG_FU
   if (descriptor < 0 || write(descriptor, data, size) != (ssize_t)size) abort();
   snprintf(path, MG_FUZZ_PATH_BYTES, "/proc/self/fd/%d", descriptor);
   return descriptor;
+}
+
+/* Encodes a short text, decodes what comes out, and ends the tokenizer, which may be NULL. */
+static inline void mg_fuzz_tokenizer(mg_context *context, mg_tokenizer *tokenizer) {
+  static const char text[] = "The expert's 42 tokens \xe2\x82\xac\n";
+  mg_token_list list = {0};
+  mg_text back = {0};
+  if (tokenizer && mg_tokenizer_encode(tokenizer, text, sizeof text - 1, 0, &list) == MG_OK)
+    mg_tokenizer_decode(tokenizer, list.ids, (int64_t)list.count, 0, &back);
+  mg_token_list_free(context, &list);
+  mg_text_free(context, &back);
+  mg_tokenizer_destroy(tokenizer);
 }
 
 #endif
