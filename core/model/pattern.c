@@ -95,19 +95,12 @@ mg_status mg__pattern_find(mg__pattern *pattern, const char *text, size_t bytes,
   return MG_OK;
 }
 
-int32_t mg__utf8_code(const char *text, size_t bytes, size_t *used) {
+int32_t mg__utf8_code_beyond_ascii(const char *text, size_t bytes, size_t *used) {
   utf8proc_int32_t code = 0;
   const utf8proc_ssize_t length =
       utf8proc_iterate((const utf8proc_uint8_t *)text, bytes > 4 ? 4 : (utf8proc_ssize_t)bytes, &code);
   *used = length > 0 ? (size_t)length : 0;
   return code;
-}
-
-size_t mg__utf8_bytes(const char *text, size_t bytes) {
-  if ((unsigned char)*text < 0x80) return 1;
-  size_t used;
-  mg__utf8_code(text, bytes, &used);
-  return used;
 }
 
 size_t mg__utf8_stretch(const char *text, size_t bytes, bool *valid) {

@@ -19,10 +19,18 @@ const char *mg__pattern_text(const mg__pattern *pattern);
 mg_status mg__pattern_find(mg__pattern *pattern, const char *text, size_t bytes, size_t from, bool empty,
                            mg__match *match);
 
-/* Bytes of the UTF-8 character at `text`, 0 if it is invalid; `bytes` > 0 are there. */
-size_t mg__utf8_bytes(const char *text, size_t bytes);
-/* The character at `text`, which is valid UTF-8; *used is set to its bytes. */
-int32_t mg__utf8_code(const char *text, size_t bytes, size_t *used);
+int32_t mg__utf8_code_beyond_ascii(const char *text, size_t bytes, size_t *used);
+/* The character at `text`, of which `bytes` > 0 are there; *used is set to its bytes, 0 if they are no UTF-8. */
+static inline int32_t mg__utf8_code(const char *text, size_t bytes, size_t *used) {
+  *used = 1;
+  return (unsigned char)*text < 0x80 ? *text : mg__utf8_code_beyond_ascii(text, bytes, used);
+}
+/* Its bytes alone. */
+static inline size_t mg__utf8_bytes(const char *text, size_t bytes) {
+  size_t used;
+  mg__utf8_code(text, bytes, &used);
+  return used;
+}
 /* Length of the stretch from `text` that is all valid UTF-8, or holds no valid character; *valid tells which. */
 size_t mg__utf8_stretch(const char *text, size_t bytes, bool *valid);
 

@@ -45,3 +45,36 @@ uint32_t mg_golden_u32(mg_golden *golden) {
   const uint32_t low = mg_golden_u16(golden);
   return low | (uint32_t)mg_golden_u16(golden) << 16;
 }
+
+json_t *mg_golden_tokenizer_json(const char *kind) {
+  char name[64];
+  snprintf(name, sizeof name, "tokenizers/%s.gz", kind);
+  mg_golden file = mg_golden_open(name);
+  const size_t bytes = mg_golden_u32(&file);
+  json_t *json = json_loadb((const char *)mg_golden_bytes(&file, bytes), bytes, JSON_ALLOW_NUL, NULL);
+  assert_non_null(json);
+  mg_golden_close(&file);
+  return json;
+}
+
+mg_tokenizer *mg_golden_tokenizer(mg_context *context, const char *kind) {
+  mg_tokenizer *tokenizer;
+  json_t *json = mg_golden_tokenizer_json(kind);
+  assert_ok(context, mg_tokenizer_from_json(context, json, &tokenizer));
+  json_decref(json);
+  return tokenizer;
+}
+
+void mg_golden_round_trip(mg_context *context, mg_tokenizer *tokenizer, const char *text, size_t bytes, bool exact) {
+  mg_token_list list = {0};
+  mg_text back = {0};
+  assert_ok(context, mg_tokenizer_encode(tokenizer, text, bytes, 0, &list));
+  for (size_t i = 0; i < list.count; i++) assert_in_range(list.ids[i], 0, mg_tokenizer_vocabulary(tokenizer) - 1);
+  assert_ok(context, mg_tokenizer_decode(tokenizer, list.ids, (int64_t)list.count, 0, &back));
+  if (exact) {
+    assert_int_equal(back.count, bytes);
+    if (bytes) assert_memory_equal(back.bytes, text, bytes);
+  }
+  mg_token_list_free(context, &list);
+  mg_text_free(context, &back);
+}

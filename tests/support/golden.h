@@ -2,8 +2,7 @@
 #ifndef MG_TESTS_SUPPORT_GOLDEN_H
 #define MG_TESTS_SUPPORT_GOLDEN_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "model/tokenizer.h"
 
 typedef struct mg_golden {
   unsigned char *data;
@@ -17,5 +16,11 @@ void mg_golden_close(mg_golden *golden);
 uint32_t mg_golden_u32(mg_golden *golden);
 uint16_t mg_golden_u16(mg_golden *golden);
 const unsigned char *mg_golden_bytes(mg_golden *golden, size_t bytes);
+
+/* The tokenizer.json of a kind of tests/golden/tokenizers, to be released with json_decref, and the tokenizer. */
+json_t *mg_golden_tokenizer_json(const char *kind);
+mg_tokenizer *mg_golden_tokenizer(mg_context *context, const char *kind);
+/* Encodes and decodes; fails the test if an id is out of range, or if `exact` and the text does not come back. */
+void mg_golden_round_trip(mg_context *context, mg_tokenizer *tokenizer, const char *text, size_t bytes, bool exact);
 
 #endif

@@ -15,6 +15,7 @@ static mg_status read_byte_level(mg_context *context, mg__stage *stage, const js
 static mg_status spell_bytes(mg__flow *flow, const mg__byte_table *table, const char *text, size_t bytes) {
   mg_text *out = &flow->out.text;
   const size_t start = out->count;
+  MG_TRY(mg__text_reserve(flow->context, out, bytes));
   for (size_t at = 0, used; at < bytes; at += used) {
     const int32_t code = mg__utf8_code(text + at, bytes - at, &used);
     const int16_t byte = used && code < 512 ? table->byte_of[code] : -1;
@@ -22,7 +23,7 @@ static mg_status spell_bytes(mg__flow *flow, const mg__byte_table *table, const 
       out->count = start;
       return mg__text_add(flow->context, out, text, bytes);
     }
-    MG_TRY(mg__text_add(flow->context, out, &(char){(char)byte}, 1));
+    out->bytes[out->count++] = (char)byte;
   }
   return MG_OK;
 }

@@ -4,14 +4,11 @@
 #include "base/vector.h"
 #include "model/tokenizer/pipeline.h"
 
-mg_status mg__text_add(mg_context *context, mg_text *text, const char *bytes, size_t count) {
+mg_status mg__text_reserve(mg_context *context, mg_text *text, size_t count) {
   size_t wanted;
   if (__builtin_add_overflow(text->count, count, &wanted))
     return mg_fail(context, MG_MEMORY, "%zu more bytes of text do not fit in memory", count);
-  MG_TRY(MG_VECTOR_RESERVE(context, text->bytes, text->room, wanted));
-  if (count) memcpy(text->bytes + text->count, bytes, count);
-  text->count = wanted;
-  return MG_OK;
+  return MG_VECTOR_RESERVE(context, text->bytes, text->room, wanted);
 }
 
 size_t mg__flow_begin(const mg__flow *flow) {

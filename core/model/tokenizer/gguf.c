@@ -141,6 +141,7 @@ static mg_status translate_gpt2(const translation *t, json_t *file) {
   json_object_set_new(file, "model", model);
   MG_TRY(bpe_vocabulary(t, json_object_get(model, "vocab")));
   MG_TRY(bpe_merges(t, json_object_get(model, "merges")));
+  if (cut->nfc) json_object_set_new(file, "normalizer", json_pack("{s:s}", "type", "NFC"));
   json_object_set_new(file, "pre_tokenizer", cut_json(cut));
   json_object_set_new(file, "decoder", json_pack("{s:s}", "type", "ByteLevel"));
   json_t *around;

@@ -8,6 +8,7 @@ enum { MG__GGUF_PATTERNS_MOST = 8 };
 
 typedef struct mg__gguf_cut {
   const char *names;                            /* of tokenizer.ggml.pre, between blanks */
+  bool nfc;                                     /* text is brought to NFC first, which GGUF files do not say */
   bool ignore_merges;                           /* a piece that is a token is that token */
   int add_bos;                                  /* if the file does not say */
   const char *patterns[MG__GGUF_PATTERNS_MOST]; /* applied in turn; NULL ends them */

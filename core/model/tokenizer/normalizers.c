@@ -107,6 +107,7 @@ static mg_status read_charsmap(mg_context *context, mg__stage *stage, const json
 static size_t grapheme(const char *text, size_t bytes) {
   utf8proc_int32_t state = 0;
   size_t end, used;
+  if (bytes > 1 && *text != '\r' && (unsigned char)text[0] < 0x80 && (unsigned char)text[1] < 0x80) return 1;
   int32_t previous = mg__utf8_code(text, bytes, &end);
   for (; end < bytes; end += used) {
     const int32_t code = mg__utf8_code(text + end, bytes - end, &used);

@@ -6,6 +6,8 @@
 #ifndef MG_MODEL_TOKENIZER_PIPELINE_H
 #define MG_MODEL_TOKENIZER_PIPELINE_H
 
+#include <string.h>
+
 #include "model/pattern.h"
 #include "model/tokenizer_kind.h"
 
@@ -41,7 +43,14 @@ typedef struct mg__flow {
 } mg__flow;
 
 void mg__flow_release(mg__flow *flow);
-mg_status mg__text_add(mg_context *context, mg_text *text, const char *bytes, size_t count);
+/* Room for `count` more bytes. */
+mg_status mg__text_reserve(mg_context *context, mg_text *text, size_t count);
+static inline mg_status mg__text_add(mg_context *context, mg_text *text, const char *bytes, size_t count) {
+  if (count > text->room - text->count) MG_TRY(mg__text_reserve(context, text, count));
+  if (count) memcpy(text->bytes + text->count, bytes, count);
+  text->count += count;
+  return MG_OK;
+}
 /* Appends a piece to the output; an empty one only if the flow keeps those or it is an added token. */
 mg_status mg__flow_emit(mg__flow *flow, const char *bytes, size_t count, size_t head, int32_t id);
 /* Begins an output piece whose text is then appended to flow->out.text; mg__flow_end ends it. */

@@ -147,9 +147,13 @@ static mg_status read_byte_level(mg_context *context, mg__stage *stage, const js
 static mg_status emit_bytes(mg__flow *flow, const mg__byte_table *table, const char *text, size_t bytes, size_t head) {
   const size_t start = mg__flow_begin(flow);
   size_t new_head = 0;
+  mg_text *out = &flow->out.text;
+  if (bytes > SIZE_MAX / 2) return mg_fail(flow->context, MG_MEMORY, "%zu bytes of text are too many", bytes);
+  MG_TRY(mg__text_reserve(flow->context, out, 2 * bytes));
   for (size_t i = 0; i < bytes; i++) {
     const unsigned char byte = (unsigned char)text[i];
-    MG_TRY(mg__text_add(flow->context, &flow->out.text, table->text[byte], table->bytes[byte]));
+    out->bytes[out->count++] = table->text[byte][0];
+    if (table->bytes[byte] > 1) out->bytes[out->count++] = table->text[byte][1];
     if (i < head) new_head += table->bytes[byte];
   }
   return mg__flow_end(flow, start, new_head);
