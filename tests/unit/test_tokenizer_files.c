@@ -19,15 +19,19 @@ static int teardown(void **state) {
 
 enum { ADDED, NORMALIZER, PRE_TOKENIZER, POST_PROCESSOR, DECODER, MODEL, TOP, PARTS };
 
+#define TOKEN(id, content, more)                                                                                       \
+  "{\"id\":" id ",\"content\":\"" content "\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"                \
+  "\"normalized\":false,\"special\":true" more "}"
+
 static const char *const good_parts[PARTS] = {
-    "[{\"id\":2,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
-    "\"special\":true}]",
-    "null",
-    "null",
-    "null",
-    "null",
-    "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}",
-    "\"version\":\"1.0\""};
+    [TOP] = "\"version\":\"1.0\"",
+    [ADDED] = "[" TOKEN("2", "<s>", "") "]",
+    [NORMALIZER] = "null",
+    [PRE_TOKENIZER] = "null",
+    [POST_PROCESSOR] = "null",
+    [DECODER] = "null",
+    [MODEL] = "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]}",
+};
 
 static size_t write_file(char *text, size_t room, int part, const char *replacement) {
   const char *parts[PARTS];
@@ -42,9 +46,6 @@ static size_t write_file(char *text, size_t room, int part, const char *replacem
   return (size_t)length;
 }
 
-#define TOKEN(id, content, more)                                                                                       \
-  "{\"id\":" id ",\"content\":\"" content "\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"                \
-  "\"normalized\":false,\"special\":true" more "}"
 #define SPLIT(pattern, more) "{\"type\":\"Split\",\"pattern\":" pattern "," more "}"
 #define ISOLATED "\"behavior\":\"Isolated\",\"invert\":false"
 

@@ -81,8 +81,7 @@ static void gguf_release(gguf_parts *parts) {
 static void assert_same_ids(mg_context *context, mg_tokenizer *a, mg_tokenizer *b) {
   static const char *const texts[] = {
       "The router's 12345 experts don't, and WE'LL see: f(x) = 3.14;\n\n  \tif (a) { return; }",
-      "\xE4\xB8\x93\xE5\xAE\xB6 \xE3\x83\xAB\xE3\x83\xBC\xE3\x82\xBF \xED\x95\x9C\xEA\xB5\xAD \xC3\xA9t\xC3\xA9 "
-      "e\xCC\x81t",
+      "\xE4\xB8\x93\xE5\xAE\xB6 \xE3\x83\xAB\xE3\x83\xBC\xE3\x82\xBF \xED\x95\x9C\xEA\xB5\xAD e\xCC\x81t",
       "  trailing   \r\n\r\n <|end|><plain> x\xC2\xA0y  ",
       "parseHTTPJson ISO8601 camelCase UPPERlower 1a2b 99,999.00%"};
   for (size_t i = 0; i < MG_COUNT(texts); i++) {
