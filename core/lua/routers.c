@@ -22,7 +22,7 @@ typedef struct mg__lua_router {
   mg_param_spec params[PARAMS_MAX + 1];
   const char *words[OPTIONS_MAX][CHOICES_MAX + 1];
   uint32_t promises;
-  int route; /* reference to the Lua function */
+  int route, after_step; /* references to the Lua functions; LUA_NOREF = none */
 } lua_router;
 
 /* ---- options from the definition ----------------------------------------------------------------------------- */
@@ -102,7 +102,11 @@ static mg_status read_options(lua_router *r) {
 
 /* ---- parameters ------------------------------------------------------------------------------------------------ */
 
-static int64_t dimension_from(const json_t *word) {
+static bool is_option(const lua_router *r, const char *name) {
+  return json_object_get(json_object_get(r->definition, "options"), name) != NULL;
+}
+
+static int64_t dimension_from(const lua_router *r, const json_t *word) {
   static const struct {
     const char *word;
     int64_t dimension;
@@ -110,7 +114,7 @@ static int64_t dimension_from(const json_t *word) {
   if (json_is_integer(word) && json_integer_value(word) > 0) return json_integer_value(word);
   for (size_t i = 0; i < MG_COUNT(names) && json_is_string(word); i++)
     if (strcmp(json_string_value(word), names[i].word) == 0) return names[i].dimension;
-  return json_is_string(word) ? MG_DIM_CUSTOM : MG_DIM_NONE; /* the name of an option */
+  return json_is_string(word) && is_option(r, json_string_value(word)) ? MG_DIM_CUSTOM : MG_DIM_NONE;
 }
 
 static mg_status read_init(const lua_router *r, mg_param_spec *param, const json_t *entry) {
@@ -138,9 +142,12 @@ static mg_status read_param(const lua_router *r, mg_param_spec *param, const cha
   if (!json_is_array(shape) || json_array_size(shape) < 1 || json_array_size(shape) > MG_DIMS_MAX)
     return refuse(r, "params", name, "'shape' is needed, for example { \"experts\", \"width\" }");
   for (size_t d = 0; d < json_array_size(shape); d++) {
-    param->shape[d] = dimension_from(json_array_get(shape, d));
+    param->shape[d] = dimension_from(r, json_array_get(shape, d));
     if (param->shape[d] == MG_DIM_NONE)
-      return refuse(r, "params", name, "a dimension is a positive number, width, experts, vocabulary or an option");
+      return refuse(
+          r, "params", name,
+          "a dimension of 'shape' is a positive number, \"width\", \"experts\", \"vocabulary\" or the name of an "
+          "option");
   }
   return read_init(r, param, entry);
 }
@@ -186,42 +193,70 @@ static mg_status read_promises(lua_router *r) {
   return MG_OK;
 }
 
+/* Parts that are a number, or name an option or the experts. */
+static mg_status read_numbers(const lua_router *r) {
+  static const char *const parts[] = {"choices", "mean_choices", "slots"};
+  for (size_t i = 0; i < MG_COUNT(parts); i++) {
+    const json_t *value = json_object_get(r->definition, parts[i]);
+    const char *name = json_string_value(value);
+    if (!value || json_is_number(value) || (name && (strcmp(name, "experts") == 0 || is_option(r, name)))) continue;
+    return mg_fail(r->engine->context, MG_USAGE,
+                   "mg.router.define: %s must be a number, the name of a number option, or \"experts\"", parts[i]);
+  }
+  return MG_OK;
+}
+
 /* ---- the plugin's functions -------------------------------------------------------------------------------------- */
 
 static const lua_router *router_of(const mg_router *router) {
   return router->plugin->user;
 }
 
-/* The value of an integer option; `otherwise` when there is none of that name. */
-static int64_t option_value(const mg_router *router, const char *name, int64_t otherwise) {
-  for (const mg_option *o = router->plugin->options; o && o->type != MG_OPTION_TYPE_END; o++)
-    if (o->type == MG_OPTION_TYPE_INT && strcmp(o->name, name) == 0) {
-      int64_t value;
-      memcpy(&value, (const char *)router->options + o->offset, sizeof value);
-      return value;
-    }
+/* The value of a number option, or the experts by that name; `otherwise` when there is none of that name. */
+static double option_value(const mg_router *router, const char *name, double otherwise) {
+  if (strcmp(name, "experts") == 0) return (double)router->experts;
+  for (const mg_option *o = router->plugin->options; o && o->type != MG_OPTION_TYPE_END; o++) {
+    if (strcmp(o->name, name) != 0) continue;
+    const void *field = (const char *)router->options + o->offset;
+    if (o->type == MG_OPTION_TYPE_INT) return (double)*(const int64_t *)field;
+    if (o->type == MG_OPTION_TYPE_FLOAT) return *(const double *)field;
+  }
   return otherwise;
+}
+
+/* A part of the definition that is a number or the name of one. */
+static double number_of(const mg_router *router, const char *part, double otherwise) {
+  const json_t *wanted = json_object_get(router_of(router)->definition, part);
+  if (json_is_number(wanted)) return json_number_value(wanted);
+  return json_is_string(wanted) ? option_value(router, json_string_value(wanted), otherwise) : otherwise;
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   const lua_router *r = router_of(router);
   const json_t *entry = json_object_get(json_object_get(r->definition, "params"), r->params[param].name);
   const char *name = json_string_value(json_array_get(json_object_get(entry, "shape"), (size_t)dim));
-  return name ? option_value(router, name, 0) : 0;
+  return name ? (int64_t)option_value(router, name, 0) : 0;
 }
 
-/* `choices` names an integer option or is a number; the default is the option k, else 1. */
+static int64_t slots(const mg_router *router) {
+  return (int64_t)number_of(router, "slots", 0);
+}
+
+/* The default is the option k, else 1; a router with slots chooses all. */
 static int64_t choices(const mg_router *router) {
-  const json_t *wanted = json_object_get(router_of(router)->definition, "choices");
-  if (json_is_integer(wanted)) return json_integer_value(wanted);
-  return option_value(router, json_is_string(wanted) ? json_string_value(wanted) : "k", 1);
+  if (slots(router)) return router->experts;
+  return (int64_t)number_of(router, "choices", option_value(router, "k", 1));
+}
+
+static double mean_choices(const mg_router *router) {
+  return number_of(router, "mean_choices", (double)choices(router));
 }
 
 static mg_status check(const mg_router *router) {
   const int64_t count = choices(router);
   if (count >= 1 && count <= router->experts) return MG_OK;
-  return mg_fail(router->context, MG_USAGE, "router %s: chooses %lld experts, but the layer has %lld",
-                 router->plugin->name, (long long)count, (long long)router->experts);
+  return mg_fail(router->context, MG_USAGE, "router %s: chooses %lld experts, but the layer has %lld; use 1 to %lld",
+                 router->plugin->name, (long long)count, (long long)router->experts, (long long)router->experts);
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -234,28 +269,43 @@ typedef struct route_call {
   const lua_router *definition;
   mg_router *router;
   mg_tape *tape;
-  const mg_route_input *in;
+  const mg_route_input *in; /* of route; NULL in after_step */
   mg_route_output *out;
-  int64_t draws; /* how many random tensors the script asked for */
+  const int32_t *demand; /* of after_step */
+  int64_t draws;         /* how many random tensors the script asked for */
 } route_call;
 
 /* r:param(name) -> Var */
 static int get_param(lua_State *L) {
   const route_call *call = mg__engine_of(L)->route;
   const char *name = luaL_checkstring(L, 2);
-  if (!call) mg__raise_text(L, MG_USAGE, "r:param can only be called while route runs");
+  if (!call) mg__raise_text(L, MG_USAGE, "r:param can only be called while route or after_step runs");
   mg_var *var = mg_router_has_param(call->router, name) ? mg_router_param(call->router, call->tape, name) : NULL;
   if (!var) mg__raise_text(L, MG_USAGE, "router %s has no parameter '%s'", call->router->plugin->name, name);
   mg__push_var(L, var);
   return 1;
 }
 
+/* r:store(name, value): overwrites a fixed parameter. */
+static int store(lua_State *L) {
+  const route_call *call = mg__engine_of(L)->route;
+  const char *name = luaL_checkstring(L, 2);
+  mg_var *value = mg__check_var(L, 3);
+  if (!call) mg__raise_text(L, MG_USAGE, "r:store can only be called while route or after_step runs");
+  const mg_status status = mg_router_store(call->router, call->tape, name, value);
+  if (status != MG_OK) mg__raise(L, status);
+  return 0;
+}
+
+/* The first tensor of a call comes from the layer's noise stream, as a router in C would draw it, later ones from streams
+ * of their own. */
 static int draw(lua_State *L, mg_random_kind kind, double low, double high) {
   route_call *call = mg__engine_of(L)->route;
   const int64_t shape[] = {luaL_checkinteger(L, 2), luaL_checkinteger(L, 3)};
-  if (!call) mg__raise_text(L, MG_USAGE, "random numbers can only be drawn while route runs");
+  if (!call || !call->in) mg__raise_text(L, MG_USAGE, "random numbers can only be drawn while route runs");
   const mg_stream noise = call->in->noise;
-  const mg_stream stream = mg_stream_named(noise.seed, "lua router", noise.stream, (uint64_t)call->draws++);
+  const uint64_t number = (uint64_t)call->draws++;
+  const mg_stream stream = number ? mg_stream_named(noise.seed, "lua router", noise.stream, number) : noise;
   mg_var *var = mg_random(call->tape, mg_var_dtype(call->in->x), 2, shape, kind, stream, low, high);
   if (!var) mg__raise(L, mg_tape_status(call->tape));
   mg__push_var(L, var);
@@ -279,7 +329,8 @@ static void set_integer(lua_State *L, const char *name, int64_t value) {
 
 /* Pushes r: the options by name, the shape of the layer, and methods. */
 static void push_view(lua_State *L, const route_call *call) {
-  static const luaL_Reg methods[] = {{"param", get_param}, {"normal", normal}, {"uniform", uniform}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"param", get_param}, {"store", store}, {"normal", normal}, {"uniform", uniform}, {NULL, NULL}};
   json_t **box = mg__push_box(L);
   *box = mg_options_to_json(call->router->plugin->options, call->router->options);
   if (!*box) mg__raise_text(L, MG_MEMORY, "out of host memory");
@@ -288,9 +339,9 @@ static void push_view(lua_State *L, const route_call *call) {
   set_integer(L, "width", call->router->width);
   set_integer(L, "experts", call->router->experts);
   set_integer(L, "layer", call->router->layer);
-  set_integer(L, "tokens", call->in->tokens);
-  set_integer(L, "sequence_tokens", call->in->sequence_tokens);
-  lua_pushboolean(L, call->in->training);
+  set_integer(L, "tokens", call->in ? call->in->tokens : call->router->step_tokens);
+  if (call->in) set_integer(L, "sequence_tokens", call->in->sequence_tokens);
+  lua_pushboolean(L, !call->in || call->in->training);
   lua_setfield(L, -2, "training");
   lua_remove(L, -2);
 }
@@ -311,27 +362,57 @@ static int call_route(lua_State *L) {
   lua_call(L, 3, 1);
   if (!lua_istable(L, -1))
     mg__raise_text(L, MG_PLUGIN, "route must return { ids =, weights =, ... }, not a %s", luaL_typename(L, -1));
-  *call->out = (mg_route_output){take(L, "ids"),    take(L, "weights"), take(L, "probs"),
-                                 take(L, "logits"), take(L, "load"),    take(L, "loss")};
+  *call->out = (mg_route_output){take(L, "ids"),  take(L, "weights"), take(L, "probs"),    take(L, "logits"),
+                                 take(L, "load"), take(L, "loss"),    take(L, "dispatch"), take(L, "combine")};
   return 0;
 }
 
-static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
-  const lua_router *r = router_of(router);
-  mg_engine *engine = r->engine;
-  route_call call = {.definition = r, .router = router, .tape = tape, .in = in, .out = out};
+/* The demand [E] in the dtype of the router's parameters. */
+static mg_var *demand_of(const route_call *call) {
+  const mg_param_spec *params = call->router->plugin->params;
+  mg_var *like = params ? mg_router_param(call->router, call->tape, params[0].name) : NULL;
+  mg_var *counts = mg_tape_upload(call->tape, MG_I32, 1, &call->router->experts, call->demand);
+  return mg_cast(call->tape, counts, mg_var_dtype(like));
+}
+
+static int call_after_step(lua_State *L) {
+  const route_call *call = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->definition->after_step);
+  push_view(L, call);
+  mg_var *demand = demand_of(call);
+  if (!demand) mg__raise(L, mg_tape_status(call->tape));
+  mg__push_var(L, demand);
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+/* Runs one of the two above. */
+static mg_status enter(route_call *call, lua_CFunction function) {
+  mg_engine *engine = call->definition->engine;
+  mg_router *router = call->router;
   if (!lua_checkstack(engine->state, 8)) return mg_fail(router->context, MG_MEMORY, "no memory for a call into Lua");
   engine->generation++;
-  engine->tape = tape;
-  engine->route = &call;
-  lua_pushcfunction(engine->state, call_route);
-  lua_pushlightuserdata(engine->state, &call);
+  engine->tape = call->tape;
+  engine->route = call;
+  lua_pushcfunction(engine->state, function);
+  lua_pushlightuserdata(engine->state, call);
   const mg_status status = mg__protected_call(engine, 1, 0, MG_PLUGIN);
   engine->tape = NULL;
   engine->route = NULL;
-  if (status != MG_OK)
-    return mg_fail(router->context, status, "router %s: %s", router->plugin->name, mg_context_message(engine->context));
-  return mg_tape_status(tape);
+  if (status != MG_OK) return mg_fail(router->context, status, "%s", mg_context_message(engine->context));
+  return mg_tape_status(call->tape);
+}
+
+static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
+  route_call call = {.definition = router_of(router), .router = router, .tape = tape, .in = in, .out = out};
+  return enter(&call, call_route);
+}
+
+static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *demand) {
+  route_call call = {.definition = router_of(router), .router = router, .tape = tape, .demand = demand};
+  if (call.definition->after_step == LUA_NOREF) return MG_OK;
+  const mg_status status = enter(&call, call_after_step);
+  return status == MG_OK ? MG_OK : mg_fail_where(router->context, status, "router %s", router->plugin->name);
 }
 
 /* ---- defining ------------------------------------------------------------------------------------------------------ */
@@ -361,10 +442,14 @@ static mg_status build(lua_router *r) {
                                  .choices = choices,
                                  .promises = promises,
                                  .route = route,
+                                 .after_step = after_step,
+                                 .mean_choices = mean_choices,
+                                 .slots = slots,
                                  .user = r};
   MG_TRY(read_options(r));
   MG_TRY(read_params(r));
   MG_TRY(read_promises(r));
+  MG_TRY(read_numbers(r));
   return mg_registry_add_router(r->engine->settings.registry, &r->plugin);
 }
 
@@ -378,7 +463,7 @@ static mg_status create(mg_engine *engine, json_t *definition, lua_router **out)
   }
   r->engine = engine;
   r->definition = definition;
-  r->route = LUA_NOREF;
+  r->route = r->after_step = LUA_NOREF;
   const mg_status status = build(r);
   if (status != MG_OK) {
     free_router(r);
@@ -398,13 +483,19 @@ static json_t *in_order(const json_t *definition) {
   return copy;
 }
 
-/* define_router(definition): registers it. `route` is kept as a reference, all else as data. */
+/* A reference to a function of the definition at 1. */
+static int keep_function(lua_State *L, const char *name) {
+  if (lua_getfield(L, 1, name) == LUA_TFUNCTION) return luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
+  return LUA_NOREF;
+}
+
+/* define_router(definition): registers it. Its functions are kept as references, all else as data. */
 static int define_router(lua_State *L) {
   lua_router *r;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
-  lua_getfield(L, 1, "route"); /* 2 */
-  lua_newtable(L);             /* 3: the definition without its function */
+  lua_newtable(L); /* 2: the definition without its functions */
   lua_pushnil(L);
   while (lua_next(L, 1)) {
     if (lua_isfunction(L, -1)) {
@@ -413,18 +504,17 @@ static int define_router(lua_State *L) {
     }
     lua_pushvalue(L, -2);
     lua_insert(L, -2);
-    lua_rawset(L, 3);
+    lua_rawset(L, 2);
   }
-  lua_pushvalue(L, 2);
-  const int reference = luaL_ref(L, LUA_REGISTRYINDEX);
   json_t **box = mg__push_box(L);
-  *box = mg__to_json(L, 3, MG__NUMBERS_STRICT, "mg.router.define");
+  *box = mg__to_json(L, 2, MG__NUMBERS_STRICT, "mg.router.define");
   if (!*box) mg__raise(L, MG_USAGE);
   json_t *definition = in_order(*box);
   if (!definition) mg__raise_text(L, MG_MEMORY, "out of host memory");
   const mg_status status = create(mg__engine_of(L), definition, &r);
   if (status != MG_OK) mg__raise(L, status);
-  r->route = reference;
+  r->route = keep_function(L, "route");
+  r->after_step = keep_function(L, "after_step");
   return 0;
 }
 

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "base/options.h"
+
 static const char var_name[] = "moegauge.Var";
 
 typedef struct var_box {
@@ -94,6 +96,14 @@ static int sqrt_of(lua_State *L) {
   return push_result(L, mg_unary_op(tape_of(L), MG_UNARY_SQRT, mg__check_var(L, 1), 0, 0));
 }
 
+static int sign_of(lua_State *L) {
+  return push_result(L, mg_unary_op(tape_of(L), MG_UNARY_SIGN, mg__check_var(L, 1), 0, 0));
+}
+
+static int to_ids(lua_State *L) {
+  return push_result(L, mg_cast(tape_of(L), mg__check_var(L, 1), MG_I32));
+}
+
 static int greater(lua_State *L) {
   mg_var *x = mg__check_var(L, 1), *y = mg__check_var(L, 2);
   return push_result(L, mg_binary_op(tape_of(L), MG_BINARY_GREATER, x, y));
@@ -173,6 +183,8 @@ static const method methods[] = {ONE("exp", mg_exp),
                                  OTHER("scale", "(factor: number): Var", scale),
                                  OTHER("affine", "(factor: number, shift: number): Var", affine),
                                  OTHER("clamp", "(low: number, high: number): Var", clamp),
+                                 OTHER("sign", "(): Var", sign_of),
+                                 OTHER("ids", "(): Var", to_ids),
                                  OTHER("greater", "(y: Var): Var", greater),
                                  OTHER("where", "(x: Var, otherwise: number): Var", where),
                                  ONE("detach", mg_detach),
@@ -254,6 +266,16 @@ static void push_method(lua_State *L, const method *m) {
   lua_pushcclosure(L, m->one ? call_one : m->two ? call_two : m->other, 1);
 }
 
+/* A method that is not there: the nearest one is named. */
+static int no_method(lua_State *L) {
+  const char *names[MG_COUNT(methods)];
+  for (size_t i = 0; i < MG_COUNT(methods); i++) names[i] = methods[i].name;
+  const char *wanted = luaL_tolstring(L, 2, NULL), *nearest = mg_nearest_name(wanted, names, MG_COUNT(methods));
+  if (nearest) mg__raise_text(L, MG_USAGE, "a Var has no method '%s'; did you mean '%s'?", wanted, nearest);
+  mg__raise_text(L, MG_USAGE, "a Var has no method '%s'; the annotations in scripts/meta/moegauge.lua list them",
+                 wanted);
+}
+
 void mg__open_vars(lua_State *L) {
   static const luaL_Reg operators[] = {{"__add", add},    {"__sub", subtract}, {"__mul", multiply},
                                        {"__div", divide}, {"__unm", negate},   {"__tostring", to_text},
@@ -265,6 +287,10 @@ void mg__open_vars(lua_State *L) {
     push_method(L, &methods[i]);
     lua_setfield(L, -2, methods[i].name);
   }
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, no_method);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
   lua_setfield(L, -2, "__index");
   lua_pushboolean(L, 0);
   lua_setfield(L, -2, "__metatable");

@@ -174,13 +174,18 @@ function mg.sorted_pairs(t) end
 ---@field paper? string
 ---@field options? table<string, any>  name -> default, or { default =, min =, max =, choices =, help = }
 ---@field params? table<string, { shape: (string|integer)[], init?: "zero"|"one"|"normal"|"truncated_fan_in", scale?: number, fixed?: boolean }>
----@field choices? string|integer  an integer option, or a number: the most experts per token; default: the option k
+---@field choices? string|integer  the most experts per token: a number, an option's name or "experts"; default: the option k
+---@field mean_choices? string|number  experts per token on average, where most tokens choose fewer
+---@field slots? string|integer  slots of each expert in a sequence, for a router that returns dispatch and combine
 ---@field promises? string[]
 ---@field route fun(r: moegauge.RouterCall, x: moegauge.Var, ids: moegauge.Var?): moegauge.Routing
+---@field after_step? fun(r: moegauge.RouterCall, demand: moegauge.Var)  after an optimiser step, with the choices of each expert in it
 
----@class moegauge.Routing
----@field ids moegauge.Var
----@field weights moegauge.Var
+---@class moegauge.Routing  ids and weights, or dispatch and combine
+---@field ids? moegauge.Var
+---@field weights? moegauge.Var
+---@field dispatch? moegauge.Var
+---@field combine? moegauge.Var
 ---@field probs? moegauge.Var
 ---@field logits? moegauge.Var
 ---@field load? moegauge.Var
@@ -199,6 +204,11 @@ local RouterCall = {}
 ---@param name string
 ---@return moegauge.Var
 function RouterCall:param(name) end
+
+---Overwrites a fixed parameter.
+---@param name string
+---@param value moegauge.Var
+function RouterCall:store(name, value) end
 
 ---@param rows integer
 ---@param columns integer
@@ -241,6 +251,8 @@ function mg.router.define(t) end
 ---@field scale fun(self: Var, factor: number): Var
 ---@field affine fun(self: Var, factor: number, shift: number): Var
 ---@field clamp fun(self: Var, low: number, high: number): Var
+---@field sign fun(self: Var): Var
+---@field ids fun(self: Var): Var
 ---@field greater fun(self: Var, y: Var): Var
 ---@field where fun(self: Var, x: Var, otherwise: number): Var
 ---@field detach fun(self: Var): Var

@@ -94,9 +94,14 @@ specification.router = setmetatable({
   --- A router written in Lua: { name =, summary =, options = {}, params = {}, route = function(r, x, ids) ... end }.
   --- Returns its constructor.
   define = function(t)
-    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "promises", "route" }, "mg.router.define")
+    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "mean_choices", "slots", "promises", "route", "after_step" }, "mg.router.define")
+    for name, option in pairs(t.options or {}) do
+      if type(option) == "table" then strict.keys(option, { "default", "min", "max", "choices", "float", "help" }, "mg.router.define: option " .. name) end
+    end
+    for name, param in pairs(t.params or {}) do strict.keys(param, { "shape", "init", "scale", "fixed" }, "mg.router.define: parameter " .. name) end
     strict.field(t, "name", "string", "mg.router.define")
     strict.field(t, "route", "function", "mg.router.define")
+    if t.after_step ~= nil then strict.field(t, "after_step", "function", "mg.router.define") end
     core.define_router(t)
     specification.defined_routers[t.name] = t
     specification.used_routers[t.name] = true

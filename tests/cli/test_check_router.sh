@@ -20,7 +20,7 @@ check 0 "19 passed, 0 failed, 0 not applicable" topk
 check 0 "0 failed" switch --set jitter=0.2
 check 0 '"branching":[4]' tree --set branching=4 --set k=3
 check 0 "ties" "$MOEGAUGE_BUILD/lib/moegauge/routers/switch.so" --filter ties
-check 0 "router {\"name\":\"lua_topk\"}" "$MOEGAUGE_SOURCE/experiments/lua_router.lua"
+check 0 "router {\"name\":\"lua_topk\"}" "$MOEGAUGE_SOURCE/experiments/lua_routers.lua"
 check 2 "renormalise = false" topk --set k=1
 check 2 "did you mean 'k'?" topk --set kk=1
 check 2 "--mode is for backends" topk --mode perf

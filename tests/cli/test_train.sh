@@ -19,12 +19,12 @@ expect() {
 }
 metric() { sqlite3 "$1/results.sqlite" "SELECT group_concat(value, ' ') FROM (SELECT value FROM metrics JOIN plan USING(hash) WHERE name = '$2' ORDER BY plan.number)"; }
 
-script=$MOEGAUGE_SOURCE/experiments/lua_router.lua
+script=$MOEGAUGE_SOURCE/experiments/lua_routers.lua
 "$MOEGAUGE" run "$script" --smoke --seeds 1 --out one >out 2>err || complain "smoke run fails: $(cat err)"
 "$MOEGAUGE" run "$script" --smoke --seeds 1 --out two --jobs 2 >out 2>err || complain "second smoke run fails: $(cat err)"
 for name in loss cv entropy; do
   set -- $(metric one $name)
-  [ $# = 2 ] && [ "$1" = "$2" ] || complain "$name of the router in Lua and in C: $*"
+  [ $# = 8 ] && [ "$1 $3 $5 $7" = "$2 $4 $6 $8" ] || complain "$name of the routers in C and in Lua, in pairs: $*"
   [ "$(metric one $name)" = "$(metric two $name)" ] || complain "$name is another in a second run"
 done
 "$MOEGAUGE" report one --format json 2>/dev/null | jq -e '.cases[0].provenance | .data_checksum and .commit and .backend' >/dev/null || complain "provenance is missing"
