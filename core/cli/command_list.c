@@ -1,4 +1,4 @@
-/* moegauge list: which plugins there are and why one cannot be used, which families of models and which metrics. */
+/* moegauge list: which plugins there are and why one cannot be used, which families of models, metrics and experiments. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,12 +15,13 @@ static const mg_option options[] = {
     MG_OPTION_BOOL(list_options, json, false, "print JSON and nothing else"),
     MG_OPTION_BOOL(list_options, names, false, "print the names of what can be used, one per line"), MG_OPTION_END};
 
-static const char *const kinds[] = {"routers", "backends", "families", "metrics", NULL};
+static const char *const kinds[] = {"routers", "backends", "families", "metrics", "experiments", NULL};
 
 static const mg_example examples[] = {{"moegauge list routers", "every router with its summary"},
                                       {"moegauge list backends --json", "what each device is, for a script"},
                                       {"moegauge list families", "which released models are known, and which run"},
                                       {"moegauge list routers --names", "names alone, one per line"},
+                                      {"moegauge list experiments", "the question of every experiment"},
                                       MG_EXAMPLE_END};
 
 typedef struct listing {
@@ -92,6 +93,7 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   listing to = {.cli = cli, .options = option_values};
   if (strcmp(what, "metrics") == 0) return mg__list_metrics(cli, to.options->json, to.options->names);
   if (strcmp(what, "families") == 0) return mg__list_families(cli, to.options->json, to.options->names);
+  if (strcmp(what, "experiments") == 0) return mg__list_experiments(cli, to.options->json, to.options->names);
   if (strcmp(what, "routers") != 0 && strcmp(what, "backends") != 0)
     return mg_cli_refuse_word(cli, "list of", what, kinds);
   to.kind = strcmp(what, "routers") == 0 ? MG_PLUGIN_ROUTER : MG_PLUGIN_BACKEND;
@@ -108,10 +110,12 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_list = {
     .name = "list",
-    .words = "routers|backends|families|metrics",
-    .summary = "show which routers, backends, model families or metrics there are, and why one cannot be used",
+    .words = "routers|backends|families|metrics|experiments",
+    .summary = "show which routers, backends, model families, metrics or experiments there are, and why one cannot be "
+               "used",
     .details = "Plugins are looked for in the folders of MOEGAUGE_PLUGIN_PATH, then beside the library. Backends are "
-               "opened, so that the line below each one tells what device it found.",
+               "opened, so that the line below each one tells what device it found. Experiments are the Lua files "
+               "below experiments/ of the current folder, or else of this moegauge; each is loaded and nothing is run.",
     .options = options,
     .options_size = sizeof(list_options),
     .words_least = 1,

@@ -6,5 +6,6 @@
 
 mg_status mg__list_metrics(mg_cli *cli, bool json, bool names_only);
 mg_status mg__list_families(mg_cli *cli, bool json, bool names_only);
+mg_status mg__list_experiments(mg_cli *cli, bool json, bool names_only);
 
 #endif

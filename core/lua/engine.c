@@ -212,6 +212,30 @@ mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *over
   return MG_OK;
 }
 
+typedef struct title_call {
+  char *text;
+  size_t bytes;
+} title_call;
+
+static int copy_title(lua_State *L) {
+  const title_call *call = lua_touserdata(L, 1);
+  lua_getfield(L, LUA_REGISTRYINDEX, "moegauge.experiment");
+  lua_getfield(L, -1, "title");
+  snprintf(call->text, call->bytes, "%s", lua_tostring(L, -1));
+  return 0;
+}
+
+mg_status mg_engine_title(mg_engine *engine, char *text, size_t bytes) {
+  title_call call = {text, bytes};
+  lua_pushcfunction(engine->state, copy_title);
+  lua_pushlightuserdata(engine->state, &call);
+  return mg__protected_call(engine, 1, 0, MG_USAGE);
+}
+
+const char *mg_engine_scripts(const mg_engine *engine) {
+  return engine->scripts;
+}
+
 /* ---- the plan ----------------------------------------------------------------------------------------------- */
 
 /* Adds the checksums of the plugins that the script named to what a case's hash covers. */

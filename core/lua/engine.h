@@ -30,6 +30,10 @@ void mg_engine_destroy(mg_engine *engine);
 /* Loads FILE.lua, which must return mg.experiment{...}; MG_USAGE with file and line if it does not. `overrides` is a
  * JSON object of --set values (texts), `seeds` a list or NULL. */
 mg_status mg_engine_load(mg_engine *engine, const char *path, const json_t *overrides, const json_t *seeds);
+/* The loaded experiment's title, cut to `bytes`. */
+mg_status mg_engine_title(mg_engine *engine, char *text, size_t bytes);
+/* The folder of the Lua library, without links. */
+const char *mg_engine_scripts(const mg_engine *engine);
 /* The plan: {"title", "name", "axes": {...}, "settings": {...}, "cases": [{"number", "label", "labels", "params",
  * "hash"}, ...]}. Every specification that can be seen without running is checked here. New reference. */
 mg_status mg_engine_plan(mg_engine *engine, json_t **plan);

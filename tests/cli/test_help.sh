@@ -79,6 +79,13 @@ jq -e '.version and .compiler and .processor.usable > 0 and .libraries.sqlite' "
 json list routers --json
 json list backends --json
 json list metrics --json
+mkdir -p "$work/here/experiments/deep"
+echo 'return require("moegauge").experiment { title = "Is it deep?", run = function() return {} end }' >"$work/here/experiments/deep/one.lua"
+echo 'return 1' >"$work/here/experiments/two.lua"
+(cd "$work/here" && "$MOEGAUGE" list experiments --json) >"$work/experiments" || complain "list experiments fails"
+jq -e '.[0].path == "experiments/deep/one.lua" and .[0].title == "Is it deep?" and (.[1].problem | contains("must end with"))' "$work/experiments" >/dev/null ||
+  complain "list experiments: $(cat "$work/experiments")"
+(cd "$work" && "$MOEGAUGE" list experiments) | grep -q 'quickstart.lua' || complain "list experiments does not find those of this moegauge"
 jq -e 'length >= 10 and all(.[]; .name and .help) and (map(.name) == (map(.name) | sort))' "$work/json" >/dev/null ||
   complain "list metrics: $(head -c 300 "$work/json")"
 json check backend reference --filter softmax --json
