@@ -8,6 +8,7 @@ typedef struct mg_check_options {
   bool json;
   int64_t mode; /* an mg_check_mode; backends only */
   char filter[MG_OPTION_STRING_MAX];
+  char backend[MG_OPTION_STRING_MAX]; /* routers only */
   char set[MG_OPTION_STRING_MAX]; /* only its repetitions count */
 } mg_check_options;
 

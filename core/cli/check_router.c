@@ -36,7 +36,8 @@ static bool visit_row(void *user, const mg_router_row *row) {
 static mg_status check_one(report *to, const json_t *spec) {
   mg_cli *cli = to->cli;
   mg_router_summary all;
-  const mg_router_request request = {.registry = cli->registry, .spec = spec, .filter = to->set->filter, .user = to};
+  const mg_router_request request = {
+      .registry = cli->registry, .spec = spec, .filter = to->set->filter, .backend = to->set->backend, .user = to};
   to->name = json_string_value(json_object_get(spec, "name"));
   if (!to->set->json) {
     char *text = json_dumps(spec, JSON_COMPACT | JSON_SORT_KEYS);

@@ -13,14 +13,16 @@ static const mg_option options[] = {
     MG_OPTION_CHOICE(mg_check_options, mode, MG_CHECK_CHECK, modes,
                      "of a backend: compare with the reference, measure speed, or ask what is supported"),
     MG_OPTION_STRING(mg_check_options, filter, "", "primitives or checks whose name holds this text"),
-    MG_OPTION_STRING(mg_check_options, set, "", "KEY=VALUE, an option of the plugin"), MG_OPTION_END};
+    MG_OPTION_STRING(mg_check_options, backend, "cpu", "of a router: the backend that must route like the reference"),
+    MG_OPTION_STRING(mg_check_options, set, "", "KEY=VALUE, an option of the plugin"),
+    MG_OPTION_END};
 
 static const char *const kinds[] = {"backend", "router", NULL};
 
 static const mg_example examples[] = {
     {"moegauge check backend cpu", "compare every primitive with the reference"},
     {"moegauge check backend cpu --filter matmul --mode perf", "time the matrix products"},
-    {"moegauge check router tree --set branching=4 --set k=3", "19 checks of a router under these options"},
+    {"moegauge check router tree --set branching=4 --set k=3", "20 checks of a router under these options"},
     {"moegauge check router experiments/lua_routers.lua", "the routers that a Lua file defines"},
     {"moegauge check backend reference --mode support --json", "which dtypes each primitive takes, for a script"},
     MG_EXAMPLE_END};
@@ -70,10 +72,12 @@ const mg_command mg__command_check = {
     .name = "check",
     .words = "backend|router NAME|FILE",
     .summary = "hold a plugin to its promises",
-    .details = "A backend is compared with the reference backend, primitive by primitive, on many shapes, dtypes and "
-               "edge cases. A call that the backend does not support is counted, not failed; a wrong result ends with "
-               "exit code 5. A router is held to its contract and to the promises it makes under its options: "
-               "gradients, distinct experts, order of tokens and experts, causality, capacity, cost.",
+    .details =
+        "A backend is compared with the reference backend, primitive by primitive, on many shapes, dtypes and "
+        "edge cases. A call that the backend does not support is counted, not failed; a wrong result ends with "
+        "exit code 5. A router is held to its contract and to the promises it makes under its options: "
+        "gradients, distinct experts, order of tokens and experts, causality, capacity, cost; and the backend of "
+        "--backend must route as the reference does.",
     .options = options,
     .options_size = sizeof(mg_check_options),
     .repeats = "set",

@@ -98,6 +98,7 @@ static mg_status run_checks(suite_room *room, const mg_router_request *request,
 static mg_status open_room(mg_context *context, const mg_router_request *request, suite_room *room) {
   *room = (suite_room){.context = context, .registry = request->registry, .spec = request->spec};
   MG_TRY(mg_backend_open(context, request->registry, "reference", NULL, &room->backend));
+  if (request->backend) MG_TRY(mg_backend_open(context, request->registry, request->backend, NULL, &room->other));
   MG_TRY(mg_arena_create(context, 1 << 16, &room->arena));
   return mg_tape_create(room->backend, MG_F64, &room->tape);
 }
@@ -105,6 +106,7 @@ static mg_status open_room(mg_context *context, const mg_router_request *request
 static void close_room(suite_room *room) {
   if (room->tape) mg_tape_destroy(room->tape);
   if (room->arena) mg_arena_destroy(room->arena);
+  if (room->other) mg_backend_close(room->other);
   if (room->backend) mg_backend_close(room->backend);
 }
 

@@ -1,6 +1,6 @@
 /* The router suite: does a router keep the contract of moegauge/router.h and the promises it makes under its options?
  *
- * Every check runs in f64 on the reference backend, on layers of several sizes that the router accepts, with hidden
+ * Every check but that of another backend runs in f64 on the reference backend, on layers of several sizes that the router accepts, with hidden
  * states, token ids and parameters drawn from Philox. README.md in this folder states what each check compares. */
 #ifndef MG_MEASURE_ROUTER_SUITE_H
 #define MG_MEASURE_ROUTER_SUITE_H
@@ -32,13 +32,14 @@ typedef struct mg_router_summary {
 typedef struct mg_router_request {
   mg_registry *registry;
   const json_t *spec;
-  const char *filter; /* a part of a check's name; NULL or "" runs all */
-  void *user;         /* for visit */
+  const char *filter;  /* a part of a check's name; NULL or "" runs all */
+  const char *backend; /* that must route like the reference in f32; NULL = none */
+  void *user;          /* for visit */
 } mg_router_request;
 
 /* Runs each check and calls `visit` (may be NULL) with its row; stops early, still MG_OK, when visit returns false. A
  * failing check is a row, not a failure of the call. MG_USAGE when the router accepts no layer of the suite's sizes,
- * with its reason; MG_NOTHING when the filter names no check. */
+ * with its reason; MG_NOTHING when the filter names no check; what opening the backend says. */
 mg_status mg_router_suite_check(mg_context *context, const mg_router_request *request,
                                 bool (*visit)(void *user, const mg_router_row *row), mg_router_summary *summary);
 

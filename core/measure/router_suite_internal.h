@@ -13,6 +13,7 @@ typedef struct suite_room {
   mg_context *context;
   mg_registry *registry;
   mg_backend *backend;
+  mg_backend *other; /* to compare with, in f32; NULL = none */
   mg_tape *tape;
   mg_arena *arena;         /* forgotten after each check */
   mg_tensor x, x_gradient; /* of the run on the tape, which borrows them */
@@ -52,6 +53,8 @@ typedef struct suite_outcome {
 mg_status mg__router_suite_open_subject(suite_room *room, const json_t *spec, int64_t experts, int64_t width,
                                         suite_subject *out);
 void mg__router_suite_close_subject(suite_subject *subject);
+/* Tells the router of a training's text; resets the tape. */
+mg_status mg__router_suite_prepare(mg_router *router, mg_tape *tape);
 /* Random hidden states and token ids; NULL members after a failure. */
 suite_input mg__router_suite_input(suite_subject *subject, int64_t tokens);
 mg_status mg__router_suite_run(suite_subject *subject, const suite_input *input, suite_outcome *out);
@@ -82,5 +85,6 @@ mg_status mg__check_statistics_gradients(suite_subject *subject, mg_router_row *
 mg_status mg__check_learns(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_capacity(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_flops(suite_subject *subject, mg_router_row *row);
+mg_status mg__check_backend_agrees(suite_subject *subject, mg_router_row *row);
 
 #endif

@@ -20,7 +20,7 @@ static void randomise(mg_params *params) {
 }
 
 /* Token counts as a training would tell them, frequent low ids and some that never occur, and a text. */
-static mg_status prepare(suite_subject *subject) {
+mg_status mg__router_suite_prepare(mg_router *router, mg_tape *tape) {
   int64_t counts[SUITE_VOCABULARY];
   for (int64_t id = 0; id < SUITE_VOCABULARY; id++) counts[id] = 1000 / (id + 1) - 30;
   for (int64_t id = 0; id < SUITE_VOCABULARY; id++) counts[id] = counts[id] < 0 ? 0 : counts[id];
@@ -29,8 +29,8 @@ static mg_status prepare(suite_subject *subject) {
   for (int64_t i = 0; i < SUITE_TEXT; i++)
     ids[i] = i % 100 == 99 ? -1 : (int32_t)mg_random_below(words, (uint64_t)i, SUITE_VOCABULARY);
   const mg_router_text text = {.counts = counts, .ids = ids, .length = SUITE_TEXT};
-  const mg_status status = mg_router_prepare(subject->router, subject->room->tape, &text);
-  mg_tape_reset(subject->room->tape);
+  const mg_status status = mg_router_prepare(router, tape, &text);
+  mg_tape_reset(tape);
   return status;
 }
 
@@ -43,7 +43,7 @@ mg_status mg__router_suite_open_subject(suite_room *room, const json_t *spec, in
       mg_router_create(room->context, room->registry, spec, place, out->params, "router.", suite_seed, &out->router);
   if (status == MG_OK) {
     randomise(out->params);
-    status = prepare(out);
+    status = mg__router_suite_prepare(out->router, room->tape);
   }
   if (status != MG_OK) {
     mg__router_suite_close_subject(out);

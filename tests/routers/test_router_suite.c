@@ -81,7 +81,8 @@ static void every_router_passes(void **state) {
   for (size_t i = 0; i < MG_COUNT(routers); i++) {
     json_t *spec = moe_json(routers[i]);
     mg_router_summary summary;
-    const mg_router_request request = {.registry = world.registry, .spec = spec, .user = (void *)(uintptr_t)routers[i]};
+    const mg_router_request request = {
+        .registry = world.registry, .spec = spec, .backend = "cpu", .user = (void *)(uintptr_t)routers[i]};
     assert_ok(world.context, mg_router_suite_check(world.context, &request, fail_on_failure, &summary));
     assert_int_equal(summary.failed, 0);
     assert_true(summary.passed >= 10);
@@ -114,7 +115,8 @@ static void a_leak_that_is_declared_is_still_shown(void **state) {
     char detail[MG_ROUTER_DETAIL_BYTES] = "";
     json_t *spec = moe_json(cases[i].spec);
     mg_router_summary summary;
-    const mg_router_request request = {.registry = world.registry, .spec = spec, .filter = "causal", .user = detail};
+    const mg_router_request request = {
+        .registry = world.registry, .spec = spec, .backend = "cpu", .filter = "causal", .user = detail};
     assert_ok(world.context, mg_router_suite_check(world.context, &request, keep_detail, &summary));
     if (!strstr(detail, cases[i].words)) fail_msg("%s: %s", cases[i].spec, detail);
     json_decref(spec);

@@ -25,7 +25,8 @@
   X(ties, HIGHEST_ID_FIRST)                                                                                            \
   X(all_experts, SHARPENED)                                                                                            \
   X(capacity, ALWAYS_EXPERT_0_AGAIN)                                                                                   \
-  X(gate_flops, NO_COST)
+  X(gate_flops, NO_COST)                                                                                               \
+  X(backend, DIFFERS_ON_CPU)
 
 #define NAME_FAULT(check, fault) fault,
 enum { NO_FAULT, FAULTS(NAME_FAULT) };
@@ -59,9 +60,9 @@ static double gate_flops(const mg_router *router) {
 }
 
 /* step, 2 step, ... as [1,count]. */
-static mg_var *row_of(mg_tape *tape, int64_t count, double step) {
+static mg_var *row_of(mg_tape *tape, mg_dtype dtype, int64_t count, double step) {
   const int64_t shape[] = {1, count};
-  return mg_scale(tape, mg_cumsum(tape, mg_fill(tape, MG_F64, 2, shape, 1)), step);
+  return mg_scale(tape, mg_cumsum(tape, mg_fill(tape, dtype, 2, shape, 1)), step);
 }
 
 static mg_var *shares(mg_tape *tape, mg_var *x) {
@@ -75,7 +76,9 @@ static mg_var *faulty_logits(mg_tape *tape, const mg_route_input *in, mg_var *ga
   mg_var *logits = mg_linear(tape, x, gate);
   const double step = fault == PREFERS_HIGH_EXPERTS ? 0.5 : fault == HIGHEST_ID_FIRST ? 1e-12 : 0;
   const int64_t experts = mg_var_columns(logits);
-  return step > 0 ? mg_add(tape, logits, mg_reshape(tape, row_of(tape, experts, step), 1, &experts)) : logits;
+  return step > 0
+             ? mg_add(tape, logits, mg_reshape(tape, row_of(tape, mg_var_dtype(logits), experts, step), 1, &experts))
+             : logits;
 }
 
 static mg_var *faulty_weights(mg_tape *tape, const mg_route_input *in, mg_var *w, int64_t fault) {
@@ -89,7 +92,10 @@ static mg_var *faulty_weights(mg_tape *tape, const mg_route_input *in, mg_var *w
   case COUNTS_CALLS: return mg_scale(tape, w, 1 + 1e-3 * ++calls);
   case DIVIDES_BY_TOKENS: return mg_scale(tape, w, 1 / (double)(in->tokens + 1));
   case PREFERS_LATE_TOKENS:
-    return in->tokens ? mg_mul(tape, w, mg_reshape2(tape, row_of(tape, in->tokens, 1), in->tokens, 1)) : w;
+    return in->tokens ? mg_mul(tape, w, mg_reshape2(tape, row_of(tape, mg_var_dtype(w), in->tokens, 1), in->tokens, 1))
+                      : w;
+  case DIFFERS_ON_CPU:
+    return strcmp(mg_tape_backend(tape)->plugin->name, "cpu") == 0 ? shares(tape, mg_square(tape, w)) : w;
   case SHARPENED: return shares(tape, mg_square(tape, w));
   default: return w;
   }
@@ -162,7 +168,8 @@ static bool keep_row(void *user, const mg_router_row *row) {
 static seen run_spec(moe_world *world, const char *check, json_t *spec) {
   seen s = {.check = check, .verdict = MG_ROUTER_NOT_APPLICABLE};
   mg_router_summary summary;
-  const mg_router_request request = {.registry = world->registry, .spec = spec, .filter = check, .user = &s};
+  const mg_router_request request = {
+      .registry = world->registry, .spec = spec, .filter = check, .backend = "cpu", .user = &s};
   assert_ok(world->context, mg_router_suite_check(world->context, &request, keep_row, &summary));
   json_decref(spec);
   return s;
