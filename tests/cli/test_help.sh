@@ -93,6 +93,12 @@ jq -e '(.rows | length) > 0 and all(.rows[]; .verdict == "passed")' "$work/json"
 for router in $("$MOEGAUGE" list routers --names); do
   json help router "$router" --json
   "$MOEGAUGE" help router "$router" | grep -q "^Options" || complain "help router $router has no options"
+  folder=$MOEGAUGE_SOURCE/routers
+  grep -q "^| \`$router\` |" "$folder/README.md" || complain "routers/README.md has no row for $router"
+  grep -qF "\`$router\`" "$MOEGAUGE_SOURCE/README.md" || complain "README.md does not name $router"
+  for option in $(jq -r '.options[].name' "$work/json"); do
+    grep -q "^|.*\`$option\`.*|" "$folder/$router/README.md" || complain "routers/$router/README.md has no row for $option"
+  done
 done
 for backend in $("$MOEGAUGE" list backends --names); do json help backend "$backend" --json; done
 
