@@ -100,8 +100,8 @@ static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t row, 
                               : gemm_pack_block(gemm, x, row, rows, depth, 0, b.words, a->round, block);
   for (int64_t column = 0; column < columns; column += gemm->columns)
     gemm->multiply(rows, (int32_t)cpu_min(gemm->columns, columns - column), b.words, place,
-                   b.data + column * b.panel_words, gemm->columns, c + column, stride, accumulate, (const char *)b.data,
-                   0);
+                   b.data + column * b.panel_words, gemm->columns,
+                   (cpu_result){c + column, stride, accumulate, false}, (const char *)b.data, 0);
 }
 
 /* Rows of a block when `rows` are cut into blocks of nearly one size. */
@@ -113,8 +113,13 @@ static void clear(float *x, int64_t from, int64_t to) {
   for (int64_t j = from; j < to; j++) x[j] = 0.0f;
 }
 
-/* One row of scaled scores to probabilities over the keys [from, to) of the block; returns lse. */
-static float softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
+/* One row of scores to e^(score - largest) over the keys it sees, with the factor that makes them probabilities and the
+ * row's lse. */
+typedef struct softmax_factor {
+  float factor, lse;
+} softmax_factor;
+
+static softmax_factor softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
   const int64_t from = own.from - block.from, to = own.to - block.from, start = from / LANES * LANES;
   const int64_t end = cpu_round_up(to, LANES);
   float *seen = p + start;
@@ -128,19 +133,17 @@ static float softmax_row(float *p, key_range block, key_range own, float scale, 
   for (int64_t j = 0; j < n; j++) largest = seen[j] > largest ? seen[j] : largest;
   const bool nothing = largest == -INFINITY; /* nothing seen, or only -inf: all probabilities are 0 */
   if (nothing) largest = 0.0f;
-  float sum = nothing ? 0.0f : cpu_exp(sink - largest);
+  float sum = nothing || sink == -INFINITY ? 0.0f : cpu_exp(sink - largest);
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) {
     const float e = cpu_exp(seen[j] - largest);
     seen[j] = e;
     sum += e;
   }
-  const float inverse = sum > 0.0f || isnan(sum) ? 1.0f / sum : 0.0f;
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) seen[j] *= inverse;
   clear(p, 0, start);
   clear(p, end, cpu_round_up(block.to - block.from, KEY_ALIGN));
-  return sum == 0.0f ? -INFINITY : largest + logf(sum);
+  if (sum == 0.0f) return (softmax_factor){0.0f, -INFINITY};
+  return (softmax_factor){1.0f / sum, largest + logf(sum)};
 }
 
 /* Writes n elements, multiplied by `factor`, which also overwrites x. */
@@ -154,13 +157,13 @@ static void store_scaled(const mg_tensor *out, int64_t at, float *x, int64_t n, 
 /* The scratch memory of one thread. */
 typedef struct attention_scratch {
   uint32_t *keys, *values, *block; /* packed k as (key, depth), packed v as (column, key), one block of a */
-  float *scores, *out;
+  float *scores, *out, *factors;
 } attention_scratch;
 
 static int64_t forward_scratch_words(const attention *a) {
   const int64_t rows = a->gemm->rows, deepest = cpu_max(a->head_words, a->key_words);
   return a->key_pad * a->head_words + a->value_pad * a->key_words + gemm_rows_words(a->gemm, rows, deepest) +
-         rows * a->key_pad + rows * a->value_pad + 64;
+         rows * (a->key_pad + a->value_pad + 1) + 64;
 }
 
 static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
@@ -171,6 +174,7 @@ static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
   s.block = s.values + a->value_pad * a->key_words;
   s.scores = (float *)(void *)(s.block + gemm_rows_words(a->gemm, rows, cpu_max(a->head_words, a->key_words)));
   s.out = s.scores + rows * a->key_pad;
+  s.factors = s.out + rows * a->value_pad;
   return s;
 }
 
@@ -186,13 +190,17 @@ static void attend_block(const attention *a, const attention_scratch *s, int64_t
   const packed_panels k = {s->keys + keys.from * a->head_words, a->head_words, a->head_words};
   const packed_panels v = {s->values, a->key_words, a->key_words};
   multiply_rows(a, &q, first, rows, a->head, k, padded, s->scores, a->key_pad, false, s->block);
-  for (int64_t i = 0; i < rows; i++)
-    lse[first + i] = softmax_row(s->scores + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, sink);
+  for (int64_t i = 0; i < rows; i++) {
+    const softmax_factor row =
+        softmax_row(s->scores + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, sink);
+    lse[first + i] = row.lse;
+    s->factors[i] = row.factor;
+  }
   multiply_rows(a, &p, 0, rows, padded, panels_from(a, v, keys.from, padded), a->value_head, s->out, a->value_pad,
                 false, s->block);
   for (int64_t i = 0; i < rows; i++)
     store_scaled(out, (b * a->Sq + first + i) * mg_tensor_columns(out) + h * a->value_head, s->out + i * a->value_pad,
-                 a->value_head, 1.0f);
+                 a->value_head, s->factors[i]);
 }
 
 /* Rows [row, row_end) of the group's heads laid end to end, Sq rows each. */

@@ -36,6 +36,14 @@ typedef struct cpu_words {
   int64_t row, word;
 } cpu_words;
 
+/* Where a block of f32 results goes, `stride` floats from row to row. `stream` writes past the caches, which only pays
+ * where nobody reads the results soon; data and stride are then multiples of 64 bytes. */
+typedef struct cpu_result {
+  float *data;
+  int64_t stride;
+  bool accumulate, stream;
+} cpu_result;
+
 /* The register-blocked heart of a matrix product: c [rows, columns] (+)= a b over operands of 32-bit words.
  *
  * A word is one f32, or a pair of bf16 with neighbouring depths. The rows of a may lie anywhere: in the tensor itself
@@ -47,7 +55,7 @@ typedef struct cpu_gemm {
   int32_t pack;          /* depths per word: 1 = f32, 2 = bf16 */
   int32_t depth_words;   /* the depth is padded with zeros to a multiple of so many words */
   bool tiles;
-  /* Copies `lanes` (at most 16) rows and `words` depth words of a view into dst: word w of lane l goes to
+  /* Copies `lanes` (at most 32) rows and `words` depth words of a view into dst: word w of lane l goes to
    * dst[w * stride + l]. Lanes from `lanes` to `padded` get zeros. `round` rounds f32 words to bf16 precision. */
   void (*pack_lanes)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes, int32_t padded,
                      int64_t depth, int64_t depth_end, int64_t words, bool round);
@@ -56,13 +64,12 @@ typedef struct cpu_gemm {
   void (*pack_rows)(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t row, int32_t rows, int64_t depth,
                     int64_t depth_end, int64_t words, bool round);
   /* Multiplies `words` depth words of `rows` rows of a and of a panel of b, whose words of one depth are followed by
-   * those of the next after `b_word` words. c is f32 with `stride` floats between rows; `columns`, rounded up to
-   * `lanes`, are written. `next` are bytes that a later product will read: they are asked for evenly over the words
-   * (`next_bytes` 0 = none). */
+   * those of the next after `b_word` words. `columns`, rounded up to `lanes`, are written. For each depth word one line
+   * of memory that a later product will read is asked for, from `next` on in steps of `next_step` bytes. */
   void (*multiply)(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
-                   float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes);
-  /* c (+)= x for one row, rounded to bf16. */
-  void (*store_bf16)(uint16_t *c, const float *x, int64_t columns, bool accumulate);
+                   cpu_result c, const char *next, int64_t next_step);
+  /* c (+)= x for one row, rounded to bf16; `stream` as in cpu_result, where c is aligned for it. */
+  void (*store_bf16)(uint16_t *c, const float *x, int64_t columns, bool accumulate, bool stream);
   /* Called by each thread before and after its products; NULL = nothing to do. */
   void (*enter)(void);
   void (*leave)(void);

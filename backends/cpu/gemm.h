@@ -46,10 +46,7 @@ static inline int64_t gemm_rows_words(const cpu_gemm *gemm, int64_t rows, int64_
 static inline cpu_words gemm_pack_block(const cpu_gemm *gemm, const cpu_matrix *a, int64_t row, int32_t rows,
                                         int64_t depth, int64_t word, int64_t words, bool round, uint32_t *target) {
   if (!gemm->tiles && !gemm_runs_along(a)) {
-    for (int32_t lane = 0; lane < rows; lane += 16) {
-      const int32_t lanes = (int32_t)cpu_min(16, rows - lane);
-      gemm->pack_lanes(target + lane, rows, a, row + lane, lanes, lanes, word * gemm->pack, depth, words, round);
-    }
+    gemm->pack_lanes(target, rows, a, row, rows, rows, word * gemm->pack, depth, words, round);
     return (cpu_words){target, 1, rows};
   }
   const int64_t stride = gemm_row_stride(words);
@@ -70,12 +67,9 @@ static inline void gemm_pack_panels(const cpu_gemm *gemm, const cpu_matrix *b, i
     const int64_t here = cpu_min(step, words - w);
     for (int64_t first = 0; first < count; first += width) {
       const int32_t used = (int32_t)cpu_min(width, cpu_round_up(count - first, gemm->lanes));
-      for (int32_t lane = 0; lane < used; lane += 16) {
-        const int32_t padded = (int32_t)cpu_min(16, used - lane);
-        const int32_t lanes = (int32_t)cpu_max(0, cpu_min(padded, count - first - lane));
-        gemm->pack_lanes(target + first * panel_words + w * width + lane, width, b, column + first + lane, lanes,
-                         padded, (word + w) * gemm->pack, depth, here, round);
-      }
+      const int32_t lanes = (int32_t)cpu_min(used, count - first);
+      gemm->pack_lanes(target + first * panel_words + w * width, width, b, column + first, lanes, used,
+                       (word + w) * gemm->pack, depth, here, round);
     }
   }
 }

@@ -32,7 +32,11 @@ static void pack_rows(uint32_t *dst, int64_t stride, const cpu_matrix *view, int
   pack_rows_avx512(dst, stride, view, row, rows, depth, depth_end, words, false, true);
 }
 
-static void store_bf16(uint16_t *c, const float *x, int64_t columns, bool accumulate) {
+static void store_bf16(uint16_t *c, const float *x, int64_t columns, bool accumulate, bool stream) {
+  if (stream && columns == PANEL_VECTORS * VECTOR_FLOATS && !accumulate) {
+    _mm512_stream_si512((void *)c, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x)));
+    return;
+  }
   for (int64_t i = 0; i < columns; i += 16) {
     const __mmask16 mask = pack_mask(columns - i);
     __m512 value = _mm512_maskz_loadu_ps(mask, x + i);
@@ -44,6 +48,11 @@ static void store_bf16(uint16_t *c, const float *x, int64_t columns, bool accumu
   }
 }
 
+/* Streamed results must be in place before other threads are told so. */
+static void order_stores(void) {
+  _mm_sfence();
+}
+
 const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .columns = PANEL_VECTORS * VECTOR_FLOATS,
                                                 .lanes = VECTOR_FLOATS,
@@ -52,4 +61,5 @@ const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .pack_lanes = pack_lanes,
                                                 .pack_rows = pack_rows,
                                                 .multiply = multiply,
-                                                .store_bf16 = store_bf16};
+                                                .store_bf16 = store_bf16,
+                                                .leave = order_stores};

@@ -17,14 +17,15 @@ static inline __attribute__((always_inline)) const char *place_of_row(const bloc
 /* Written for one row count, vector count and layout at a time, so that the sums have fixed registers. */
 static inline __attribute__((always_inline)) void
 block_rows(const int32_t rows, const int32_t vectors, const bool apart, int64_t words, cpu_words a, const uint32_t *b,
-           int64_t b_word, float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+                                                                int64_t b_word, cpu_result c, const char *next,
+                                                                int64_t next_step) {
   vector sum[BLOCK_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
     for (int32_t v = 0; v < vectors; v++)
-      sum[r][v] = accumulate ? vector_load(c + r * stride + v * VECTOR_FLOATS) : vector_all(0.0f);
-  const int64_t next_step = words ? next_bytes / words : 0, row_bytes = a.row * (int64_t)sizeof(uint32_t);
+      sum[r][v] = c.accumulate ? vector_load(c.data + r * c.stride + v * VECTOR_FLOATS) : vector_all(0.0f);
+  const int64_t row_bytes = a.row * (int64_t)sizeof(uint32_t);
   const int64_t word_bytes = apart ? (int64_t)sizeof(uint32_t) : a.word * (int64_t)sizeof(uint32_t);
   const int32_t places = apart ? (rows + 2) / 3 : 1;
   block_place place;
@@ -46,19 +47,26 @@ block_rows(const int32_t rows, const int32_t vectors, const bool apart, int64_t 
     for (int32_t i = 0; i < places; i++) place.third[i] += word_bytes;
     b += b_word;
   }
+  if (c.stream) {
+#pragma GCC unroll 16
+    for (int32_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+      for (int32_t v = 0; v < vectors; v++) vector_stream(c.data + r * c.stride + v * VECTOR_FLOATS, sum[r][v]);
+    return;
+  }
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int32_t v = 0; v < vectors; v++) vector_store(c + r * stride + v * VECTOR_FLOATS, sum[r][v]);
+    for (int32_t v = 0; v < vectors; v++) vector_store(c.data + r * c.stride + v * VECTOR_FLOATS, sum[r][v]);
 }
 
 #define ROWS_CASE(n)                                                                                                   \
-  case n: block_rows(n, vectors, apart, words, a, b, b_word, c, stride, accumulate, next, next_bytes); break
+  case n: block_rows(n, vectors, apart, words, a, b, b_word, c, next, next_step); break
 
 static inline __attribute__((always_inline)) void multiply_form(const int32_t vectors, const bool apart, int32_t rows,
                                                                 int64_t words, cpu_words a, const uint32_t *b,
-                                                                int64_t b_word, float *c, int64_t stride,
-                                                                bool accumulate, const char *next, int64_t next_bytes) {
+                                                                int64_t b_word, cpu_result c, const char *next,
+                                                                int64_t next_step) {
   switch (rows) {
     ROWS_CASE(1);
     ROWS_CASE(2);
@@ -83,10 +91,10 @@ static inline __attribute__((always_inline)) void multiply_form(const int32_t ve
 #undef ROWS_CASE
 
 #define MULTIPLY_FORM(vectors, apart)                                                                                  \
-  multiply_form(vectors, apart, rows, words, a, b, b_word, c, stride, accumulate, next, next_bytes)
+  multiply_form(vectors, apart, rows, words, a, b, b_word, c, next, next_step)
 
 static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
-                     float *c, int64_t stride, bool accumulate, const char *next, int64_t next_bytes) {
+                     cpu_result c, const char *next, int64_t next_step) {
   const bool apart = a.word == 1 && rows > 1;
   if (columns <= VECTOR_FLOATS) {
     if (apart)

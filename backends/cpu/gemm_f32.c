@@ -46,6 +46,13 @@ static void pack_rows(uint32_t *dst, int64_t stride, const cpu_matrix *view, int
 #endif
 }
 
+/* Streamed results must be in place before other threads are told so. */
+static void order_stores(void) {
+#if defined(CPU_VECTOR_AVX512) || defined(CPU_VECTOR_AVX2)
+  _mm_sfence();
+#endif
+}
+
 const cpu_gemm CPU_NAME(gemm_f32) = {.rows = BLOCK_ROWS,
                                      .columns = PANEL_VECTORS * VECTOR_FLOATS,
                                      .lanes = VECTOR_FLOATS,
@@ -54,4 +61,5 @@ const cpu_gemm CPU_NAME(gemm_f32) = {.rows = BLOCK_ROWS,
                                      .pack_lanes = pack_lanes,
                                      .pack_rows = pack_rows,
                                      .multiply = multiply,
-                                     .store_bf16 = store_bf16_plain};
+                                     .store_bf16 = store_bf16_plain,
+                                     .leave = order_stores};

@@ -50,7 +50,8 @@ static inline void pack_rows_plain(uint32_t *dst, int64_t stride, const cpu_matr
 }
 
 /* c (+)= x for one row, rounded to bf16. */
-static inline void store_bf16_plain(uint16_t *c, const float *x, int64_t columns, bool accumulate) {
+static inline void store_bf16_plain(uint16_t *c, const float *x, int64_t columns, bool accumulate, bool stream) {
+  (void)stream;
 #pragma omp simd
   for (int64_t i = 0; i < columns; i++) c[i] = cpu_bf16_from_f32(accumulate ? cpu_bf16_to_f32(c[i]) + x[i] : x[i]);
 }

@@ -128,7 +128,7 @@ static inline void pack_block_as_it_is(uint32_t *dst, int64_t stride, const char
   for (int32_t i = 0; i < 16; i++) _mm512_mask_storeu_epi32(dst + i * stride, write, row[i]);
 }
 
-static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
+static inline void pack_16_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
                                int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
                                bool pairs) {
   const __mmask16 write = pack_mask(padded), read = pack_mask(lanes);
@@ -167,6 +167,40 @@ static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *
 #pragma GCC unroll 16
     for (int32_t i = 0; i < 16; i++)
       if (i < here) _mm512_mask_storeu_epi32(dst + (w + i) * stride, write, row[i]);
+  }
+}
+
+/* 32 lanes along memory, bf16: both rows of a word are read whole. */
+static inline void pack_32_pairs(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int64_t depth,
+                                 int64_t depth_end, int64_t words) {
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
+                                       36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+  const uint16_t *row = (const uint16_t *)view->data + lane + depth * view->column;
+  for (int64_t w = 0; w < words; w++, row += 2 * view->column) {
+    const int64_t left = depth_end - depth - 2 * w;
+    if (left > 2 * ROWS_AHEAD + 1) {
+      _mm_prefetch((const char *)(row + 2 * ROWS_AHEAD * view->column), _MM_HINT_T0);
+      _mm_prefetch((const char *)(row + (2 * ROWS_AHEAD + 1) * view->column), _MM_HINT_T0);
+    }
+    const __m512i first = left > 0 ? _mm512_loadu_si512(row) : _mm512_setzero_si512();
+    const __m512i second = left > 1 ? _mm512_loadu_si512(row + view->column) : _mm512_setzero_si512();
+    _mm512_storeu_si512(dst + w * stride, _mm512_permutex2var_epi16(first, low, second));
+    _mm512_storeu_si512(dst + w * stride + 16, _mm512_permutex2var_epi16(first, high, second));
+  }
+}
+
+static inline void pack_avx512(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
+                               int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
+                               bool pairs) {
+  if (pairs && lanes == 32 && view->dtype == MG_BF16 && view->row == 1 && view->column != 1) {
+    pack_32_pairs(dst, stride, view, lane, depth, depth_end, words);
+    return;
+  }
+  for (int32_t first = 0; first < padded; first += 16) {
+    const int32_t here = (int32_t)cpu_min(16, padded - first);
+    pack_16_lanes(dst + first, stride, view, lane + first, (int32_t)cpu_max(0, cpu_min(here, lanes - first)), here,
+                  depth, depth_end, words, round, pairs);
   }
 }
 

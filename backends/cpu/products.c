@@ -17,7 +17,9 @@ enum {
   BLOCK_GROUP = 8,         /* most blocks of a that are packed side by side */
   PANEL_GROUP = 4,         /* panels of b that are packed side by side when they are packed for all tasks */
   DIRECT_ROWS = 4,         /* up to so many rows read b in place: packing it would take longer than multiplying */
-  ROW_BLOCKS_MIN = 4,      /* blocks of rows in a task that shares its columns with others */
+  ROW_BLOCKS_MIN = 2,      /* blocks of rows in a task that shares its columns with others */
+  STREAM_BYTES = 32 << 20, /* results of so many bytes leave the caches before anybody reads them */
+  LINE_BYTES = 64,
   SET_BYTES = 4096         /* rows so far apart in memory fall into the same sets of the L1 cache */
 };
 
@@ -47,6 +49,7 @@ typedef struct product_run {
   int64_t items; /* groups of blocks and of panels that are packed for all */
   cpu_product_settings settings;
   bool round;
+  bool stream;      /* results are written past the caches */
   uint32_t *shared; /* what is packed for all */
   size_t shared_words;
   uint32_t *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then one block of results */
@@ -239,7 +242,8 @@ static void store_block(const product_run *run, const cpu_product *product, int6
   for (int32_t r = 0; r < rows; r++, block += run->gemm->columns) {
     const int64_t first = (row + r) * product->columns + column;
     if (run->settings.c_dtype == MG_BF16) {
-      run->gemm->store_bf16((uint16_t *)product->c + first, block, columns, accumulate);
+      uint16_t *c = (uint16_t *)product->c + first;
+      run->gemm->store_bf16(c, block, columns, accumulate, run->stream && (uintptr_t)c % LINE_BYTES == 0);
       continue;
     }
     float *c = (float *)product->c + first;
@@ -248,25 +252,48 @@ static void store_block(const product_run *run, const cpu_product *product, int6
   }
 }
 
-/* What a later task will pack, asked for piece by piece while this one computes. */
+/* What a later task will pack, asked for piece by piece while this one computes: `rows` rows of `row_bytes`, `stride`
+ * bytes apart, one line of memory of as many rows at a time as a register block has words. */
 typedef struct next_read {
   const char *data;
-  int64_t bytes; /* per register block */
+  int64_t rows, row_bytes, stride;
+  int64_t row, line; /* what is asked for next */
 } next_read;
 
-/* The columns of b of the task that this thread probably runs next, if they are one piece of memory. */
-static next_read read_of_task(const product_run *run, int64_t task, int64_t pieces) {
-  const next_read none = {(const char *)run->thread_scratch, 0};
-  if (task >= run->tasks || pieces == 0) return none;
+/* The columns of b of the task that this thread probably runs next. */
+static next_read read_of_task(const product_run *run, int64_t task) {
+  next_read next = {.data = (const char *)run->thread_scratch};
+  if (task >= run->tasks) return next;
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->products[p];
   const product_plan *plan = &run->plans[p];
-  if (plan->b != PACKED_BY_TASK || product->b.row != product->depth || product->b.column != 1) return none;
+  if (plan->b != PACKED_BY_TASK) return next;
   const int64_t element = product->b.dtype == MG_F32 ? 4 : 2;
   const int64_t column = (task - plan->first_task) / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
-  return (next_read){(const char *)product->b.data + column * product->depth * element,
-                     columns * product->depth * element / pieces};
+  next.data = (const char *)product->b.data + column * product->b.row * element;
+  if (product->b.column == 1 && product->b.row == product->depth) { /* one piece, a line to a row */
+    next.rows = columns * product->depth * element / LINE_BYTES;
+    next.row_bytes = next.stride = LINE_BYTES;
+  } else if (product->b.row == 1) {
+    next.rows = product->depth;
+    next.row_bytes = columns * element;
+    next.stride = product->b.column * element;
+  }
+  return next;
+}
+
+/* Where the next `words` lines are; `step` is 0 when all were asked for. */
+static const char *ask_for_next(next_read *next, int64_t words, int64_t *step) {
+  *step = next->line < next->row_bytes ? next->stride : 0;
+  if (*step == 0) return next->data;
+  const char *from = next->data + next->row * next->stride + next->line;
+  next->row += words;
+  if (next->row >= next->rows) {
+    next->row = 0;
+    next->line += LINE_BYTES;
+  }
+  return from;
 }
 
 /* One task over one pass: its columns of b, packed from `b` on, and how its blocks of a are found. */
@@ -305,15 +332,17 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
   for (int64_t first = 0; first < pass->columns; first += gemm->columns, b += gemm->columns * pass->panel_words) {
     const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
     const int64_t column = pass->column + first;
+    int64_t step;
+    const char *ask = ask_for_next(next, words, &step);
     if (run->settings.c_dtype == MG_F32 && here % gemm->lanes == 0) {
-      float *c = (float *)product->c + row * product->columns + column;
-      gemm->multiply(rows, here, words, a, b, gemm->columns, c, product->columns, accumulate, next->data, next->bytes);
+      cpu_result c = {(float *)product->c + row * product->columns + column, product->columns, accumulate, false};
+      c.stream = run->stream && product->columns % 16 == 0 && (uintptr_t)c.data % LINE_BYTES == 0;
+      gemm->multiply(rows, here, words, a, b, gemm->columns, c, ask, step);
     } else {
-      gemm->multiply(rows, here, words, a, b, gemm->columns, pass->results, gemm->columns, false, next->data,
-                     next->bytes);
+      gemm->multiply(rows, here, words, a, b, gemm->columns, (cpu_result){pass->results, gemm->columns, false, false},
+                     ask, step);
       store_block(run, product, row, rows, column, here, pass->results, accumulate);
     }
-    next->data += next->bytes;
   }
 }
 
@@ -387,9 +416,7 @@ static void run_task(const product_run *run, int64_t task, int32_t threads, uint
     return;
   }
   const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
-  const int64_t passes = cpu_max(1, cpu_ceil_div(plan->words, cpu_max(plan->pass_words, 1)));
-  next_read next =
-      read_of_task(run, task + threads, (end - first) * cpu_ceil_div(columns, run->gemm->columns) * passes);
+  next_read next = read_of_task(run, task + threads);
   task_pass pass = {
       .column = column, .columns = columns, .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
   int64_t word = 0;
@@ -415,6 +442,17 @@ static void run_all(const product_run *run, int32_t threads) {
   }
 }
 
+/* Whether the results are too many to stay in the caches, and each is written once. */
+static bool is_streamed(const product_run *run) {
+  double bytes = 0;
+  for (int64_t p = 0; p < run->count; p++) {
+    if (run->plans[p].pass_words < run->plans[p].words) return false;
+    bytes += (double)run->products[p].rows * (double)run->products[p].columns;
+  }
+  bytes *= run->settings.c_dtype == MG_F32 ? 4 : 2;
+  return !run->settings.accumulate && bytes >= STREAM_BYTES;
+}
+
 mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
                              cpu_product_settings settings) {
   cpu_state *state = cpu_state_of(backend);
@@ -428,6 +466,7 @@ mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, i
   const int32_t threads = CPU_WORTH_THREADS(work, 1e5) ? state->threads : 1;
   plan_all(&run, threads, work);
   if (run.tasks == 0) return MG_OK;
+  run.stream = is_streamed(&run);
   run.shared = mg__cpu_scratch(backend, (run.shared_words + (size_t)threads * run.thread_words) * sizeof(uint32_t));
   if (!run.shared) return MG_MEMORY;
   run.thread_scratch = run.shared + run.shared_words;

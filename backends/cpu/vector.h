@@ -15,6 +15,9 @@ static inline vector vector_load(const float *from) {
 static inline void vector_store(float *to, vector x) {
   _mm512_storeu_ps(to, x);
 }
+static inline void vector_stream(float *to, vector x) {
+  _mm512_stream_ps(to, x);
+}
 static inline vector vector_all(float x) {
   return _mm512_set1_ps(x);
 }
@@ -30,6 +33,9 @@ static inline vector vector_load(const float *from) {
 }
 static inline void vector_store(float *to, vector x) {
   _mm256_storeu_ps(to, x);
+}
+static inline void vector_stream(float *to, vector x) {
+  _mm256_stream_ps(to, x);
 }
 static inline vector vector_all(float x) {
   return _mm256_set1_ps(x);
@@ -47,6 +53,9 @@ static inline vector vector_load(const float *from) {
 }
 static inline void vector_store(float *to, vector x) {
   memcpy(to, &x, sizeof x);
+}
+static inline void vector_stream(float *to, vector x) {
+  vector_store(to, x);
 }
 static inline vector vector_all(float x) {
   return (vector){x, x, x, x};
