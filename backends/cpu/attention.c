@@ -100,8 +100,8 @@ static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t row, 
                               : gemm_pack_block(gemm, x, row, rows, depth, 0, b.words, a->round, block);
   for (int64_t column = 0; column < columns; column += gemm->columns)
     gemm->multiply(rows, (int32_t)cpu_min(gemm->columns, columns - column), b.words, place,
-                   b.data + column * b.panel_words, gemm->columns,
-                   (cpu_result){c + column, stride, accumulate, false}, (const char *)b.data, 0);
+                   b.data + column * b.panel_words, gemm->columns, (cpu_result){c + column, stride, accumulate, false},
+                   (const char *)b.data, 0);
 }
 
 /* Rows of a block when `rows` are cut into blocks of nearly one size. */

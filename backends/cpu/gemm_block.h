@@ -15,10 +15,10 @@ static inline __attribute__((always_inline)) const char *place_of_row(const bloc
 }
 
 /* Written for one row count, vector count and layout at a time, so that the sums have fixed registers. */
-static inline __attribute__((always_inline)) void
-block_rows(const int32_t rows, const int32_t vectors, const bool apart, int64_t words, cpu_words a, const uint32_t *b,
-                                                                int64_t b_word, cpu_result c, const char *next,
-                                                                int64_t next_step) {
+static inline __attribute__((always_inline)) void block_rows(const int32_t rows, const int32_t vectors,
+                                                             const bool apart, int64_t words, cpu_words a,
+                                                             const uint32_t *b, int64_t b_word, cpu_result c,
+                                                             const char *next, int64_t next_step) {
   vector sum[BLOCK_ROWS][PANEL_VECTORS];
 #pragma GCC unroll 16
   for (int32_t r = 0; r < rows; r++)
@@ -90,8 +90,7 @@ static inline __attribute__((always_inline)) void multiply_form(const int32_t ve
 }
 #undef ROWS_CASE
 
-#define MULTIPLY_FORM(vectors, apart)                                                                                  \
-  multiply_form(vectors, apart, rows, words, a, b, b_word, c, next, next_step)
+#define MULTIPLY_FORM(vectors, apart) multiply_form(vectors, apart, rows, words, a, b, b_word, c, next, next_step)
 
 static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
                      cpu_result c, const char *next, int64_t next_step) {

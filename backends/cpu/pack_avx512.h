@@ -129,8 +129,8 @@ static inline void pack_block_as_it_is(uint32_t *dst, int64_t stride, const char
 }
 
 static inline void pack_16_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
-                               int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
-                               bool pairs) {
+                                 int32_t padded, int64_t depth, int64_t depth_end, int64_t words, bool round,
+                                 bool pairs) {
   const __mmask16 write = pack_mask(padded), read = pack_mask(lanes);
   const int64_t per_word = pairs ? 2 : 1;
   if (view->row == 1 && view->column != 1) {
@@ -173,8 +173,8 @@ static inline void pack_16_lanes(uint32_t *dst, int64_t stride, const cpu_matrix
 /* 32 lanes along memory, bf16: both rows of a word are read whole. */
 static inline void pack_32_pairs(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int64_t depth,
                                  int64_t depth_end, int64_t words) {
-  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
-                                       36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
+                                       5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   const uint16_t *row = (const uint16_t *)view->data + lane + depth * view->column;
   for (int64_t w = 0; w < words; w++, row += 2 * view->column) {

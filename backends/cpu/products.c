@@ -20,7 +20,7 @@ enum {
   ROW_BLOCKS_MIN = 2,      /* blocks of rows in a task that shares its columns with others */
   STREAM_BYTES = 32 << 20, /* results of so many bytes leave the caches before anybody reads them */
   LINE_BYTES = 64,
-  SET_BYTES = 4096         /* rows so far apart in memory fall into the same sets of the L1 cache */
+  SET_BYTES = 4096 /* rows so far apart in memory fall into the same sets of the L1 cache */
 };
 
 typedef enum operand_source { AS_STORED, PACKED_BY_TASK, PACKED_FOR_ALL } operand_source;
@@ -78,7 +78,8 @@ static bool reads_a_as_stored(const product_run *run, const cpu_product *product
 
 /* The depth of one pass: with few columns it is short enough for all of them to be packed at once. */
 static int64_t pass_words(const product_run *run, int64_t words, int64_t columns) {
-  const int64_t most = cpu_max(DEPTH_WORDS_MIN, cpu_min(DEPTH_WORDS, B_WORDS / columns));
+  const int64_t fit = B_WORDS / columns;
+  const int64_t most = fit >= DEPTH_WORDS_MIN ? cpu_min(DEPTH_WORDS, fit) : DEPTH_WORDS;
   if (run->settings.c_dtype != MG_F32 || words <= most) return words;
   return cpu_round_up(cpu_ceil_div(words, cpu_ceil_div(words, most)), 16);
 }
