@@ -13,9 +13,10 @@ enum {
 
 typedef struct attention {
   const mg_op_call *call;
-  const mg_tensor *q, *k, *v, *sinks;
+  const mg_tensor *q, *k, *v, *sinks, *bias;
   const cpu_gemm *gemm;
   int64_t batch, heads, kv_heads, group, Sq, Sk, head, value_head, window;
+  int64_t key_rows;                           /* rows of a sequence of k and v, of which the first Sk count */
   int64_t head_words, value_words, key_words; /* depths in words */
   int64_t head_pad, value_pad, key_pad;       /* columns rounded up to whole panels */
   bool causal, round;
@@ -24,7 +25,9 @@ typedef struct attention {
 
 static attention attention_of(const mg_backend *backend, const mg_op_call *call) {
   const cpu_state *state = cpu_state_of(backend);
-  attention a = {.call = call, .q = call->in[0], .k = call->in[1], .v = call->in[2], .sinks = call->in[3]};
+  attention a = {.call = call, .q = call->in[0], .k = call->in[1], .v = call->in[2]};
+  a.sinks = call->in[3];
+  a.bias = call->in[4];
   a.round = call->attributes.attention.compute == MG_BF16;
   a.gemm = a.round && state->gemm_bf16 ? state->gemm_bf16 : state->gemm_f32;
   a.batch = call->attributes.attention.batch;
@@ -32,7 +35,8 @@ static attention attention_of(const mg_backend *backend, const mg_op_call *call)
   a.kv_heads = call->attributes.attention.kv_heads;
   a.group = a.heads / a.kv_heads;
   a.Sq = a.batch ? mg_tensor_rows(a.q) / a.batch : 0;
-  a.Sk = a.batch ? mg_tensor_rows(a.k) / a.batch : 0;
+  a.key_rows = a.batch ? mg_tensor_rows(a.k) / a.batch : 0;
+  a.Sk = call->attributes.attention.keys ? call->attributes.attention.keys : a.key_rows;
   a.head = mg_tensor_columns(a.q) / a.heads;
   a.value_head = mg_tensor_columns(a.v) / a.kv_heads;
   a.window = call->attributes.attention.window;
@@ -113,6 +117,15 @@ static void clear(float *x, int64_t from, int64_t to) {
   for (int64_t j = from; j < to; j++) x[j] = 0.0f;
 }
 
+/* Where there is a bias by distance, makes products of one row scores. Returns the factor that is still due. */
+static float add_bias(const attention *a, int64_t h, int64_t query, key_range block, key_range own, float *row) {
+  if (!a->bias) return a->scale;
+  const int64_t first = h * (a->Sq + a->Sk - 1) + a->Sq - 1 - query;
+  for (int64_t j = own.from; j < own.to; j++)
+    row[j - block.from] = a->scale * row[j - block.from] + cpu_at(a->bias, first + j);
+  return 1.0f;
+}
+
 /* One row of scores to e^(score - largest) over the keys it sees, with the factor that makes them probabilities and the
  * row's lse. */
 typedef struct softmax_factor {
@@ -191,8 +204,9 @@ static void attend_block(const attention *a, const attention_scratch *s, int64_t
   const packed_panels v = {s->values, a->key_words, a->key_words};
   multiply_rows(a, &q, first, rows, a->head, k, padded, s->scores, a->key_pad, false, s->block);
   for (int64_t i = 0; i < rows; i++) {
-    const softmax_factor row =
-        softmax_row(s->scores + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, sink);
+    const key_range own = visible_to_one(a, first + i);
+    const float scale = add_bias(a, h, first + i, keys, own, s->scores + i * a->key_pad);
+    const softmax_factor row = softmax_row(s->scores + i * a->key_pad, keys, own, scale, sink);
     lse[first + i] = row.lse;
     s->factors[i] = row.factor;
   }
@@ -207,8 +221,8 @@ static void attend_block(const attention *a, const attention_scratch *s, int64_t
 static void attend_task(const attention *a, int64_t b, int64_t kv_head, int64_t row, int64_t row_end,
                         uint32_t *memory) {
   const attention_scratch s = forward_scratch(a, memory);
-  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head);
-  const cpu_matrix values = transposed(head_rows(a->v, a->kv_heads, a->Sk, b, kv_head));
+  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->key_rows, b, kv_head);
+  const cpu_matrix values = transposed(head_rows(a->v, a->kv_heads, a->key_rows, b, kv_head));
   gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->head_words, a->round, s.keys);
   gemm_pack_panels(a->gemm, &values, 0, a->value_head, a->Sk, 0, a->key_words, a->key_words, a->round, s.values);
   while (row < row_end) {
@@ -255,6 +269,7 @@ static int64_t query_block(const attention *a) {
 typedef struct backward_scratch {
   uint32_t *keys, *values, *keys_across, *queries, *douts, *block;
   float *p, *ds, *dq, *dk, *dv, *row;
+  float *dbias; /* of one sequence and key head: [group, Sq + Sk - 1]; its own for each task */
 } backward_scratch;
 
 /* The next `words` of `memory`, or NULL while only counting. */
@@ -286,7 +301,7 @@ static int64_t lay_out_backward(const attention *a, uint32_t *memory, backward_s
 
 /* out . dout of one query; `buffer` holds two rows of a head. */
 static float row_delta(const attention *a, int64_t b, int64_t h, int64_t query, float *buffer) {
-  const mg_tensor *out = a->call->in[4], *dout = a->call->in[6];
+  const mg_tensor *out = a->call->in[5], *dout = a->call->in[7];
   const int64_t n = a->value_head, first = (b * a->Sq + query) * mg_tensor_columns(out) + h * n;
   const float *x = cpu_read(out, first, n, buffer), *g = cpu_read(dout, first, n, buffer + n);
   float sum = 0.0f;
@@ -312,24 +327,36 @@ static void gradient_row(float *p, float *ds, key_range block, key_range own, fl
   clear(ds, to, padded);
 }
 
+/* The gradient of the bias is summed per task, and over tasks at the end. */
+static void add_bias_gradient(const attention *a, const backward_scratch *s, int64_t h, int64_t query, key_range block,
+                              key_range own, const float *ds) {
+  if (!a->call->out[4]) return;
+  float *sums = s->dbias + h % a->group * (a->Sq + a->Sk - 1) + a->Sq - 1 - query;
+  for (int64_t j = own.from; j < own.to; j++) sums[j] += ds[j - block.from];
+}
+
 /* Rows [row, row + rows) of a block of queries that begins at `first` and sees `keys`: p and ds are kept, dq written. */
 static void backward_rows(const attention *a, const backward_scratch *s, int64_t b, int64_t h, int64_t first,
                           key_range keys, int64_t row, int32_t rows) {
-  const mg_tensor *dq = a->call->out[0], *lse_tensor = a->call->in[5];
+  const mg_tensor *dq = a->call->out[0], *lse_tensor = a->call->in[6];
   const float *lse = (const float *)lse_tensor->data + h * mg_tensor_columns(lse_tensor) + b * a->Sq + first;
   const key_range own = visible(a, first + row, first + row + rows);
   const int64_t padded = cpu_round_up(own.to - own.from, KEY_ALIGN);
   float *p = s->p + row * a->key_pad + own.from - keys.from, *ds = s->ds + (p - s->p);
   const cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), ds_rows = float_rows(ds, a->key_pad);
-  const cpu_matrix dout = head_rows(a->call->in[6], a->heads, a->Sq, b, h);
+  const cpu_matrix dout = head_rows(a->call->in[7], a->heads, a->Sq, b, h);
   const packed_panels k = {s->keys + own.from * a->head_words, a->head_words, a->head_words};
   const packed_panels v = {s->values + own.from * a->value_words, a->value_words, a->value_words};
   const packed_panels k_across = {s->keys_across, a->key_words, a->key_words};
   multiply_rows(a, &q, first + row, rows, a->head, k, padded, p, a->key_pad, false, s->block);
   multiply_rows(a, &dout, first + row, rows, a->value_head, v, padded, ds, a->key_pad, false, s->block);
-  for (int64_t i = row; i < row + rows; i++)
-    gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, visible_to_one(a, first + i), a->scale, lse[i],
+  for (int64_t i = row; i < row + rows; i++) {
+    const key_range seen = visible_to_one(a, first + i);
+    const float scale = add_bias(a, h, first + i, keys, seen, s->p + i * a->key_pad);
+    gradient_row(s->p + i * a->key_pad, s->ds + i * a->key_pad, keys, seen, scale, lse[i],
                  row_delta(a, b, h, first + i, s->row));
+    add_bias_gradient(a, s, h, first + i, keys, seen, s->ds + i * a->key_pad);
+  }
   multiply_rows(a, &ds_rows, 0, rows, padded, panels_from(a, k_across, own.from, padded), a->head, s->dq, a->head_pad,
                 false, s->block);
   for (int64_t i = 0; i < rows; i++)
@@ -361,7 +388,7 @@ static void backward_block(const attention *a, const backward_scratch *s, int64_
   const int64_t step = even_block(a, rows), words = gemm_words(a->gemm, rows);
   for (int64_t row = 0; row < rows; row += step)
     backward_rows(a, s, b, h, first, keys, row, (int32_t)cpu_min(step, rows - row));
-  cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), dout = head_rows(a->call->in[6], a->heads, a->Sq, b, h);
+  cpu_matrix q = head_rows(a->q, a->heads, a->Sq, b, h), dout = head_rows(a->call->in[7], a->heads, a->Sq, b, h);
   q.data = (const char *)q.data + (size_t)(first * q.row) * mg_dtype_bytes(q.dtype);
   dout.data = (const char *)dout.data + (size_t)(first * dout.row) * mg_dtype_bytes(dout.dtype);
   const cpu_matrix q_across = transposed(q), dout_across = transposed(dout);
@@ -377,14 +404,17 @@ static void store_gradient(const attention *a, const mg_tensor *out, int64_t b, 
                            int64_t stride, float scale) {
   const int64_t columns = mg_tensor_columns(out), width = columns / a->kv_heads;
   for (int64_t j = 0; j < a->Sk; j++)
-    store_scaled(out, (b * a->Sk + j) * columns + kv_head * width, sum + j * stride, width, scale);
+    store_scaled(out, (b * a->key_rows + j) * columns + kv_head * width, sum + j * stride, width, scale);
+  for (int64_t j = a->Sk; j < a->key_rows; j++)
+    for (int64_t d = 0; d < width; d++) cpu_set(out, (b * a->key_rows + j) * columns + kv_head * width + d, 0.0f);
 }
 
-static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32_t *memory) {
-  backward_scratch s;
+static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32_t *memory, float *dbias) {
+  backward_scratch s = {.dbias = dbias};
   lay_out_backward(a, memory, &s);
-  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->Sk, b, kv_head), keys_across = transposed(keys);
-  const cpu_matrix values = head_rows(a->v, a->kv_heads, a->Sk, b, kv_head);
+  if (a->call->out[4]) memset(dbias, 0, (size_t)(a->group * (a->Sq + a->Sk - 1)) * sizeof(float));
+  const cpu_matrix keys = head_rows(a->k, a->kv_heads, a->key_rows, b, kv_head), keys_across = transposed(keys);
+  const cpu_matrix values = head_rows(a->v, a->kv_heads, a->key_rows, b, kv_head);
   gemm_pack_panels(a->gemm, &keys, 0, a->Sk, a->head, 0, a->head_words, a->head_words, a->round, s.keys);
   gemm_pack_panels(a->gemm, &values, 0, a->Sk, a->value_head, 0, a->value_words, a->value_words, a->round, s.values);
   gemm_pack_panels(a->gemm, &keys_across, 0, a->head, a->Sk, 0, a->key_words, a->key_words, a->round, s.keys_across);
@@ -400,7 +430,7 @@ static void backward_task(const attention *a, int64_t b, int64_t kv_head, uint32
 
 /* `buffer` holds two rows of a head. */
 static void sink_gradients(const attention *a, float *buffer) {
-  const mg_tensor *lse = a->call->in[5], *dsinks = a->call->out[3];
+  const mg_tensor *lse = a->call->in[6], *dsinks = a->call->out[3];
   for (int64_t h = 0; h < a->heads; h++) {
     double sum = 0.0;
     for (int64_t row = 0; row < a->batch * a->Sq; row++) {
@@ -411,22 +441,37 @@ static void sink_gradients(const attention *a, float *buffer) {
   }
 }
 
+/* Sums the gradients of the bias over the sequences, in their order. */
+static void bias_gradients(const attention *a, const float *sums) {
+  const mg_tensor *dbias = a->call->out[4];
+  const int64_t each = a->heads * (a->Sq + a->Sk - 1);
+  for (int64_t i = 0; i < each; i++) {
+    double sum = 0.0;
+    for (int64_t b = 0; b < a->batch; b++) sum += (double)sums[b * each + i];
+    cpu_set(dbias, i, (float)sum);
+  }
+}
+
 mg_status CPU_NAME(attention_backward)(mg_backend *backend, const mg_op_call *call) {
   const attention a = attention_of(backend, call);
   const int32_t threads = cpu_state_of(backend)->threads;
   const int64_t pairs = a.batch * a.kv_heads;
   backward_scratch unused;
   const int64_t words = lay_out_backward(&a, NULL, &unused);
-  uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words) * sizeof(uint32_t));
+  const int64_t distances = call->out[4] ? a.group * (a.Sq + a.Sk - 1) : 0;
+  uint32_t *memory = mg__cpu_scratch(backend, (size_t)(threads * words + pairs * distances) * sizeof(uint32_t));
   if (!memory) return MG_MEMORY;
+  float *dbias = (float *)(void *)(memory + threads * words);
 #pragma omp parallel num_threads(threads) if (CPU_WORTH_THREADS(pairs * a.Sq * a.Sk, 1024))
   {
     if (a.gemm->enter) a.gemm->enter();
 #pragma omp for schedule(dynamic, 1)
     for (int64_t pair = 0; pair < pairs; pair++)
-      backward_task(&a, pair / a.kv_heads, pair % a.kv_heads, memory + omp_get_thread_num() * words);
+      backward_task(&a, pair / a.kv_heads, pair % a.kv_heads, memory + omp_get_thread_num() * words,
+                    dbias + pair * distances);
     if (a.gemm->leave) a.gemm->leave();
   }
   if (call->out[3] && a.sinks) sink_gradients(&a, (float *)(void *)memory);
+  if (call->out[4]) bias_gradients(&a, dbias);
   return MG_OK;
 }

@@ -1,21 +1,23 @@
 /* attention: for each head and each query i, over the keys j that it sees,
- *   p[j] = exp(scale q[i] . k[j] - lse[i]), lse[i] = ln(sum over j of exp(scale q[i] . k[j]) + exp(sink)),
+ *   p[j] = exp(s[i,j] - lse[i]),  s[i,j] = scale q[i] . k[j] + bias[j - i + Sq - 1],
+ *   lse[i] = ln(sum over j of exp(s[i,j]) + exp(sink)),
  *   out[i] = sum over j of p[j] v[j].                                       Vaswani et al. 2017, "Attention is all you
  * need" Head h reads key head h / (heads / kv_heads). A sink is one logit per head that takes probability and gives no
- * value. Query i stands at Sk - Sq + i; it sees keys up to there when causal, and the last `window` of those when
- * window > 0 (without causal, also all later ones). A query that sees nothing gives zeros; its lse is the sink, or
+ * value. Sk keys of each sequence count. Query i stands at Sk - Sq + i; it sees keys up to there when causal, and the
+ * last `window` of those when window > 0 (without causal, also all later ones). A query that sees nothing gives zeros; its lse is the sink, or
  * -inf.
  *
  * attention_backward, from the stored lse, with D[i] = dout[i] . out[i]:
  *   ds[i,j] = p[i,j] (dout[i] . v[j] - D[i]),        dsink = - sum over i of exp(sink - lse[i]) D[i],
+ *   dbias[d] = sum of ds[i,j] over sequences and j - i + Sq - 1 = d,
  *   dq[i] = scale sum over j of ds[i,j] k[j],  dk[j] = scale sum over i of ds[i,j] q[i],  dv[j] = sum over i of p[i,j]
  * dout[i]. `compute` rounds both operands of each product, p and ds among them. */
 #include "reference.h"
 
 typedef struct attention {
-  const mg_tensor *q, *k, *v, *sinks;
-  int64_t batch, heads, kv_heads, group; /* group = heads that share a key head */
-  int64_t Sq, Sk, head, value_head, window;
+  const mg_tensor *q, *k, *v, *sinks, *bias;
+  int64_t batch, heads, kv_heads, group;              /* group = heads that share a key head */
+  int64_t Sq, Sk, key_rows, head, value_head, window; /* key_rows: rows of a sequence of k, of which Sk count */
   bool causal;
   double scale;
   mg_dtype compute;
@@ -23,13 +25,14 @@ typedef struct attention {
 
 static attention attention_of(const mg_op_call *call) {
   const mg_tensor *q = call->in[0], *k = call->in[1], *v = call->in[2];
-  attention a = {.q = q, .k = k, .v = v, .sinks = call->in[3]};
+  attention a = {.q = q, .k = k, .v = v, .sinks = call->in[3], .bias = call->in[4]};
   a.batch = call->attributes.attention.batch;
   a.heads = call->attributes.attention.heads;
   a.kv_heads = call->attributes.attention.kv_heads;
   a.group = a.heads / a.kv_heads;
   a.Sq = a.batch ? mg_tensor_rows(q) / a.batch : 0;
-  a.Sk = a.batch ? mg_tensor_rows(k) / a.batch : 0;
+  a.key_rows = a.batch ? mg_tensor_rows(k) / a.batch : 0;
+  a.Sk = call->attributes.attention.keys ? call->attributes.attention.keys : a.key_rows;
   a.head = mg_tensor_columns(q) / a.heads;
   a.value_head = mg_tensor_columns(v) / a.kv_heads;
   a.window = call->attributes.attention.window;
@@ -59,11 +62,16 @@ static double dot(const attention *a, const mg_tensor *x, int64_t first_x, const
   return sum;
 }
 
-/* The scaled score of query i and key j, -inf where it is not seen. */
+static int64_t bias_place(const attention *a, int64_t h, int64_t i, int64_t j) {
+  return h * (a->Sq + a->Sk - 1) + j - i + a->Sq - 1;
+}
+
+/* The score of query i and key j, -inf where it is not seen. */
 static double score(const attention *a, int64_t b, int64_t h, int64_t i, int64_t j) {
   if (!sees(a, i, j)) return -INFINITY;
-  return a->scale * dot(a, a->q, head_row(a->q, a->heads, a->Sq, b, i, h), a->k,
-                        head_row(a->k, a->kv_heads, a->Sk, b, j, h / a->group), a->head);
+  const double product = dot(a, a->q, head_row(a->q, a->heads, a->Sq, b, i, h), a->k,
+                             head_row(a->k, a->kv_heads, a->key_rows, b, j, h / a->group), a->head);
+  return a->scale * product + (a->bias ? at(a->bias, bias_place(a, h, i, j)) : 0);
 }
 
 /* Fills p[0 .. Sk) for one query and returns its lse. */
@@ -86,7 +94,7 @@ static void attend(const attention *a, const mg_op_call *call, int64_t b, int64_
     for (int64_t j = 0; j < a->Sk; j++)
       if (sees(a, i, j))
         sum += operand(p[j], a->compute) *
-               operand(at(a->v, head_row(a->v, a->kv_heads, a->Sk, b, j, h / a->group) + d), a->compute);
+               operand(at(a->v, head_row(a->v, a->kv_heads, a->key_rows, b, j, h / a->group) + d), a->compute);
     put(out, first + d, sum);
   }
 }
@@ -104,9 +112,9 @@ mg_status mg__reference_attention(mg_backend *backend, const mg_op_call *call) {
 /* What the backward of one key head of one sequence works on: p and ds of [group * Sq, Sk], query heads outermost. */
 typedef struct gradients {
   attention a;
-  const mg_tensor *out, *lse, *dout, *dq, *dk, *dv;
+  const mg_tensor *out, *lse, *dout, *dq, *dk, *dv, *dbias;
   int64_t b, kv_head;
-  double *p, *ds;
+  double *p, *ds, *bias_sums;
 } gradients;
 
 /* Where query head `g` of the group has its row i. */
@@ -115,7 +123,7 @@ static int64_t query_row(const gradients *s, const mg_tensor *x, int64_t g, int6
 }
 
 static int64_t key_row(const gradients *s, const mg_tensor *x, int64_t j) {
-  return head_row(x, s->a.kv_heads, s->a.Sk, s->b, j, s->kv_head);
+  return head_row(x, s->a.kv_heads, s->a.key_rows, s->b, j, s->kv_head);
 }
 
 /* D[i] = dout[i] . out[i] for query head h. */
@@ -136,6 +144,7 @@ static void fill_p_and_ds(const gradients *s, int64_t g, int64_t i) {
     const double dp = dot(a, s->dout, query_row(s, s->dout, g, i), a->v, key_row(s, a->v, j), a->value_head);
     s->p[first + j] = sees(a, i, j) ? exp(score(a, s->b, h, i, j) - lse) : 0;
     s->ds[first + j] = s->p[first + j] * (dp - delta);
+    if (s->dbias) s->bias_sums[bias_place(a, h, i, j)] += s->ds[first + j];
   }
 }
 
@@ -154,6 +163,7 @@ static void write_dq(const gradients *s, int64_t g, int64_t i) {
 static double sum_over_queries(const gradients *s, const double *matrix, const mg_tensor *x, int64_t j,
                                int64_t column) {
   const attention *a = &s->a;
+  if (j >= a->Sk) return 0;
   double sum = 0;
   for (int64_t g = 0; g < a->group; g++)
     for (int64_t i = 0; i < a->Sq; i++)
@@ -171,7 +181,7 @@ static void write_dk_and_dv(const gradients *s, int64_t j) {
 }
 
 static void write_dsinks(const attention *a, const mg_op_call *call) {
-  const mg_tensor *out = call->in[4], *lse = call->in[5], *dout = call->in[6], *dsinks = call->out[3];
+  const mg_tensor *out = call->in[5], *lse = call->in[6], *dout = call->in[7], *dsinks = call->out[3];
   for (int64_t h = 0; dsinks && h < a->heads; h++) {
     double sum = 0;
     for (int64_t b = 0; b < a->batch; b++)
@@ -183,20 +193,23 @@ static void write_dsinks(const attention *a, const mg_op_call *call) {
 }
 
 mg_status mg__reference_attention_backward(mg_backend *backend, const mg_op_call *call) {
-  gradients s = {.a = attention_of(call), .out = call->in[4], .lse = call->in[5], .dout = call->in[6]};
-  s.dq = call->out[0], s.dk = call->out[1], s.dv = call->out[2];
-  const int64_t cells = s.a.group * s.a.Sq * s.a.Sk;
-  s.p = mg__reference_scratch(backend, 2 * cells);
+  gradients s = {.a = attention_of(call), .out = call->in[5], .lse = call->in[6], .dout = call->in[7]};
+  s.dq = call->out[0], s.dk = call->out[1], s.dv = call->out[2], s.dbias = call->out[4];
+  const int64_t cells = s.a.group * s.a.Sq * s.a.Sk, distances = s.dbias ? mg_tensor_count(s.dbias) : 0;
+  s.p = mg__reference_scratch(backend, 2 * cells + distances);
   if (!s.p) return MG_MEMORY;
   s.ds = s.p + cells;
+  s.bias_sums = s.ds + cells;
+  for (int64_t i = 0; i < distances; i++) s.bias_sums[i] = 0;
   for (s.b = 0; s.b < s.a.batch; s.b++)
     for (s.kv_head = 0; s.kv_head < s.a.kv_heads; s.kv_head++) {
       for (int64_t g = 0; g < s.a.group; g++)
         for (int64_t i = 0; i < s.a.Sq; i++) fill_p_and_ds(&s, g, i);
       for (int64_t g = 0; g < s.a.group; g++)
         for (int64_t i = 0; i < s.a.Sq; i++) write_dq(&s, g, i);
-      for (int64_t j = 0; j < s.a.Sk; j++) write_dk_and_dv(&s, j);
+      for (int64_t j = 0; j < s.a.key_rows; j++) write_dk_and_dv(&s, j);
     }
   write_dsinks(&s.a, call);
+  for (int64_t i = 0; i < distances; i++) put(s.dbias, i, s.bias_sums[i]);
   return MG_OK;
 }

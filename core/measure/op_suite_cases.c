@@ -169,20 +169,25 @@
    .out = {X(T, (heads) * (head_))}}
 #define ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value) \
   X((B) * (Sq), (heads_) * (head)), X((B) * (Sk), (kv) * (head)), X((B) * (Sk), (kv) * (value))
-#define ATTENTION_(label_, causal_, window_, sinks, dsinks, B, Sq, Sk, heads_, kv, head, value) \
+#define ATTENTION_(label_, causal_, window_, keys_, sinks, bias, B, Sq, Sk, heads_, kv, head, value) \
   {.op = MG_OP_ATTENTION, .label = label_, .dtypes = REALS, .variants = 2, \
-   .attributes.attention = {B, heads_, kv, window_, causal_, 0.3, MG_F32}, \
-   .in = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), sinks}, \
+   .attributes.attention = {B, heads_, kv, window_, causal_, 0.3, MG_F32, keys_}, \
+   .in = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), sinks, bias}, \
    .out = {X((B) * (Sq), (heads_) * (value)), WIDE(heads_, (B) * (Sq))}}, \
   {.op = MG_OP_ATTENTION_BACKWARD, .label = label_, .dtypes = REALS, .variants = 2, \
-   .attributes.attention = {B, heads_, kv, window_, causal_, 0.3, MG_F32}, \
-   .in = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), sinks, \
+   .attributes.attention = {B, heads_, kv, window_, causal_, 0.3, MG_F32, keys_}, \
+   .in = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), sinks, bias, \
           FORWARD(TYPE_CASE, (B) * (Sq), (heads_) * (value)), FORWARD(TYPE_WIDE, heads_, (B) * (Sq)), \
           X((B) * (Sq), (heads_) * (value))}, \
-   .out = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), dsinks}}
-#define ATTENTION(label_, causal, window, ...) ATTENTION_(label_, causal, window, NONE, NONE, __VA_ARGS__)
+   .out = {ATTENTION_SIDES(B, Sq, Sk, heads_, kv, head, value), sinks, bias}}
+#define ATTENTION(label_, causal, window, ...) ATTENTION_(label_, causal, window, 0, NONE, NONE, __VA_ARGS__)
+#define ATTENTION_KEYS(label_, window, keys, ...) ATTENTION_(label_, true, window, keys, NONE, NONE, __VA_ARGS__)
+#define ATTENTION_BIAS(label_, causal, keys, B, Sq, Sk, heads, ...) \
+  ATTENTION_(label_, causal, 0, keys, NONE, X(heads, (Sq) + (keys) - 1), B, Sq, Sk, heads, __VA_ARGS__)
+#define ATTENTION_SINKS_BIAS(label_, causal, B, Sq, Sk, heads, ...) \
+  ATTENTION_(label_, causal, 0, Sk, X(heads), X(heads, (Sq) + (Sk) - 1), B, Sq, Sk, heads, __VA_ARGS__)
 #define ATTENTION_SINKS(label_, causal, window, B, Sq, Sk, heads, ...) \
-  ATTENTION_(label_, causal, window, X(heads), X(heads), B, Sq, Sk, heads, __VA_ARGS__)
+  ATTENTION_(label_, causal, window, 0, X(heads), NONE, B, Sq, Sk, heads, __VA_ARGS__)
 #define CROSS_ENTROPY(label_, fill, ids, T, V) \
   {.op = MG_OP_CROSS_ENTROPY, .label = label_, .dtypes = REALS, .in = {FILLED(fill, T, V), I32(ids, V, T)}, \
    .out = {WIDE(T, 1), WIDE(T, 1)}}, \
@@ -294,6 +299,10 @@ static const suite_case check_cases[] = {
     ATTENTION("more queries than keys", true, 0, 1, 6, 4, 1, 1, 4, 4),
     ATTENTION_SINKS("sinks", true, 0, 2, 6, 6, 4, 2, 8, 8),
     ATTENTION_SINKS("sinks and window", true, 2, 1, 9, 9, 2, 2, 3, 3),
+    ATTENTION_KEYS("room behind the keys", 0, 8, 2, 3, 11, 2, 1, 16, 16),
+    ATTENTION_KEYS("room and window", 4, 7, 2, 1, 9, 4, 2, 8, 6),
+    ATTENTION_BIAS("bias", true, 6, 2, 6, 6, 4, 2, 8, 8), ATTENTION_BIAS("bias and room", true, 7, 2, 3, 9, 2, 1, 4, 6),
+    ATTENTION_SINKS_BIAS("sinks and bias", false, 1, 5, 9, 2, 2, 4, 4),
     ATTENTION("long", true, 0, 1, 70, 70, 2, 1, 32, 32),
     CROSS_ENTROPY("no token", FILL_NORMAL, FILL_IDS, 0, 5), CROSS_ENTROPY("one word", FILL_NORMAL, FILL_IDS, 5, 1),
     CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 7, 33), CROSS_ENTROPY("-1", FILL_NORMAL, FILL_SOME_IDS, 17, 17),

@@ -146,10 +146,11 @@ static double attention(const comparison *c, int output, int64_t i) {
 static double attention_backward(const comparison *c, int output) {
   const suite_data *data = c->data;
   const double value_head = (double)mg_tensor_columns(&data->in[2]) / (double)data->attributes.attention.kv_heads;
-  const double ds = c->in_max[6] * c->in_max[2] * sqrt(value_head);
+  const double ds = c->in_max[7] * c->in_max[2] * sqrt(value_head);
   const double rows = sqrt((double)mg_tensor_rows(&data->in[0]));
-  const double sizes[4] = {data->attributes.attention.scale * ds * c->in_max[1],
-                           data->attributes.attention.scale * ds * c->in_max[0] * rows, c->in_max[6] * rows, ds * rows};
+  const double sizes[5] = {data->attributes.attention.scale * ds * c->in_max[1],
+                           data->attributes.attention.scale * ds * c->in_max[0] * rows, c->in_max[7] * rows, ds * rows,
+                           ds * rows};
   return attention_terms(c) * sizes[output];
 }
 

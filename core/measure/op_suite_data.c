@@ -224,7 +224,7 @@ typedef struct forward_rule {
 static const forward_rule forward_rules[] = {
     {MG_OP_SOFTMAX_BACKWARD, MG_OP_SOFTMAX, 1, {0, -1}},
     {MG_OP_NORM_BACKWARD, MG_OP_NORM, 2, {-1, 2}},
-    {MG_OP_ATTENTION_BACKWARD, MG_OP_ATTENTION, 4, {4, 5}},
+    {MG_OP_ATTENTION_BACKWARD, MG_OP_ATTENTION, 5, {5, 6}},
     {MG_OP_CROSS_ENTROPY_BACKWARD, MG_OP_CROSS_ENTROPY, 2, {-1, 2}},
 };
 

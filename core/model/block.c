@@ -56,7 +56,7 @@ static mg_var *attend(mg_model *model, mg_tape *tape, int64_t index, const mg__p
                                           .window = a->window,
                                           .causal = true,
                                           .scale = a->scale > 0.0 ? a->scale : 1.0 / sqrt((double)a->head_width)};
-  mg_var *mixed = mg_attention(tape, query, key, value, sinks, settings);
+  mg_var *mixed = mg_attention(tape, query, key, value, sinks, NULL, settings);
   return mg__linear_forward(model, tape, own->output, mixed);
 }
 

@@ -315,6 +315,20 @@ static void attention_places_queries_at_the_end_and_counts_the_window_back(void 
   assert_values(out, (double[]){1.5, 3}, 2, 1e-15);
 }
 
+/* The biases of distances -1, 0 and 1 are 0, ln 3 and ln 12: query 0 weighs the keys 3 : 12, query 1 1 : 3. Key 2 is room that does not count. */
+static void attention_adds_a_bias_by_distance_to_the_keys_that_count(void **state) {
+  double q[] = {0, 0}, k[] = {0, 0, NAN}, v[] = {8, 16, NAN}, bias[] = {0, log(3.0), log(12.0)}, out[2], lse[2];
+  const mg_tensor tq = f64(q, 2, 1), tk = f64(k, 3, 1), tv = f64(v, 3, 1), tb = f64(bias, 1, 3);
+  mg_tensor tout = f64(out, 2, 1), tlse = f64(lse, 1, 2);
+  mg_op_call call = {.op = MG_OP_ATTENTION,
+                     .in = {&tq, &tk, &tv, NULL, &tb},
+                     .out = {&tout, &tlse},
+                     .attributes.attention = {1, 1, 1, 0, false, 1.0, MG_F64, 2}};
+  run(*state, &call);
+  assert_values(out, (double[]){8.0 / 5 + 16 * 4.0 / 5, 8.0 / 4 + 16 * 3.0 / 4}, 2, 1e-14);
+  assert_values(lse, (double[]){log(15.0), log(4.0)}, 2, 1e-14);
+}
+
 static void attention_of_a_query_that_sees_nothing_is_zero(void **state) {
   double q[] = {1, 1}, k[] = {1}, v[] = {3}, out[2], lse[2];
   const mg_tensor tq = f64(q, 2, 1), tk = f64(k, 1, 1), tv = f64(v, 1, 1);
@@ -403,6 +417,7 @@ int main(void) {
       cmocka_unit_test(rope_turns_pairs_and_leaves_the_rest),
       cmocka_unit_test(attention_matches_two_by_two_by_hand),
       cmocka_unit_test(attention_places_queries_at_the_end_and_counts_the_window_back),
+      cmocka_unit_test(attention_adds_a_bias_by_distance_to_the_keys_that_count),
       cmocka_unit_test(attention_of_a_query_that_sees_nothing_is_zero),
       cmocka_unit_test(cross_entropy_is_zero_without_a_target),
       cmocka_unit_test(adamw_matches_two_steps_by_hand),

@@ -57,7 +57,7 @@ static mg_var *attention(const model *m, mg_var *x) {
   mg_var *v = mg_slice(tape, qkv, 2 * WIDTH, WIDTH);
   const mg_attention_settings settings = {
       .batch = BATCH, .heads = HEADS, .kv_heads = HEADS, .causal = true, .scale = 0.35};
-  return mg_linear(tape, mg_attention(tape, q, k, v, NULL, settings), param(m, PROJECTION));
+  return mg_linear(tape, mg_attention(tape, q, k, v, NULL, NULL, settings), param(m, PROJECTION));
 }
 
 static mg_var *moe(const model *m, mg_var *x) {

@@ -321,7 +321,8 @@ static void gradient_of_rope(void **state) {
 }
 
 static mg_var *attention(mg_world *w, mg_var *const *leaves, const void *user) {
-  return mg_attention(w->tape, leaves[0], leaves[1], leaves[2], leaves[3], *(const mg_attention_settings *)user);
+  return mg_attention(w->tape, leaves[0], leaves[1], leaves[2], leaves[3], leaves[4],
+                      *(const mg_attention_settings *)user);
 }
 
 static void gradient_of_attention(void **state) {
@@ -330,13 +331,16 @@ static void gradient_of_attention(void **state) {
   const mg_attention_settings causal = {.batch = 2, .heads = 2, .kv_heads = 1, .causal = true, .scale = 0.5};
   const mg_attention_settings window = {
       .batch = 2, .heads = 2, .kv_heads = 1, .causal = true, .window = 2, .scale = 0.5};
+  const mg_attention_settings room = {.batch = 2, .heads = 2, .kv_heads = 1, .causal = true, .scale = 0.5, .keys = 3};
   const mg_gradient_leaf q = {2, {6, 4}, -2, 2}, k = {2, {6, 2}, -2, 2}, v = {2, {6, 3}, -1, 1},
-                         sinks = {1, {2}, -1, 1};
+                         sinks = {1, {2}, -1, 1}, bias = {2, {2, 5}, -1, 1};
   const mg_gradient_leaf more_k = {2, {10, 2}, -2, 2}, more_v = {2, {10, 3}, -1, 1};
   const mg_gradient_case cases[] = {{"full", {q, k, v}, attention, &full},
                                     {"causal", {q, k, v}, attention, &causal},
                                     {"causal with sinks", {q, k, v, sinks}, attention, &causal},
                                     {"window", {q, k, v, sinks}, attention, &window},
+                                    {"bias", {q, k, v, sinks, bias}, attention, &full},
+                                    {"room behind the keys", {q, more_k, more_v, sinks, bias}, attention, &room},
                                     {"more keys than queries", {q, more_k, more_v}, attention, &causal}};
   check_all(cases, MG_COUNT(cases));
 }

@@ -62,8 +62,8 @@
   X(NORM, norm, 3, 2, "x [R,C], scale? [C], shift? [C] -> out, statistics f32/f64 [R,2] (mean, 1/deviation)") \
   X(NORM_BACKWARD, norm_backward, 4, 3, "x, scale?, statistics, dout -> dx, dscale? [C], dshift? [C]") \
   X(ROPE, rope, 3, 1, "x [T, heads*head], positions i32 [T], frequencies f32 [rotary/2] -> rotated x") \
-  X(ATTENTION, attention, 4, 2, "q [B*Sq, heads*head], k [B*Sk, kv_heads*head], v [B*Sk, kv_heads*value_head], sinks? [heads] -> out [B*Sq, heads*value_head], lse f32/f64 [heads, B*Sq]") \
-  X(ATTENTION_BACKWARD, attention_backward, 7, 4, "q, k, v, sinks?, out, lse, dout -> dq, dk, dv, dsinks?") \
+  X(ATTENTION, attention, 5, 2, "q [B*Sq, heads*head], k [B*Sk, kv_heads*head], v [B*Sk, kv_heads*value_head], sinks? [heads], bias? [heads, Sq+keys-1] -> out [B*Sq, heads*value_head], lse f32/f64 [heads, B*Sq]") \
+  X(ATTENTION_BACKWARD, attention_backward, 8, 5, "q, k, v, sinks?, bias?, out, lse, dout -> dq, dk, dv, dsinks?, dbias?") \
   X(CROSS_ENTROPY, cross_entropy, 2, 2, "logits [T,V], targets i32 [T] -> loss f32/f64 [T,1] (0 where target is -1), lse f32/f64 [T,1]") \
   X(CROSS_ENTROPY_BACKWARD, cross_entropy_backward, 4, 1, "logits, targets, lse, dloss [T,1] -> dlogits") \
   /* optimiser */                                                                                  \
@@ -77,7 +77,7 @@ typedef enum mg_op {
       MG_OP_COUNT
 } mg_op;
 
-enum { MG_OP_INPUTS_MAX = 7, MG_OP_OUTPUTS_MAX = 4 };
+enum { MG_OP_INPUTS_MAX = 8, MG_OP_OUTPUTS_MAX = 5 };
 
 /* Elementwise functions of one argument; alpha and beta are the attribute's numbers. */
 // clang-format off
@@ -168,9 +168,11 @@ typedef union mg_op_attributes {
   /* Rotates the first `rotary` of every `head` columns; interleaved pairs (2i, 2i+1), else halves (i, i + rotary/2).
    * `inverse` rotates back (the backward rule). `scale` multiplies the rotated columns. */
   struct { int64_t head, rotary; bool interleaved, inverse; double scale; } rope;
-  /* Query i of a sequence stands at position Sk - Sq + i. It sees keys j <= its position when causal, and
-   * j > its position - window when window > 0. */
-  struct { int64_t batch, heads, kv_heads, window; bool causal; double scale; mg_dtype compute; } attention;
+  /* The first `keys` rows of each sequence of k and v count (0 = all Sk), so that a cache may have room behind them.
+   * Query i stands at position keys - Sq + i. It sees keys j <= its position when causal, and j > its position - window
+   * when window > 0. bias[h, j - i + Sq - 1] is added to the scaled score of query i and key j: it depends on the
+   * distance alone. */
+  struct { int64_t batch, heads, kv_heads, window; bool causal; double scale; mg_dtype compute; int64_t keys; } attention;
   struct { double rate, beta1, beta2, epsilon, decay, gradient_scale; int64_t step; } adamw; /* step counts from 1 */
 } mg_op_attributes;
 // clang-format on

@@ -175,9 +175,10 @@ typedef struct mg_attention_settings {
   int64_t batch, heads, kv_heads, window;
   bool causal;
   double scale;
+  int64_t keys; /* rows of each sequence of k and v that count; 0 = all */
 } mg_attention_settings;
-/* sinks may be NULL. */
-MG_API mg_var *mg_attention(mg_tape *tape, mg_var *q, mg_var *k, mg_var *v, mg_var *sinks,
+/* sinks and bias may be NULL. */
+MG_API mg_var *mg_attention(mg_tape *tape, mg_var *q, mg_var *k, mg_var *v, mg_var *sinks, mg_var *bias,
                             mg_attention_settings settings);
 /* Loss in nats per token [T,1]; 0 where the target is -1. */
 MG_API mg_var *mg_cross_entropy(mg_tape *tape, mg_var *logits, mg_var *targets);
