@@ -1,4 +1,4 @@
-/* Primitives that move elements without computing: slices and transposes. */
+/* Primitives that move elements without computing: slices, concatenation, transposes. */
 #include "kernels.h"
 
 /* Copies rows of `bytes` bytes between two strides. */
@@ -33,6 +33,15 @@ mg_status CPU_NAME(slice_backward)(mg_backend *backend, const mg_op_call *call) 
     if (taken) memcpy(target + before, (const char *)dout->data + (size_t)row * taken, taken);
     memset(target + before + taken, 0, bytes - before - taken);
   }
+  return MG_OK;
+}
+
+mg_status CPU_NAME(concat)(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *a = call->in[0], *b = call->in[1], *out = call->out[0];
+  const size_t element = mg_dtype_bytes(out->dtype), bytes = (size_t)mg_tensor_columns(out) * element;
+  const size_t a_bytes = (size_t)mg_tensor_columns(a) * element, b_bytes = (size_t)mg_tensor_columns(b) * element;
+  if (a_bytes) copy_rows(backend, out->data, bytes, a->data, a_bytes, a_bytes, mg_tensor_rows(out));
+  if (b_bytes) copy_rows(backend, (char *)out->data + a_bytes, bytes, b->data, b_bytes, b_bytes, mg_tensor_rows(out));
   return MG_OK;
 }
 

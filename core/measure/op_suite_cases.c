@@ -53,6 +53,8 @@
    .out = {X(R, count)}}, \
   {.op = MG_OP_SLICE_BACKWARD, .label = label_, .dtypes = REALS, .attributes.slice.first = first_, \
    .in = {X(R, count)}, .out = {X(R, C)}}
+#define CONCAT(label_, R, A, B) \
+  {.op = MG_OP_CONCAT, .label = label_, .dtypes = REALS, .in = {X(R, A), X(R, B)}, .out = {X(R, (A) + (B))}}
 #define TRANSPOSE2(label_, R, C) \
   {.op = MG_OP_TRANSPOSE, .label = label_, .dtypes = REALS, .in = {X(R, C)}, .out = {X(C, R)}}
 #define TRANSPOSE3(label_, B, R, C) \
@@ -224,6 +226,8 @@ static const suite_case check_cases[] = {
     RANDOM("beyond 32 bits", (UINT64_C(1) << 34) - 6, 17),
     SLICE("no row", 0, 5, 1, 2), SLICE("all", 3, 17, 0, 17), SLICE("middle", 7, 33, 16, 9), SLICE("last", 5, 7, 6, 1),
     SLICE("none", 5, 7, 3, 0),
+    CONCAT("no row", 0, 5, 2), CONCAT("", 1, 1, 1), CONCAT("", 7, 33, 6), CONCAT("nothing beside", 5, 7, 0),
+    CONCAT("nothing before", 5, 0, 7), CONCAT("large", 130, 64, 157),
     TRANSPOSE2("no row", 0, 5), TRANSPOSE2("", 1, 17), TRANSPOSE2("", 33, 17), TRANSPOSE2("", 64, 64),
     TRANSPOSE2("large", 130, 157),
     TRANSPOSE3("", 3, 17, 5), TRANSPOSE3("no batch", 0, 3, 5),
@@ -324,6 +328,7 @@ static const suite_case perf_cases[] = {
     GLU("", FILL_NORMAL, 4096, 512),
     RANDOM("", 0, 1024, 1024),
     SLICE("", 4096, 1024, 256, 512),
+    CONCAT("", 4096, 512, 64),
     TRANSPOSE2("", 2048, 1024),
     REDUCE("", 4096, 1024),
     CUMSUM("", 4096, 64),

@@ -208,6 +208,7 @@ static bool is_exact(mg_op op) {
   case MG_OP_WHERE:
   case MG_OP_SLICE:
   case MG_OP_SLICE_BACKWARD:
+  case MG_OP_CONCAT:
   case MG_OP_TRANSPOSE:
   case MG_OP_GATHER_ROWS:
   case MG_OP_GATHER_COLUMNS:

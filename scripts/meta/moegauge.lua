@@ -258,6 +258,7 @@ function mg.router.define(t) end
 ---@field detach fun(self: Var): Var
 ---@field slice fun(self: Var, first: integer, count: integer): Var
 ---@field reshape fun(self: Var, rows: integer, columns: integer): Var
+---@field concat fun(self: Var, y: Var): Var
 ---@field transpose fun(self: Var): Var
 ---@field sum fun(self: Var): Var
 ---@field mean fun(self: Var): Var

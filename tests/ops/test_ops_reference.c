@@ -278,6 +278,14 @@ static void rope_turns_pairs_and_leaves_the_rest(void **state) {
   assert_values(out, (double[]){4, -2, 6, 8, 7}, 5, 1e-6);
 }
 
+static void concat_puts_columns_side_by_side(void **state) {
+  double a[] = {1, 2, 5, 6}, b[] = {3, 7}, out[6];
+  const mg_tensor ta = f64(a, 2, 2), tb = f64(b, 2, 1);
+  mg_tensor tout = f64(out, 2, 3);
+  run(*state, &(mg_op_call){.op = MG_OP_CONCAT, .in = {&ta, &tb}, .out = {&tout}});
+  assert_values(out, (double[]){1, 2, 3, 5, 6, 7}, 6, 0);
+}
+
 /* Scores of query 1 are ln 1 and ln 3, so its weights are 1/4 and 3/4; with a sink of ln 4 they are 1/8 and 3/8. */
 static void attention_matches_two_by_two_by_hand(void **state) {
   double q[] = {5, 1}, k[] = {0, log(3.0)}, v[] = {8, 16}, sink[] = {log(4.0)}, out[2], lse[2];
@@ -415,6 +423,7 @@ int main(void) {
       cmocka_unit_test(binary_broadcasts_a_row_a_column_and_one_element),
       cmocka_unit_test(norm_matches_both_formulas),
       cmocka_unit_test(rope_turns_pairs_and_leaves_the_rest),
+      cmocka_unit_test(concat_puts_columns_side_by_side),
       cmocka_unit_test(attention_matches_two_by_two_by_hand),
       cmocka_unit_test(attention_places_queries_at_the_end_and_counts_the_window_back),
       cmocka_unit_test(attention_adds_a_bias_by_distance_to_the_keys_that_count),

@@ -107,6 +107,11 @@ static mg_var *slice(mg_world *w, mg_var *const *leaves, const void *user) {
   return mg_slice(w->tape, leaves[0], 1, 3);
 }
 
+static mg_var *concat(mg_world *w, mg_var *const *leaves, const void *user) {
+  (void)user;
+  return mg_concat(w->tape, leaves[0], leaves[1]);
+}
+
 static mg_var *transpose(mg_world *w, mg_var *const *leaves, const void *user) {
   (void)user;
   return mg_transpose(w->tape, leaves[0]);
@@ -121,6 +126,7 @@ static void gradient_of_shape_changes(void **state) {
   (void)state;
   const mg_gradient_case cases[] = {{"slice", {{2, {3, 5}, -1, 1}}, slice, NULL},
                                     {"slice of three dimensions", {{3, {2, 2, 5}, -1, 1}}, slice, NULL},
+                                    {"concat", {{2, {3, 4}, -1, 1}, {2, {3, 2}, -1, 1}}, concat, NULL},
                                     {"transpose", {{2, {3, 5}, -1, 1}}, transpose, NULL},
                                     {"batched transpose", {{3, {2, 3, 4}, -1, 1}}, transpose, NULL},
                                     {"reshape", {{2, {3, 4}, -1, 1}}, reshape, NULL}};

@@ -32,6 +32,7 @@
   /* shape */                                                                                      \
   X(SLICE, slice, 1, 1, "x [R,C] -> columns [first, first+count) [R,count]")                       \
   X(SLICE_BACKWARD, slice_backward, 1, 1, "dout [R,count] -> dx [R,C], zero outside the columns")  \
+  X(CONCAT, concat, 2, 1, "a [R,A], b [R,B] -> [R,A+B], the columns of a before those of b")       \
   X(TRANSPOSE, transpose, 1, 1, "x [.., R, C] -> [.., C, R], exchanging the last two dimensions")  \
   /* reductions over rows or columns */                                                            \
   X(REDUCE, reduce, 1, 1, "x [R,C] -> [R,1] over columns, or [C] over rows; f32/f64 sums of f32/f64/bf16") \

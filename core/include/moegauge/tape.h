@@ -101,6 +101,7 @@ MG_API mg_var *mg_glu(mg_tape *tape, mg_glu_kind kind, mg_var *gate, mg_var *up)
 MG_API mg_var *mg_reshape(mg_tape *tape, mg_var *x, int32_t dims, const int64_t *shape);
 MG_API mg_var *mg_reshape2(mg_tape *tape, mg_var *x, int64_t rows, int64_t columns);
 MG_API mg_var *mg_slice(mg_tape *tape, mg_var *x, int64_t first, int64_t count); /* columns */
+MG_API mg_var *mg_concat(mg_tape *tape, mg_var *a, mg_var *b);                   /* columns of a, then of b */
 MG_API mg_var *mg_transpose(mg_tape *tape, mg_var *x);                           /* last two dimensions */
 
 /* ---- reductions ------------------------------------------------------------------------------------------- */

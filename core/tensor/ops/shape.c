@@ -1,4 +1,4 @@
-/* Columns cut out of a matrix, and transposition. */
+/* Columns cut out of a matrix or put side by side, and transposition. */
 #include "tensor/tape_internal.h"
 
 /* ---- slice --------------------------------------------------------------------------------------------------- */
@@ -48,6 +48,33 @@ mg_var *mg_slice(mg_tape *tape, mg_var *x, int64_t first, int64_t count) {
   slice.out[0].data = NULL;
   slice.out[0].shape[x->tensor.dims - 1] = count;
   return mg__apply(tape, &slice);
+}
+
+/* ---- concat -------------------------------------------------------------------------------------------------- */
+
+static mg_status concat_shape(const mg_op_check *check) {
+  const mg_tensor *a = check->call->in[0], *b = check->call->in[1];
+  MG_TRY(mg__want_matrix(check, 1, mg_tensor_rows(a), mg_tensor_columns(b), "as many rows as a"));
+  return mg__out_matrix(check, 0, mg_tensor_rows(a), mg_tensor_columns(a) + mg_tensor_columns(b));
+}
+
+static void concat_backward(mg_backward *b) {
+  for (int32_t i = 0; i < 2; i++) {
+    if (!mg__wants(b, i)) continue;
+    mg_op_call call = {.op = MG_OP_SLICE, .in = {b->dout[0]}, .out = {mg__blank_like(b, b->call->in[i])}};
+    call.attributes.slice.first = i ? mg_tensor_columns(b->call->in[0]) : 0;
+    mg__give(b, i, mg__compute(b, &call));
+  }
+}
+
+const mg_op_info mg__op_concat = {.in = {{"a", MG_OPERAND_REAL}, {"b", MG_OPERAND_REAL}},
+                                  .out = {{"out", MG_OPERAND_REAL}},
+                                  .shape = concat_shape,
+                                  .backward = concat_backward};
+
+mg_var *mg_concat(mg_tape *tape, mg_var *a, mg_var *b) {
+  mg_application concat = {.op = MG_OP_CONCAT, .in = {a, b}};
+  return mg__apply(tape, &concat);
 }
 
 /* ---- transpose ----------------------------------------------------------------------------------------------- */
