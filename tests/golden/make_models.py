@@ -121,6 +121,52 @@ CONFIGS = {
 }
 
 
+# The same two families as they are released, with most matrices in 4 and 8 bits.
+CONFIGS["gpt_oss_mxfp4"] = CONFIGS["gpt_oss"] | {
+    "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"], "intermediate_size": 32,
+    "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": [
+        "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}}
+CONFIGS["deepseek_v3_fp8"] = CONFIGS["deepseek_v3"] | {
+    "num_hidden_layers": 2, "quantization_config": {
+        "quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}}
+F4 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+
+
+def quantise_mxfp4(tensors):
+    """Experts in groups of 32 inputs with one power of two; returns what the groups stand for under the plain names."""
+    plain = {}
+    for name in [n for n in tensors if n.endswith(("gate_up_proj", "down_proj"))]:
+        weights = tensors.pop(name).float().transpose(1, 2).unflatten(-1, (-1, 32))  # [E, out, groups, 32]
+        exponents = (weights.abs().amax(-1) / 6).log2().ceil()
+        scaled = weights / exponents.exp2().unsqueeze(-1)
+        codes = (scaled.unsqueeze(-1) - F4).abs().argmin(-1)
+        plain[name] = (F4[codes] * exponents.exp2().unsqueeze(-1)).flatten(-2).transpose(1, 2).contiguous()
+        tensors[name + "_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)
+        tensors[name + "_scales"] = (exponents + 127).to(torch.uint8)
+    return plain
+
+
+def quantise_fp8(tensors):
+    """Matrices of layers but the gate in E4M3 with one factor for each block of 128 x 128: here one for each matrix."""
+    plain = {}
+    for name in [n for n in tensors if ".layers." in n and n.endswith("proj.weight") or "_proj_with_mqa.weight" in n]:
+        weights = tensors[name].float()
+        factor = weights.abs().max() / 448
+        tensors[name] = (weights / factor).to(torch.float8_e4m3fn)
+        tensors[name + "_scale_inv"] = factor.reshape(1, 1)
+        plain[name] = tensors[name].float() * factor
+    return plain
+
+
+def reload(model, tensors):
+    """The model with these weights in f32."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        save_file({n: t.float().contiguous() for n, t in tensors.items()}, os.path.join(folder, "model.safetensors"),
+                  metadata={"format": "pt"})
+        return type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
 def make_deepseek(config):
     """DeepSeekMoE-16B has no class in transformers: Llama's blocks with DeepSeek-V2's mixture (softmax, greedy)."""
     from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
@@ -146,11 +192,14 @@ def nllb_experts(self, hidden, router_mask, router_probs):
 
 
 def make_model(family):
-    config = CONFIGS[family]
+    config = {key: value for key, value in CONFIGS[family].items() if key != "quantization_config"}
     if family == "deepseek":
         model = make_deepseek(config)
     else:
-        model_config = transformers.AutoConfig.for_model(**config)
+        more = {}
+        if family == "dbrx":  # transformers 5 no longer reads attn_config.rope_theta
+            more["rope_parameters"] = {"rope_type": "default", "rope_theta": config["attn_config"]["rope_theta"]}
+        model_config = transformers.AutoConfig.for_model(**config, **more)
         auto = transformers.AutoModelForSeq2SeqLM if "encoder_layers" in config or "d_kv" in config \
             else transformers.AutoModelForCausalLM
         model = auto.from_config(model_config)
@@ -250,7 +299,7 @@ class Recorder:
                 self.routing(place, index, module, logits[0], probs[0], mask[0].argmax(-1, keepdim=True))
             elif kind.startswith("Nllb"):
                 _, probs, logits = output
-                weights, experts = probs.topk(2, -1)
+                weights, experts = (probs * self.kept_share).topk(2, -1)
                 self.routing(place, index, module, logits, weights, experts)
             elif kind == "DbrxRouter":
                 weights, experts = self.dbrx.route_tokens_to_experts(output)
@@ -291,6 +340,7 @@ def attach(model, recorder):
 
 def run_prompts(model, config, seed):
     recorder = Recorder()
+    recorder.kept_share = 1 - config.get("moe_token_dropout", 0)  # of an expert's output, as in nllb_experts
     attach(model, recorder)
     generator = torch.Generator().manual_seed(seed + 1000)
     for index, length in enumerate(PROMPTS):
@@ -333,11 +383,22 @@ def released_tensors(model, family):
     return {name: value if name.endswith(keeps) else value.bfloat16() for name, value in tensors.items()}
 
 
+def release(model, family):
+    """The tensors of the checkpoint, and the model that has just their values."""
+    tensors = released_tensors(model, family)
+    quantise = {"gpt_oss_mxfp4": quantise_mxfp4, "deepseek_v3_fp8": quantise_fp8}.get(family)
+    if not quantise:
+        return model, tensors
+    before = dict(tensors)
+    return reload(model, before | quantise(tensors)), tensors
+
+
 def make_family(family):
     config = CONFIGS[family]
     for seed in range(1, 200):
         model = make_model(family)
         randomise(model, seed)
+        model, tensors = release(model, family)
         recorder = run_prompts(model, config, seed)
         if recorder.margin > MARGIN and all(v.isfinite().all() for v in recorder.tensors.values()):
             break
@@ -349,7 +410,7 @@ def make_family(family):
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file, indent=2)
         file.write("\n")
-    save_file(released_tensors(model, family), os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "seed": str(seed)}
     golden = {name: value.contiguous().clone() for name, value in recorder.tensors.items()}
     save_file(golden, os.path.join(folder, "golden.safetensors"), metadata=versions)
