@@ -48,23 +48,51 @@ struct mg_model {
   mg__block *encoder;  /* spec.encoder.count */
   mg__module *modules; /* spec.prediction_modules; made only in a description */
   int64_t moe_layers;
-  int64_t *moe_layer; /* [moe_layers] its block */
+  int64_t *moe_layer; /* [moe_layers] its block; the encoder's come first */
   mg_moe_record *records;
   double **demand; /* [moe_layers][E] since the last after_step */
+  mg_var **hidden; /* encoder.count + 1, then decoder.count + 1: of the last forward pass */
 };
 
-/* What the blocks of one forward pass share. */
+/* Rotary frequencies on the tape, shared by layers that rotate alike. */
+enum { MG__TABLES_MAX = 8 };
+typedef struct mg__table {
+  const mg__rope *rope;
+  mg_var *frequencies; /* f32 [columns / 2] */
+  double scale;        /* of the rotated columns */
+} mg__table;
+
+/* What the blocks of one stack share in one forward pass. */
 typedef struct mg__pass {
   const mg_model_batch *batch;
-  mg_var *ids, *positions, *frequencies;
-  int64_t tokens;
+  const mg__stack_spec *stack;
+  const mg__block *blocks;
+  mg_moe_record *records;          /* of the stack's MoE layers */
+  mg_cache *cache;                 /* NULL = none */
+  int64_t tokens, sequence_tokens; /* in all, and of each sequence */
+  int64_t past;                    /* tokens of each sequence before these, in the cache */
+  bool causal;
+  mg_var *ids, *positions; /* i32 [T] */
+  mg_var *bias;            /* on scores, by distance [heads, distances]; NULL = none */
+  mg_var *source;          /* the encoder's output; NULL = there is none, or the cache keeps what it gave */
+  mg__table tables[MG__TABLES_MAX];
 } mg__pass;
 
 mg_var *mg__linear_forward(mg_model *model, mg_tape *tape, mg__linear linear, mg_var *x);
 mg_var *mg__norm_forward(mg_model *model, mg_tape *tape, mg__norm norm, mg_var *x);
-mg_var *mg__block_forward(mg_model *model, mg_tape *tape, int64_t index, const mg__pass *pass, mg_var *x,
+/* Block `index` of the pass's stack; `record` is NULL where it has no MoE layer. */
+mg_var *mg__block_forward(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x,
                           mg_moe_record *record);
 
+/* Puts on the tape what the pass's stack knows of positions: ids' places, rotary tables, the relative bias whose table is
+ * parameter `relative` (-1 = none). */
+mg_status mg__pass_positions(mg_model *model, mg_tape *tape, int64_t relative, mg__pass *pass);
+/* Absolute positions of the pass's tokens [T,D]; NULL where the specification has none. */
+mg_var *mg__absolute_positions(mg_model *model, mg_tape *tape, const mg__pass *pass);
+
+/* A model whose parameters wait for mg_params_bind. */
+mg_status mg__model_create_empty(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                                 mg_model **out);
 /* Adds the parameters of a model to its store. */
 mg_status mg__model_build(mg_model *model, mg_registry *registry);
 

@@ -1,7 +1,6 @@
 /* Tokens to logits and loss: embedding, blocks, final norm, head, cross entropy. */
 #include "model/block.h"
-
-#include <math.h>
+#include "model/cache_internal.h"
 
 static mg_status check_ids(const mg_model *model, const int32_t *ids, int64_t count, int32_t least, const char *what) {
   const int64_t vocabulary = model->spec.settings.vocabulary;
@@ -13,52 +12,86 @@ static mg_status check_ids(const mg_model *model, const int32_t *ids, int64_t co
   return MG_OK;
 }
 
+/* An encoder's tokens come with the first pass over a cache, and with every pass without one. */
+static mg_status check_source(const mg_model *model, const mg_model_batch *batch) {
+  const bool remembered = batch->cache && mg__cache_has_source(batch->cache);
+  const bool wanted = model->spec.encoder.count > 0 && !remembered;
+  if (!batch->source != !wanted || (batch->source && batch->source_tokens < 1))
+    return mg_fail(model->context, MG_USAGE, "model: %s",
+                   wanted ? "it has an encoder; give the batch's source tokens"
+                          : "the batch has source tokens, but there is no encoder, or the cache has its output");
+  if (!batch->source) return MG_OK;
+  return check_ids(model, batch->source, batch->sequences * batch->source_tokens, 0, "source");
+}
+
 static mg_status check_batch(const mg_model *model, const mg_model_batch *batch) {
   if (batch->sequences < 1 || batch->sequence_tokens < 1)
     return mg_fail(model->context, MG_USAGE, "model: a batch needs at least 1 sequence of 1 token, not %lld of %lld",
                    (long long)batch->sequences, (long long)batch->sequence_tokens);
   const int64_t tokens = batch->sequences * batch->sequence_tokens;
+  if (batch->cache) MG_TRY(mg__cache_check(batch->cache, model, batch->sequences, batch->sequence_tokens));
+  if (batch->targets && batch->last_only)
+    return mg_fail(model->context, MG_USAGE, "model: 'last_only' gives one row of logits, which targets do not fit");
   MG_TRY(check_ids(model, batch->inputs, tokens, 0, "input"));
+  MG_TRY(check_source(model, batch));
   return batch->targets ? check_ids(model, batch->targets, tokens, -1, "target") : MG_OK;
 }
 
-/* Positions 0 .. S-1 of each sequence and the frequencies base^(-2i/rotary). */
-static mg_status upload_rope(mg_model *model, mg_tape *tape, mg__pass *pass) {
-  const mg__rope *rope = mg__model_spec_rope(&model->spec);
-  if (!rope) return MG_OK;
-  const int64_t half = rope->columns / 2;
-  const size_t position_bytes = (size_t)pass->tokens * sizeof(int32_t), frequency_bytes = (size_t)half * sizeof(float);
-  int32_t *positions = mg_alloc(model->context, position_bytes);
-  float *frequencies = mg_alloc(model->context, frequency_bytes);
-  if (positions && frequencies) {
-    for (int64_t t = 0; t < pass->tokens; t++) positions[t] = (int32_t)(t % pass->batch->sequence_tokens);
-    for (int64_t i = 0; i < half; i++)
-      frequencies[i] = (float)pow(rope->base, -2.0 * (double)i / (double)rope->columns);
-    pass->positions = mg_tape_upload(tape, MG_I32, 1, &pass->tokens, positions);
-    pass->frequencies = mg_tape_upload(tape, MG_F32, 1, &half, frequencies);
-  }
-  const mg_status status = positions && frequencies ? mg_tape_status(tape) : MG_MEMORY;
-  mg_free(model->context, positions, positions ? position_bytes : 0);
-  mg_free(model->context, frequencies, frequencies ? frequency_bytes : 0);
-  return status;
-}
-
-static mg_var *embed(mg_model *model, mg_tape *tape, mg_var *ids) {
+static mg_var *embed(mg_model *model, mg_tape *tape, const mg__pass *pass) {
   const double scale = model->spec.settings.embedding_scale;
   mg_tape_set_part(tape, MG_PART_EMBEDDING);
-  mg_var *x = mg_gather_rows(tape, mg_params_var(model->params, tape, model->embedding), ids);
+  mg_var *x = mg_gather_rows(tape, mg_params_var(model->params, tape, model->embedding), pass->ids);
+  if (mg_var_dtype(x) == MG_BF16) x = mg_cast(tape, x, MG_F32); /* the residual stream of bf16 weights */
   if (scale != 1.0) x = mg_scale(tape, x, scale);
+  mg_var *positions = mg__absolute_positions(model, tape, pass);
+  if (positions) x = mg_add(tape, x, mg_cast(tape, positions, mg_var_dtype(x)));
   mg_tape_set_part(tape, MG_PART_OTHER);
   return x;
 }
 
-static mg_var *run_blocks(mg_model *model, mg_tape *tape, const mg__pass *pass, mg_var *x) {
-  int64_t moe = 0;
-  for (int64_t i = 0; i < model->spec.decoder.count; i++) {
-    mg_moe_record *record = model->blocks[i].moe ? &model->records[moe++] : NULL;
-    x = mg__block_forward(model, tape, i, pass, x, record);
+/* Runs the pass's stack on its tokens; hidden[i] becomes what goes into block i, the last what comes out. */
+static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const int32_t *ids, int64_t relative,
+                         mg_var **hidden) {
+  mg_moe_record *record = pass->records;
+  pass->ids = mg_tape_upload(tape, MG_I32, 1, &pass->tokens, ids);
+  if (mg__pass_positions(model, tape, relative, pass) != MG_OK) return NULL;
+  mg_var *x = hidden[0] = embed(model, tape, pass);
+  for (int64_t i = 0; i < pass->stack->count; i++) {
+    x = mg__block_forward(model, tape, pass, i, x, pass->blocks[i].moe ? record : NULL);
+    hidden[i + 1] = x;
+    record += pass->blocks[i].moe != NULL;
   }
   return x;
+}
+
+static int64_t moe_blocks(const mg__block *blocks, int64_t count) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; i++) found += blocks[i].moe != NULL;
+  return found;
+}
+
+/* The encoder's output, normed; NULL where there is no encoder or the cache has what its output gave. */
+static mg_var *encode(mg_model *model, mg_tape *tape, const mg_model_batch *batch) {
+  if (!batch->source || model->spec.encoder.count == 0) return NULL;
+  mg__pass pass = {.batch = batch,
+                   .stack = &model->spec.encoder,
+                   .blocks = model->encoder,
+                   .records = model->records,
+                   .tokens = batch->sequences * batch->source_tokens,
+                   .sequence_tokens = batch->source_tokens};
+  mg_var *x = run_stack(model, tape, &pass, batch->source, model->encoder_relative, model->hidden);
+  return model->encoder_norm.scale >= 0 ? mg__norm_forward(model, tape, model->encoder_norm, x) : x;
+}
+
+/* [T,D] -> the last row of each sequence. */
+static mg_var *last_rows(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_var *x) {
+  const int64_t sequences = batch->sequences;
+  int32_t *ids = mg_alloc(model->context, (size_t)sequences * sizeof *ids);
+  if (!ids) return mg_tape_fail(tape, MG_MEMORY, "model: no memory for %lld sequences", (long long)sequences);
+  for (int64_t b = 0; b < sequences; b++) ids[b] = (int32_t)((b + 1) * batch->sequence_tokens - 1);
+  mg_var *rows = mg_tape_upload(tape, MG_I32, 1, &sequences, ids);
+  mg_free(model->context, ids, (size_t)sequences * sizeof *ids);
+  return mg_gather_rows(tape, x, rows);
 }
 
 static mg_var *head(mg_model *model, mg_tape *tape, mg_var *x) {
@@ -86,16 +119,36 @@ static mg_status losses(mg_model *model, mg_tape *tape, const mg_model_batch *ba
   return mg_tape_status(tape);
 }
 
+/* The decoder's pass over the batch's inputs. */
+static mg_var *decode(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_var *source) {
+  const int64_t encoder_moe = moe_blocks(model->encoder, model->spec.encoder.count);
+  mg__pass pass = {.batch = batch,
+                   .stack = &model->spec.decoder,
+                   .blocks = model->blocks,
+                   .records = model->records + encoder_moe,
+                   .cache = batch->cache,
+                   .tokens = batch->sequences * batch->sequence_tokens,
+                   .sequence_tokens = batch->sequence_tokens,
+                   .past = batch->cache ? mg_cache_length(batch->cache) : 0,
+                   .causal = true,
+                   .source = source};
+  mg_var **hidden = model->hidden + (model->encoder ? model->spec.encoder.count + 1 : 0);
+  return run_stack(model, tape, &pass, batch->inputs, model->relative, hidden);
+}
+
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
   *output = (mg_model_output){.records = model->records, .records_count = model->moe_layers};
   if (!model->backend)
     return mg_fail(model->context, MG_BUG, "model: a description has no weights; create the model to run it");
   MG_TRY(check_batch(model, batch));
-  mg__pass pass = {.batch = batch, .tokens = batch->sequences * batch->sequence_tokens};
-  pass.ids = mg_tape_upload(tape, MG_I32, 1, &pass.tokens, batch->inputs);
-  MG_TRY(upload_rope(model, tape, &pass));
-  mg_var *x = embed(model, tape, pass.ids);
-  x = run_blocks(model, tape, &pass, x);
+  mg_var *source = encode(model, tape, batch);
+  mg_var *x = decode(model, tape, batch, source);
+  MG_TRY(mg_tape_status(tape));
+  if (batch->cache) mg__cache_advance(batch->cache, batch->sequence_tokens, batch->source ? batch->source_tokens : 0);
+  output->hidden = model->hidden + (model->encoder ? model->spec.encoder.count + 1 : 0);
+  output->encoder_hidden = model->encoder ? model->hidden : NULL;
+  output->encoder_output = source;
+  if (batch->last_only) x = last_rows(model, tape, batch, x);
   output->logits = head(model, tape, x);
   if (batch->targets) MG_TRY(losses(model, tape, batch, output));
   return mg_tape_status(tape);

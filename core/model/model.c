@@ -10,9 +10,21 @@ static mg_status make_demand(mg_model *model, int64_t index) {
   return model->demand[index] ? MG_OK : MG_MEMORY;
 }
 
+/* Block `index`, counted through encoder and decoder. */
+static const mg__block *block_at(const mg_model *model, int64_t index) {
+  const int64_t encoder = model->spec.encoder.count;
+  return index < encoder ? &model->encoder[index] : &model->blocks[index - encoder];
+}
+
+static mg_status make_hidden(mg_model *model) {
+  const int64_t count = model->spec.encoder.count + model->spec.decoder.count + 2;
+  model->hidden = mg_alloc(model->context, (size_t)count * sizeof *model->hidden);
+  return model->hidden ? MG_OK : MG_MEMORY;
+}
+
 static mg_status make_records(mg_model *model) {
-  const int64_t layers = model->spec.decoder.count;
-  for (int64_t i = 0; i < layers; i++) model->moe_layers += model->blocks[i].moe != NULL;
+  const int64_t layers = model->spec.encoder.count + model->spec.decoder.count;
+  for (int64_t i = 0; i < layers; i++) model->moe_layers += block_at(model, i)->moe != NULL;
   if (model->moe_layers == 0) return MG_OK;
   const size_t count = (size_t)model->moe_layers;
   model->moe_layer = mg_alloc(model->context, count * sizeof *model->moe_layer);
@@ -21,7 +33,7 @@ static mg_status make_records(mg_model *model) {
   if (!model->moe_layer || !model->records || !model->demand) return MG_MEMORY;
   int64_t next = 0;
   for (int64_t i = 0; i < layers; i++)
-    if (model->blocks[i].moe) model->moe_layer[next++] = i;
+    if (block_at(model, i)->moe) model->moe_layer[next++] = i;
   for (int64_t i = 0; i < next; i++) MG_TRY(make_demand(model, i));
   return MG_OK;
 }
@@ -39,21 +51,24 @@ static mg_status make_blocks(mg_model *model) {
   return model->modules ? MG_OK : MG_MEMORY;
 }
 
-static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype) {
+static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype,
+                            bool deferred) {
   MG_TRY(mg__model_spec_read(model->context, registry, spec, &model->spec));
   if (model->backend) {
     MG_TRY(mg__model_spec_runs(model->context, &model->spec));
     MG_TRY(mg_params_create(model->backend, dtype, &model->params));
+    if (deferred) mg_params_defer(model->params);
   } else {
     MG_TRY(mg_params_describe(model->context, dtype, &model->params));
   }
   MG_TRY(make_blocks(model));
   MG_TRY(mg__model_build(model, registry));
+  MG_TRY(make_hidden(model));
   return make_records(model);
 }
 
 static mg_status create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
-                        mg_dtype dtype, uint64_t seed, mg_model **out) {
+                        mg_dtype dtype, uint64_t seed, bool deferred, mg_model **out) {
   *out = NULL;
   mg_model *model = mg_alloc(context, sizeof *model);
   if (!model) return MG_MEMORY;
@@ -61,7 +76,7 @@ static mg_status create(mg_context *context, mg_registry *registry, mg_backend *
   model->registry = registry;
   model->backend = backend;
   model->seed = seed;
-  const mg_status status = fill_model(model, registry, spec, dtype);
+  const mg_status status = fill_model(model, registry, spec, dtype, deferred);
   if (status != MG_OK)
     mg_model_destroy(model);
   else
@@ -71,11 +86,16 @@ static mg_status create(mg_context *context, mg_registry *registry, mg_backend *
 
 mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
                           mg_dtype dtype, uint64_t seed, mg_model **out) {
-  return create(context, registry, backend, spec, dtype, seed, out);
+  return create(context, registry, backend, spec, dtype, seed, false, out);
 }
 
 mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out) {
-  return create(context, registry, NULL, spec, MG_F32, 0, out);
+  return create(context, registry, NULL, spec, MG_F32, 0, false, out);
+}
+
+mg_status mg__model_create_empty(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                                 mg_model **out) {
+  return create(context, registry, backend, spec, MG_F32, 0, true, out);
 }
 
 mg_status mg_model_derive(mg_model *trained, const json_t *spec, mg_model **out) {
@@ -109,6 +129,8 @@ void mg_model_destroy(mg_model *model) {
   if (!model) return;
   const mg__model_spec *spec = &model->spec;
   destroy_records(model);
+  mg_free(model->context, model->hidden,
+          model->hidden ? (size_t)(spec->encoder.count + spec->decoder.count + 2) * sizeof *model->hidden : 0);
   destroy_blocks(model, model->blocks, spec->decoder.count);
   destroy_blocks(model, model->encoder, spec->encoder.count);
   for (int64_t i = 0; i < spec->prediction_modules && model->modules; i++) mg_moe_destroy(model->modules[i].block.moe);
@@ -141,7 +163,7 @@ int64_t mg_model_moe_block(const mg_model *model, int64_t index) {
   return model->moe_layer[index];
 }
 mg_moe *mg_model_moe(const mg_model *model, int64_t index) {
-  return model->blocks[model->moe_layer[index]].moe;
+  return block_at(model, model->moe_layer[index])->moe;
 }
 const double *mg_model_demand(const mg_model *model, int64_t index) {
   return model->demand[index];

@@ -17,6 +17,7 @@
 #include "moe/layer.h"
 
 typedef struct mg_model mg_model;
+typedef struct mg_cache mg_cache; /* model/cache.h */
 
 /* The keys whose values are neither tables nor lists, of a model, of attention, of a dense feed-forward. */
 const mg_option *mg_model_options(void);
@@ -45,16 +46,24 @@ typedef struct mg_model_batch {
   const int32_t *targets; /* [B*S], -1 = no target; NULL when only logits are wanted */
   int64_t sequences, sequence_tokens;
   bool training;
-  uint64_t step; /* chooses the routers' noise */
+  uint64_t step;   /* chooses the routers' noise */
+  bool last_only;  /* logits of each sequence's last token alone: [B,V] */
+  mg_cache *cache; /* the tokens follow those that it holds, and are added to it; NULL = none */
+  /* What an encoder reads, [B*source_tokens]; NULL without one, and when the cache has its output. */
+  const int32_t *source;
+  int64_t source_tokens;
 } mg_model_batch;
 
 typedef struct mg_model_output {
-  mg_var *logits;               /* [T,V] */
+  mg_var *logits;               /* [T,V], or [B,V] with last_only */
   mg_var *token_loss;           /* [T,1] nats; NULL without targets */
   mg_var *loss;                 /* [1]: mean over targets, without auxiliary losses */
   mg_var *total;                /* [1]: loss plus auxiliary losses: what backward starts from */
   const mg_moe_record *records; /* one per MoE layer, in order; owned by the model, valid until the next forward */
   int64_t records_count;
+  mg_var *const *hidden;         /* [layers + 1]: the embedded tokens, then what each block leaves [T,D]; as records */
+  mg_var *const *encoder_hidden; /* the same of the encoder; NULL without one or when it did not run */
+  mg_var *encoder_output;        /* normed */
 } mg_model_output;
 
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output);
@@ -79,7 +88,7 @@ uint64_t mg_model_seed(const mg_model *model);
 const json_t *mg_model_spec(const mg_model *model); /* resolved: every default written out */
 int64_t mg_model_moe_layers(const mg_model *model);
 mg_moe *mg_model_moe(const mg_model *model, int64_t index);
-/* The block, counted from 0, that MoE layer `index` stands in. */
+/* The block, counted from 0, that MoE layer `index` stands in; an encoder's blocks come before the decoder's. */
 int64_t mg_model_moe_block(const mg_model *model, int64_t index);
 
 /* Analytic forward FLOPs per token at a sequence length (causal attention counted as executed), per part. */

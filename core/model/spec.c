@@ -38,6 +38,7 @@ static const mg_option model_options[] = {
     MG_OPTION_BOOL(mg__model_settings, head_bias, false, "the head has a bias"),
     MG_OPTION_CHOICE(mg__model_settings, positions, 0, positions, "absolute positions added to the embedded tokens"),
     MG_OPTION_INT(mg__model_settings, positions_max, 0, 0, 1 << 24, "how many positions are learned"),
+    MG_OPTION_INT(mg__model_settings, positions_first, 0, 0, 1 << 24, "the position of the first token"),
     MG_OPTION_INT(mg__model_settings, relative_buckets, 0, 0, 4096,
                   "buckets of a learned bias on scores by distance, one table per stack; 0 = none"),
     MG_OPTION_INT(mg__model_settings, relative_distance, 128, 1, 1 << 24, "distance from which the last bucket holds"),

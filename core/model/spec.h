@@ -11,7 +11,7 @@ typedef enum mg__positions { MG__POSITIONS_NONE, MG__POSITIONS_LEARNED, MG__POSI
 /* The flat keys of a model. Those of attention are defaults for the entries of "attention". */
 typedef struct mg__model_settings {
   int64_t layers, width, vocabulary, heads, kv_heads, head_width, norm, rotary;
-  int64_t positions, positions_max, relative_buckets, relative_distance;
+  int64_t positions, positions_max, positions_first, relative_buckets, relative_distance;
   double norm_epsilon, rope_base, initial_deviation, embedding_scale, residual_scale, logit_scale;
   bool qk_norm, biases, rope_interleaved, tie_embeddings, final_norm, norm_shift, post_norms, head_bias;
 } mg__model_settings;
@@ -105,8 +105,6 @@ typedef struct mg__model_spec {
 /* Fills *out; to be released with mg__model_spec_release also after a failure. */
 mg_status mg__model_spec_read(mg_context *context, mg_registry *registry, const json_t *spec, mg__model_spec *out);
 void mg__model_spec_release(mg_context *context, mg__model_spec *spec);
-/* The rotary positions that all rotating layers share in a model that runs; NULL = none rotates. */
-const mg__rope *mg__model_spec_rope(const mg__model_spec *spec);
 /* MG_USAGE with the first thing that is described and counted but cannot run. */
 mg_status mg__model_spec_runs(mg_context *context, const mg__model_spec *spec);
 

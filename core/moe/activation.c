@@ -1,6 +1,8 @@
 /* Activations of feed-forwards. */
 #include "moe/activation.h"
 
+#include <math.h>
+
 const char *const mg_activation_names[] = {"silu",    "gelu",         "gelu_tanh",    "relu",
                                            "sigmoid", "clamped_silu", "relu_squared", NULL};
 
@@ -8,10 +10,6 @@ const char *const mg_activation_names[] = {"silu",    "gelu",         "gelu_tanh
 static const mg_glu_kind gated_kinds[] = {MG_GLU_SILU, MG_GLU_GELU, MG_GLU_GELU_TANH, MG_GLU_RELU, MG_GLU_SIGMOID};
 static const mg_unary plain_kinds[] = {MG_UNARY_SILU, MG_UNARY_GELU, MG_UNARY_GELU_TANH, MG_UNARY_RELU,
                                        MG_UNARY_SIGMOID};
-
-bool mg_activation_runs(int64_t activation) {
-  return activation < MG_ACTIVATION_CLAMPED_SILU;
-}
 
 static double primitive_flops(int64_t activation, bool gated) {
   const mg_tensor one = {.shape = {1, 1}, .dims = 2, .dtype = MG_F32};
@@ -24,17 +22,29 @@ static double primitive_flops(int64_t activation, bool gated) {
 }
 
 double mg_activation_flops(int64_t activation, bool gated) {
-  /* min 1, clamp 2, alpha g 1, sigmoid 3, u + 1 1, products 2; relu 1, square 1 */
-  static const double clamped_silu = 10, relu_squared = 2;
+  /* As composed below: two clamps, two affine maps of 2 each, sigmoid 3, two products; relu and square 1 each. */
+  static const double clamped_silu = 13, relu_squared = 2;
   if (activation == MG_ACTIVATION_CLAMPED_SILU) return clamped_silu;
   if (activation == MG_ACTIVATION_RELU_SQUARED) return relu_squared + (gated ? 1 : 0);
   return primitive_flops(activation, gated);
 }
 
-mg_var *mg_activate(mg_tape *tape, int64_t activation, mg_var *gate, mg_var *up) {
-  if (activation >= MG_ACTIVATION_CLAMPED_SILU)
-    return mg_tape_fail(tape, MG_USAGE, "activation '%s' is described and counted, but cannot run",
-                        mg_activation_names[activation]);
+static mg_var *clamped_silu(mg_tape *tape, const mg_activation_settings *settings, mg_var *gate, mg_var *up) {
+  const double limit = settings->limit;
+  mg_var *g = mg_unary_op(tape, MG_UNARY_CLAMP, gate, -(double)INFINITY, limit);
+  mg_var *u = mg_affine(tape, mg_unary_op(tape, MG_UNARY_CLAMP, up, -limit, limit), 1.0, 1.0);
+  return mg_mul(tape, u, mg_mul(tape, g, mg_sigmoid(tape, mg_scale(tape, g, settings->alpha))));
+}
+
+static mg_var *relu_squared(mg_tape *tape, mg_var *gate, mg_var *up) {
+  mg_var *y = mg_square(tape, mg_relu(tape, gate ? gate : up));
+  return gate ? mg_mul(tape, y, up) : y;
+}
+
+mg_var *mg_activate(mg_tape *tape, const mg_activation_settings *settings, mg_var *gate, mg_var *up) {
+  const int64_t activation = settings->activation;
+  if (activation == MG_ACTIVATION_CLAMPED_SILU) return clamped_silu(tape, settings, gate, up);
+  if (activation == MG_ACTIVATION_RELU_SQUARED) return relu_squared(tape, gate, up);
   return gate ? mg_glu(tape, gated_kinds[activation], gate, up)
               : mg_unary_op(tape, plain_kinds[activation], up, 0.0, 0.0);
 }

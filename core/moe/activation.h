@@ -19,11 +19,14 @@ typedef enum mg_activation {
 /* In the order of the enumeration, NULL-terminated. */
 extern const char *const mg_activation_names[];
 
-/* Whether the primitives can compute it. */
-bool mg_activation_runs(int64_t activation);
 /* FLOPs of one hidden unit: the primitive's formula, or the operations of the formula above. */
 double mg_activation_flops(int64_t activation, bool gated);
 
-mg_var *mg_activate(mg_tape *tape, int64_t activation, mg_var *gate, mg_var *up); /* `gate` NULL: act(up) */
+typedef struct mg_activation_settings {
+  int64_t activation;  /* mg_activation */
+  double alpha, limit; /* of clamped_silu */
+} mg_activation_settings;
+/* act(gate) * up, or act(up) where `gate` is NULL. clamped_silu needs a gate. */
+mg_var *mg_activate(mg_tape *tape, const mg_activation_settings *settings, mg_var *gate, mg_var *up);
 
 #endif

@@ -208,15 +208,30 @@ static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
   return mg_tape_status(tape);
 }
 
-static mg_var *grouped(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight, mg_var *offsets) {
-  return weight < 0 ? NULL : mg_grouped_linear(tape, x, mg_params_var(moe->params, tape, weight), offsets);
+/* The bias of each row's expert: ones [A,1] times the biases seen as [E,N,1]. */
+static mg_var *expert_bias(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t bias, mg_var *offsets) {
+  mg_var *table = mg_params_var(moe->params, tape, bias);
+  const int64_t ones[] = {mg_var_rows(x), 1}, shape[] = {mg_var_rows(table), mg_var_columns(table), 1};
+  mg_var *one = mg_fill(tape, mg_var_dtype(x), 2, ones, 1.0);
+  return mg_grouped_linear(tape, one, mg_reshape(tape, table, 3, shape), offsets);
+}
+
+static mg_var *grouped(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight, int64_t bias, mg_var *offsets) {
+  if (weight < 0) return NULL;
+  mg_var *y = mg_grouped_linear(tape, x, mg_params_var(moe->params, tape, weight), offsets);
+  return bias < 0 ? y : mg_add(tape, y, expert_bias(moe, tape, x, bias, offsets));
+}
+
+static mg_var *activate(const mg_moe *moe, mg_tape *tape, mg_var *gate, mg_var *up) {
+  const mg_activation_settings settings = {moe->spec.activation, moe->spec.alpha, moe->spec.limit};
+  return mg_activate(tape, &settings, gate, up);
 }
 
 /* rows [A,D], sorted by expert -> [A,D]. */
 static mg_var *routed_experts(mg_moe *moe, mg_tape *tape, mg_var *rows, mg_var *offsets) {
-  mg_var *gate = grouped(moe, tape, rows, moe->gate, offsets);
-  mg_var *up = grouped(moe, tape, rows, moe->up, offsets);
-  return grouped(moe, tape, mg_activate(tape, moe->spec.activation, gate, up), moe->down, offsets);
+  mg_var *gate = grouped(moe, tape, rows, moe->gate, moe->gate_bias, offsets);
+  mg_var *up = grouped(moe, tape, rows, moe->up, moe->up_bias, offsets);
+  return grouped(moe, tape, activate(moe, tape, gate, up), moe->down, moe->down_bias, offsets);
 }
 
 static mg_var *linear(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight) {
@@ -226,7 +241,8 @@ static mg_var *linear(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight) {
 static mg_var *shared_experts(mg_moe *moe, mg_tape *tape, mg_var *x) {
   mg_var *gate = linear(moe, tape, x, moe->shared_gate);
   mg_var *up = linear(moe, tape, x, moe->shared_up);
-  return linear(moe, tape, mg_activate(tape, moe->spec.activation, gate, up), moe->shared_down);
+  mg_var *y = linear(moe, tape, activate(moe, tape, gate, up), moe->shared_down);
+  return moe->shared_mix < 0 ? y : mg_mul(tape, y, mg_sigmoid(tape, linear(moe, tape, x, moe->shared_mix)));
 }
 
 /* Everything that must not run in low precision: the router, the losses, the assignment. */
@@ -300,9 +316,9 @@ static double feed_forward_flops(const mg_moe *moe, int64_t width) {
 
 static double feed_forward_elementwise(const mg_moe *moe, int64_t width, bool biases) {
   const mg__moe_spec *spec = &moe->spec;
-  const double hidden = (double)width;
+  const double hidden = (double)width, bias = 3; /* a product with 1 and a sum */
   return hidden * mg_activation_flops(spec->activation, spec->gated) +
-         (biases ? hidden * (spec->gated ? 2 : 1) + (double)moe->width : 0);
+         (biases ? bias * (hidden * (spec->gated ? 2 : 1) + (double)moe->width) : 0);
 }
 
 static int64_t feed_forward_parameters(const mg_moe *moe, int64_t width) {

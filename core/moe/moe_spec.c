@@ -153,11 +153,8 @@ mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spe
 
 mg_status mg__moe_spec_runs(mg_context *context, const mg__moe_spec *spec) {
   const char *what = NULL;
-  if (spec->biases) what = "experts with biases";
   if (spec->scale_inputs) what = "'scale_inputs'";
-  if (spec->shared.gate != MG__SHARED_PLAIN) what = "shared experts with a gate";
   if (spec->parallel.width) what = "a 'parallel' feed-forward beside the experts";
-  if (!mg_activation_runs(spec->activation)) what = mg_activation_names[spec->activation];
   if (!what) return MG_OK;
   return mg_fail(context, MG_USAGE, "moe: %s is described and counted, but cannot run", what);
 }

@@ -10,6 +10,7 @@
 /* One parameter, and its variable in the step it was last asked for. */
 typedef struct entry {
   mg_param param; /* first: mg_params_at hands out its address, which never moves */
+  bool borrowed;  /* the memory of its value is another's */
   const mg_tape *tape;
   uint64_t generation;
   mg_var *var;
@@ -19,6 +20,7 @@ struct mg_params {
   mg_context *context;
   mg_backend *backend; /* NULL: described only */
   mg_dtype dtype;
+  bool deferred;
   entry **entries;
   int64_t count, capacity;
   int64_t bytes; /* of all in the widest dtype: sums over them fit */
@@ -49,6 +51,10 @@ bool mg_params_described(const mg_params *params) {
   return !params->backend;
 }
 
+void mg_params_defer(mg_params *params) {
+  params->deferred = true;
+}
+
 /* ---- memory -------------------------------------------------------------------------------------------------- */
 
 static mg_status tensor_allocate(mg_backend *backend, mg_tensor *tensor) {
@@ -67,7 +73,7 @@ static mg_status tensor_zero(mg_backend *backend, mg_tensor *tensor) {
 }
 
 static void entry_release(mg_context *context, mg_backend *backend, entry *e) {
-  tensor_release(backend, &e->param.value);
+  if (!e->borrowed) tensor_release(backend, &e->param.value);
   tensor_release(backend, &e->param.gradient);
   tensor_release(backend, &e->param.first);
   tensor_release(backend, &e->param.second);
@@ -171,7 +177,7 @@ static mg_status fill_entry(const mg_params *params, const mg_param_request *req
   param->fixed = request->fixed;
   param->decay = request->decay;
   param->value = mg__shape_of(params->dtype, request->dims, request->shape);
-  if (!params->backend) return MG_OK;
+  if (!params->backend || params->deferred) return MG_OK;
   MG_TRY(tensor_allocate(params->backend, &param->value));
   MG_TRY(initialise(params->backend, request, &param->value));
   param->gradient = mg__shape_of(params->dtype == MG_F64 ? MG_F64 : MG_F32, request->dims, request->shape);
@@ -193,6 +199,16 @@ mg_status mg_params_add(mg_params *params, const mg_param_request *request, int6
   if (index) *index = params->count;
   params->bytes += mg_tensor_count(&e->param.value) * (int64_t)mg_dtype_bytes(MG_F64);
   params->entries[params->count++] = e;
+  return MG_OK;
+}
+
+mg_status mg_params_bind(mg_params *params, int64_t index, const mg_tensor *value, bool owned) {
+  mg_param *param = mg_params_at(params, index);
+  if (!param || param->value.data || !mg_tensor_same_shape(&param->value, value))
+    return mg_fail(params->context, MG_BUG, "parameter %lld cannot be bound: it has memory, or another shape",
+                   (long long)index);
+  param->value = *value;
+  params->entries[index]->borrowed = !owned;
   return MG_OK;
 }
 

@@ -24,6 +24,11 @@ mg_status mg_params_create(mg_backend *backend, mg_dtype dtype, mg_params **out)
 /* A store that only describes: names and shapes of any size, no memory for values, nothing to run with. */
 mg_status mg_params_describe(mg_context *context, mg_dtype dtype, mg_params **out);
 bool mg_params_described(const mg_params *params);
+/* From here on new parameters get neither memory nor gradients: mg_params_bind gives them what they hold. */
+void mg_params_defer(mg_params *params);
+/* The memory of a deferred parameter: `value` has its shape, in any dtype that its uses accept. `owned` memory came from
+ * the backend's allocate and is released with the store; other memory must outlive the store and is only read. */
+mg_status mg_params_bind(mg_params *params, int64_t index, const mg_tensor *value, bool owned);
 void mg_params_destroy(mg_params *params);
 
 typedef struct mg_param_request {

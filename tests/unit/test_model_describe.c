@@ -151,25 +151,13 @@ static void what_cannot_run_is_refused_by_name(void **state) {
   static const struct {
     const char *text, *words;
   } cases[] = {
-      {"{\"vocabulary\": 9, \"attention\": {\"kind\": \"latent\", \"kv_rank\": 8, \"nope_width\": 4, \"rope_width\": "
-       "2}}",
-       "attention of kind 'latent'"},
       {"{\"vocabulary\": 9, \"attention\": {\"kind\": \"counted\"}}", "only counted"},
       {"{\"vocabulary\": 9, \"attention\": {\"chunk\": 8}}", "within chunks"},
       {"{\"vocabulary\": 9, \"attention\": {\"gated\": true}}", "gated output"},
       {"{\"vocabulary\": 9, \"attention\": {\"shares_kv\": true}}", "shares keys and values"},
-      {"{\"vocabulary\": 9, \"attention\": {\"rope\": {\"scaling\": {\"kind\": \"linear\"}}}}",
-       "scaled rotary positions"},
-      {"{\"vocabulary\": 9, \"layers\": 2, \"attention\": [{}, {\"rope\": {\"base\": 9}}]}",
-       "differ from layer to layer"},
-      {"{\"vocabulary\": 9, \"encoder\": {\"layers\": 1}}", "an encoder"},
-      {"{\"vocabulary\": 9, \"positions\": \"sinusoidal\"}", "absolute positions"},
-      {"{\"vocabulary\": 9, \"relative_buckets\": 4}", "relative position bias"},
-      {"{\"vocabulary\": 9, \"feed_forward\": {\"activation\": \"relu_squared\", \"gated\": false}}",
-       "this activation"},
-      {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"biases\": true,"
+      {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"scale_inputs\": true,"
        " \"router\": {\"name\": \"topk\"}}}",
-       "experts with biases"},
+       "'scale_inputs'"},
   };
   for (size_t i = 0; i < MG_COUNT(cases); i++) {
     mg_model *model = describe(cases[i].text);

@@ -1,0 +1,12 @@
+/* Attention inside a block. */
+#ifndef MG_MODEL_ATTENTION_H
+#define MG_MODEL_ATTENTION_H
+
+#include "model/block.h"
+
+/* Layer `index` of the pass's stack: x [T,D] normed -> [T,D], output projection included. */
+mg_var *mg__attend(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x);
+/* The same to the encoder's output. */
+mg_var *mg__attend_across(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x);
+
+#endif
