@@ -1,80 +1,93 @@
-/* Reading the compressed golden files of tests/golden. */
+/* Loading of golden models and of what they must compute. */
 #include "support/golden.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <zlib.h>
 
-#include "support/testing.h"
+#include "lua/engine.h"
 
-mg_golden mg_golden_open(const char *name) {
-  enum { STEP = 1 << 20 };
-  const char *source = getenv("MOEGAUGE_SOURCE");
-  char path[4096];
-  snprintf(path, sizeof path, "%s/tests/golden/%s", source ? source : ".", name);
-  gzFile file = gzopen(path, "rb");
-  if (!file) fail_msg("%s: cannot be opened", path);
-  mg_golden golden = {0};
-  for (int got = 1; got > 0; golden.bytes += (size_t)(got > 0 ? got : 0)) {
-    golden.data = realloc(golden.data, golden.bytes + STEP);
-    assert_non_null(golden.data);
-    got = gzread(file, golden.data + golden.bytes, STEP);
-    if (got < 0) fail_msg("%s: is damaged", path);
-  }
-  gzclose(file);
-  return golden;
+/* What scripts/moegauge/families makes of the folder's config.json. */
+static json_t *read_family(mg_world *world, const char *folder) {
+  char scripts[1024], text[2048];
+  mg_engine *engine;
+  json_t *family;
+  snprintf(scripts, sizeof scripts, "%s/scripts", getenv("MOEGAUGE_SOURCE"));
+  const mg_engine_settings settings = {.registry = world->registry, .scripts = scripts};
+  assert_ok(world->context, mg_engine_create(world->context, &settings, &engine));
+  snprintf(text, sizeof text,
+           "local read = require('moegauge.families').read '%s'; return { spec = read.spec, tensors = "
+           "read.family.tensors, ignored = read.family.ignored_tensors }",
+           folder);
+  assert_ok(world->context, mg_engine_run_text(engine, text, "=golden", &family));
+  mg_engine_destroy(engine);
+  return family;
+}
+
+void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision) {
+  char path[1100];
+  *golden = (mg_golden){.world = world};
+  snprintf(golden->folder, sizeof golden->folder, "%s/tests/golden/models/%s", getenv("MOEGAUGE_SOURCE"), family);
+  golden->family = read_family(world, golden->folder);
+  snprintf(path, sizeof path, "%s/model.safetensors", golden->folder);
+  assert_ok(world->context, mg_checkpoint_open(world->context, path, NULL, &golden->weights));
+  snprintf(path, sizeof path, "%s/golden.safetensors", golden->folder);
+  assert_ok(world->context, mg_checkpoint_open(world->context, path, NULL, &golden->expected));
+  assert_ok(world->context,
+            mg_model_load(world->context, world->registry, world->backend, json_object_get(golden->family, "spec"),
+                          json_object_get(golden->family, "tensors"), json_object_get(golden->family, "ignored"),
+                          golden->weights, precision, &golden->model));
 }
 
 void mg_golden_close(mg_golden *golden) {
-  free(golden->data);
-  *golden = (mg_golden){0};
+  mg_tape_reset(golden->world->tape);
+  mg_model_destroy(golden->model);
+  mg_checkpoint_close(golden->weights);
+  mg_checkpoint_close(golden->expected);
+  json_decref(golden->family);
 }
 
-const unsigned char *mg_golden_bytes(mg_golden *golden, size_t bytes) {
-  if (bytes > golden->bytes - golden->at) fail_msg("the golden file ends at byte %zu", golden->bytes);
-  golden->at += bytes;
-  return golden->data + golden->at - bytes;
+/* ---- arrays -------------------------------------------------------------------------------------------------- */
+
+mg_golden_array mg_golden_floats(mg_golden *golden, bool must, const char *format, ...) {
+  mg_context *context = golden->world->context;
+  mg_golden_array array = {0};
+  mg_checkpoint_tensor tensor;
+  char name[128];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(name, sizeof name, format, arguments);
+  va_end(arguments);
+  if (!must && mg_checkpoint_find(golden->expected, name) < 0) return array;
+  assert_ok(context, mg_checkpoint_get(golden->expected, name, &tensor));
+  array.rows = tensor.rows;
+  array.columns = tensor.columns;
+  array.values = mg_alloc(context, (size_t)(array.rows * array.columns) * sizeof(float));
+  assert_non_null(array.values);
+  assert_ok(context, mg_checkpoint_read(golden->expected, &tensor, 0, tensor.rows, MG_F32, array.values));
+  return array;
 }
 
-uint16_t mg_golden_u16(mg_golden *golden) {
-  const unsigned char *at = mg_golden_bytes(golden, 2);
-  return (uint16_t)(at[0] | at[1] << 8);
+int32_t *mg_golden_ids(mg_golden *golden, int64_t prompt, const char *what, int64_t *count) {
+  mg_context *context = golden->world->context;
+  mg_checkpoint_tensor tensor;
+  char name[128];
+  snprintf(name, sizeof name, "%lld.%s", (long long)prompt, what);
+  *count = 0;
+  if (mg_checkpoint_find(golden->expected, name) < 0) return NULL;
+  assert_ok(context, mg_checkpoint_get(golden->expected, name, &tensor));
+  *count = tensor.columns;
+  int32_t *ids = mg_alloc(context, (size_t)*count * sizeof *ids);
+  assert_non_null(ids);
+  assert_ok(context, mg_checkpoint_read(golden->expected, &tensor, 0, 1, MG_I32, ids));
+  return ids;
 }
 
-uint32_t mg_golden_u32(mg_golden *golden) {
-  const uint32_t low = mg_golden_u16(golden);
-  return low | (uint32_t)mg_golden_u16(golden) << 16;
+void mg_golden_free(mg_golden *golden, mg_golden_array *array) {
+  if (array->values)
+    mg_free(golden->world->context, array->values, (size_t)(array->rows * array->columns) * sizeof(float));
+  *array = (mg_golden_array){0};
 }
 
-json_t *mg_golden_tokenizer_json(const char *kind) {
-  char name[64];
-  snprintf(name, sizeof name, "tokenizers/%s.gz", kind);
-  mg_golden file = mg_golden_open(name);
-  const size_t bytes = mg_golden_u32(&file);
-  json_t *json = json_loadb((const char *)mg_golden_bytes(&file, bytes), bytes, JSON_ALLOW_NUL, NULL);
-  assert_non_null(json);
-  mg_golden_close(&file);
-  return json;
-}
-
-mg_tokenizer *mg_golden_tokenizer(mg_context *context, const char *kind) {
-  mg_tokenizer *tokenizer;
-  json_t *json = mg_golden_tokenizer_json(kind);
-  assert_ok(context, mg_tokenizer_from_json(context, json, &tokenizer));
-  json_decref(json);
-  return tokenizer;
-}
-
-void mg_golden_round_trip(mg_context *context, mg_tokenizer *tokenizer, const char *text, size_t bytes, bool exact) {
-  mg_token_list list = {0};
-  mg_text back = {0};
-  assert_ok(context, mg_tokenizer_encode(tokenizer, text, bytes, 0, &list));
-  for (size_t i = 0; i < list.count; i++) assert_in_range(list.ids[i], 0, mg_tokenizer_vocabulary(tokenizer) - 1);
-  assert_ok(context, mg_tokenizer_decode(tokenizer, list.ids, (int64_t)list.count, 0, &back));
-  if (exact) {
-    assert_int_equal(back.count, bytes);
-    if (bytes) assert_memory_equal(back.bytes, text, bytes);
-  }
-  mg_token_list_free(context, &list);
-  mg_text_free(context, &back);
+void mg_golden_free_ids(mg_golden *golden, int32_t *ids, int64_t count) {
+  if (ids) mg_free(golden->world->context, ids, (size_t)count * sizeof *ids);
 }

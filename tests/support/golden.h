@@ -1,26 +1,37 @@
-/* Reading the compressed golden files of tests/golden. */
+/* The golden models of tests/golden/models: a family's checkpoint as a model, and what transformers computed from it. */
 #ifndef MG_TESTS_SUPPORT_GOLDEN_H
 #define MG_TESTS_SUPPORT_GOLDEN_H
 
-#include "model/tokenizer.h"
+#include <jansson.h>
+
+#include "model/cache.h"
+#include "model/load.h"
+#include "support/world.h"
+
+enum { MG_GOLDEN_PROMPTS = 3 };
 
 typedef struct mg_golden {
-  unsigned char *data;
-  size_t bytes, at;
+  mg_world *world;
+  char folder[1024];
+  json_t *family; /* {"spec", "tensors", "ignored"} as its Lua table says */
+  mg_checkpoint *weights, *expected;
+  mg_model *model;
 } mg_golden;
 
-/* Reads tests/golden/NAME, a gzip file, whole; fails the test if it is not there. */
-mg_golden mg_golden_open(const char *name);
+/* Loads the model on the world's backend for tapes of `precision`. */
+void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision);
 void mg_golden_close(mg_golden *golden);
-/* The next little-endian numbers, and the next bytes where they lie. Fail the test at the end of the file. */
-uint32_t mg_golden_u32(mg_golden *golden);
-uint16_t mg_golden_u16(mg_golden *golden);
-const unsigned char *mg_golden_bytes(mg_golden *golden, size_t bytes);
 
-/* The tokenizer.json of a kind of tests/golden/tokenizers, to be released with json_decref, and the tokenizer. */
-json_t *mg_golden_tokenizer_json(const char *kind);
-mg_tokenizer *mg_golden_tokenizer(mg_context *context, const char *kind);
-/* Encodes and decodes; fails the test if an id is out of range, or if `exact` and the text does not come back. */
-void mg_golden_round_trip(mg_context *context, mg_tokenizer *tokenizer, const char *text, size_t bytes, bool exact);
+/* A stored array, named as in make_models.py, to be freed with mg_golden_free. NULL if there is none and `must` is false.
+ */
+typedef struct mg_golden_array {
+  float *values;
+  int64_t rows, columns;
+} mg_golden_array;
+mg_golden_array mg_golden_floats(mg_golden *golden, bool must, const char *format, ...) MG_PRINTF(3, 4);
+/* Tokens of a prompt ("tokens" or "source"), to be freed with mg_golden_free_ids. */
+int32_t *mg_golden_ids(mg_golden *golden, int64_t prompt, const char *what, int64_t *count);
+void mg_golden_free(mg_golden *golden, mg_golden_array *array);
+void mg_golden_free_ids(mg_golden *golden, int32_t *ids, int64_t count);
 
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "support/golden.h"
+#include "support/golden_file.h"
 #include "support/testing.h"
 
 static int setup(void **state) {

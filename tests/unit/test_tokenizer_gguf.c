@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/golden.h"
+#include "support/golden_file.h"
 #include "support/testing.h"
 
 static int setup(void **state) {

@@ -6,7 +6,7 @@
 #include <zlib.h>
 
 #include "model/tokenizer.h"
-#include "support/golden.h"
+#include "support/golden_file.h"
 #include "support/testing.h"
 
 enum { FULL = 1000 };
@@ -22,20 +22,20 @@ static int teardown(void **state) {
 }
 
 typedef struct text_list {
-  mg_golden file;
+  mg_golden_file file;
   size_t count;
   const char **texts;
   size_t *bytes;
 } text_list;
 
 static text_list open_texts(void) {
-  text_list list = {.file = mg_golden_open("tokenizers/strings.gz")};
-  list.count = mg_golden_u32(&list.file);
+  text_list list = {.file = mg_golden_file_open("tokenizers/strings.gz")};
+  list.count = mg_golden_file_u32(&list.file);
   list.texts = malloc(list.count * sizeof *list.texts);
   list.bytes = malloc(list.count * sizeof *list.bytes);
   for (size_t i = 0; i < list.count; i++) {
-    list.bytes[i] = mg_golden_u32(&list.file);
-    list.texts[i] = (const char *)mg_golden_bytes(&list.file, list.bytes[i]);
+    list.bytes[i] = mg_golden_file_u32(&list.file);
+    list.texts[i] = (const char *)mg_golden_file_bytes(&list.file, list.bytes[i]);
   }
   return list;
 }
@@ -43,7 +43,7 @@ static text_list open_texts(void) {
 static void close_texts(text_list *list) {
   free(list->texts);
   free(list->bytes);
-  mg_golden_close(&list->file);
+  mg_golden_file_close(&list->file);
 }
 
 static uint32_t crc_of_ids(const mg_token_list *list) {
@@ -96,8 +96,9 @@ static void compare_decoded(tally *self, const mg_token_list *list, unsigned fla
   mg_text_free(self->context, &decoded);
 }
 
-static void compare_string(tally *self, mg_golden *file, size_t index, const char *text, size_t bytes) {
-  const expected wanted = {mg_golden_u32(file), mg_golden_u32(file), mg_golden_u32(file), mg_golden_u32(file)};
+static void compare_string(tally *self, mg_golden_file *file, size_t index, const char *text, size_t bytes) {
+  const expected wanted = {mg_golden_file_u32(file), mg_golden_file_u32(file), mg_golden_file_u32(file),
+                           mg_golden_file_u32(file)};
   mg_token_list list = {0}, plain = {0};
   assert_ok(self->context, mg_tokenizer_encode(self->tokenizer, text, bytes, self->encode_flags, &list));
   count_difference(self, crc_of_ids(&list) != wanted.ids, "ids", index, text, bytes, &list);
@@ -106,9 +107,9 @@ static void compare_string(tally *self, mg_golden *file, size_t index, const cha
   assert_ok(self->context, mg_tokenizer_encode(self->tokenizer, text, bytes, MG_ENCODE_SPECIAL_AS_TEXT, &plain));
   count_difference(self, crc_of_ids(&plain) != wanted.as_text, "special tokens as text", index, text, bytes, &plain);
   if (index < FULL) {
-    const size_t count = mg_golden_u16(file);
+    const size_t count = mg_golden_file_u16(file);
     for (size_t i = 0; i < count; i++) {
-      const int32_t id = mg_golden_u16(file);
+      const int32_t id = mg_golden_file_u16(file);
       const bool same = i < list.count && list.ids[i] == id;
       if (!same && self->differences < 5) fprintf(stderr, "  id %zu should be %d\n", i, id);
     }
@@ -117,7 +118,7 @@ static void compare_string(tally *self, mg_golden *file, size_t index, const cha
   mg_token_list_free(self->context, &plain);
 }
 
-static void compare_all(tally *self, mg_golden *file) {
+static void compare_all(tally *self, mg_golden_file *file) {
   text_list texts = open_texts();
   assert_true(texts.count >= 10000);
   for (size_t i = 0; i < texts.count; i++) compare_string(self, file, i, texts.texts[i], texts.bytes[i]);
@@ -126,11 +127,11 @@ static void compare_all(tally *self, mg_golden *file) {
   if (self->differences) fail_msg("%s: %zu differences", self->kind, self->differences);
 }
 
-static json_t *read_document(mg_golden *file) {
-  const size_t bytes = mg_golden_u32(file);
+static json_t *read_document(mg_golden_file *file) {
+  const size_t bytes = mg_golden_file_u32(file);
   json_error_t error;
-  json_t *json =
-      json_loadb((const char *)mg_golden_bytes(file, bytes), bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+  json_t *json = json_loadb((const char *)mg_golden_file_bytes(file, bytes), bytes,
+                            JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
   if (!json) fail_msg("the golden tokenizer is no JSON: %s", error.text);
   return json;
 }
@@ -139,14 +140,14 @@ static void compare_kind(void **state, const char *kind) {
   mg_context *context = *state;
   char name[64];
   snprintf(name, sizeof name, "tokenizers/%s.gz", kind);
-  mg_golden file = mg_golden_open(name);
+  mg_golden_file file = mg_golden_file_open(name);
   json_t *json = read_document(&file);
   tally self = {.context = context, .kind = kind, .encode_flags = MG_ENCODE_ADD_SPECIAL};
   assert_ok(context, mg_tokenizer_from_json(context, json, &self.tokenizer));
   json_decref(json);
   compare_all(&self, &file);
   mg_tokenizer_destroy(self.tokenizer);
-  mg_golden_close(&file);
+  mg_golden_file_close(&file);
 }
 
 #define KIND(name)                                                                                                     \
@@ -171,7 +172,7 @@ KIND(odd_bpe)
 /* A SentencePiece vocabulary as a GGUF file holds it, against the sentencepiece library. */
 static void sentencepiece(void **state) {
   mg_context *context = *state;
-  mg_golden file = mg_golden_open("tokenizers/sentencepiece.gz");
+  mg_golden_file file = mg_golden_file_open("tokenizers/sentencepiece.gz");
   json_t *json = read_document(&file), *pieces = json_object_get(json, "tokens");
   const size_t count = json_array_size(pieces);
   mg_token_text *tokens = calloc(count, sizeof *tokens);
@@ -203,7 +204,7 @@ static void sentencepiece(void **state) {
   free(scores);
   free(types);
   json_decref(json);
-  mg_golden_close(&file);
+  mg_golden_file_close(&file);
 }
 
 int main(void) {

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "model/tokenizer/pipeline.h"
 #include "moegauge/rng.h"
-#include "support/golden.h"
+#include "support/golden_file.h"
 #include "support/testing.h"
 
 static int setup(void **state) {

@@ -46,7 +46,7 @@ end
 
 return {
   name = "nllb-moe", types = { "nllb-moe" }, runs = true, paper = "arXiv 2207.04672",
-  ignored = [[encoder_layerdrop decoder_layerdrop num_hidden_layers moe_token_dropout router_dtype
+  ignored = [[encoder_layerdrop decoder_layerdrop num_hidden_layers router_dtype
     router_ignore_padding_tokens expert_capacity normalize_router_prob_before_dropping batch_prioritized_routing
     moe_eval_capacity_token_fraction max_length]],
   spec = function(c)
@@ -55,16 +55,17 @@ return {
     local activation = c:choice("activation_function", "relu", common.activations)
     if c:flag("router_bias", false) then c:refuse("router_bias", "must be false: this family's router has no bias") end
     c:choice("second_expert_policy", "all", { all = true, sampling = true, random = true })
+    local kept = 1 - c:number("moe_token_dropout", 0.2, 0, 0.99) -- tokens are dropped in training, and scaled otherwise
     local function feeds(side, count, default)
       local hidden = c:integer(side .. "_ffn_dim", "hidden")
       return stack(count, c:integer(side .. "_sparse_step", "count", default),
         { kind = "dense", width = hidden, activation = activation, gated = false, biases = true },
         { kind = "moe", experts = experts, width = hidden, activation = activation, gated = false, biases = true,
-          router = { name = "gshard", second = "all" } })
+          router = { name = "topk", k = 2, scale = kept } })
     end
     return {
       layers = layers, width = width, vocabulary = c:integer("vocab_size", "vocabulary"), norm = "layer", norm_epsilon = 1e-5,
-      tie_embeddings = c:flag("tie_word_embeddings", true), positions = "sinusoidal",
+      tie_embeddings = c:flag("tie_word_embeddings", true), positions = "sinusoidal", positions_first = 2, -- behind the padding token's
       embedding_scale = c:flag("scale_embedding", true) and width ^ 0.5 or 1,
       attention = attention(c, "decoder"), feed_forward = feeds("decoder", layers, 4),
       encoder = { layers = encoder_layers, attention = attention(c, "encoder"), feed_forward = feeds("encoder", encoder_layers, 4) },

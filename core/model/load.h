@@ -1,0 +1,34 @@
+/* A released checkpoint as a model: the tensors of its files become the parameters of a specification by the rules of its
+ * family (scripts/moegauge/families). */
+#ifndef MG_MODEL_LOAD_H
+#define MG_MODEL_LOAD_H
+
+#include "model/checkpoint.h"
+#include "model/model.h"
+
+/* `rules` is a list of [from, to, how ...]. `from` names a tensor of the checkpoint, or two of them, numbers and scales;
+ * `to` a parameter, or a list of those that share the tensor. {layer} stands for a layer's number on both sides, and
+ * {expert} in `from` for that of an expert, whose matrix is a slice of the parameter. Of several rules for one parameter
+ * the first counts whose tensor is there. `how`, in this order:
+ *
+ *   unpack               [E*R, C] is [E, R, C]
+ *   transpose            each matrix is stored [in, out]
+ *   split_rows           the rows of each matrix are those of the first parameter, then of the second, ...
+ *   deinterleave_rows    row r belongs to parameter r mod n
+ *   deinterleave_columns the same of columns
+ *   mxfp4, fp8_blocks    the checkpoint decodes by itself
+ *
+ * `ignored` (NULL = none) lists patterns of tensors that no parameter needs: * is any run of characters, {module} the layer
+ * number of a module of "prediction".
+ *
+ * `precision` is that of the tape that will run it, MG_F32 or MG_BF16. Tensors in bf16 and f32 are used where they lie
+ * when the backend reads host memory and the parameter is one run of the file; with MG_BF16 only those in bf16, as
+ * products would round them anyway. All others are converted once: vectors, routers and the embedding to f32 unless they
+ * are bf16 in the file, matrices to `precision`. `checkpoint` must outlive the model, whose parameters are not trained.
+ *
+ * MG_FILE with the file, the tensor, and the wanted and the found shape if a tensor is missing, misshapen, or left over. */
+mg_status mg_model_load(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                        const json_t *rules, const json_t *ignored, mg_checkpoint *checkpoint, mg_dtype precision,
+                        mg_model **out);
+
+#endif

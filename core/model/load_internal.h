@@ -1,0 +1,47 @@
+/* What finding and filling the parameters of a checkpoint share. */
+#ifndef MG_MODEL_LOAD_INTERNAL_H
+#define MG_MODEL_LOAD_INTERNAL_H
+
+#include "model/block.h"
+#include "model/load.h"
+
+enum { MG__RULE_TARGETS_MAX = 4, MG__TENSOR_NAME_BYTES = 1100 };
+
+typedef struct mg__load_rule {
+  const char *from; /* without _blocks for a pair in MXFP4 */
+  size_t from_bytes;
+  const char *to[MG__RULE_TARGETS_MAX];
+  int64_t to_count;
+  bool pair; /* MXFP4: NAME_blocks and NAME_scales */
+  bool unpack, transpose, split_rows, deinterleave_rows, deinterleave_columns;
+} mg__load_rule;
+
+/* Where a parameter comes from. */
+typedef struct mg__load_source {
+  const mg__load_rule *rule;
+  int64_t layer;  /* -1 = the name has none */
+  int64_t target; /* which of the rule's parameters it is */
+  int64_t before; /* rows of the parameters before it in each matrix (split_rows) */
+  int64_t all;    /* rows of all of them */
+} mg__load_source;
+
+typedef struct mg__loader {
+  mg_context *context;
+  mg_model *model;
+  mg_params *params;
+  mg_checkpoint *checkpoint;
+  mg_dtype precision;
+  mg__load_rule *rules;
+  int64_t rules_count;
+  const json_t *ignored; /* patterns; NULL = none */
+  bool *used;            /* [stored tensors] */
+} mg__loader;
+
+/* The name of a tensor of the rule; `expert` -1 where the rule has no {expert}. */
+mg_status mg__load_name(const mg__loader *loader, const mg__load_source *source, int64_t expert,
+                        char name[MG__TENSOR_NAME_BYTES]);
+bool mg__load_by_expert(const mg__load_rule *rule);
+/* Binds parameter `index` to its tensors. */
+mg_status mg__load_fill(mg__loader *loader, int64_t index, const mg__load_source *source);
+
+#endif
