@@ -1,0 +1,185 @@
+/* The cache: windows keep what they need and no more, what does not fit is refused, and rotary tables are those of their
+ * papers, worked by hand. (That decoding equals one pass is in test_model_golden.c.) */
+#include "support/world.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "model/cache.h"
+#include "model/rope.h"
+
+static mg_world world;
+
+static int open_world(void **state) {
+  (void)state;
+  mg_world_open(&world, "reference", MG_F32);
+  mg_tape_set_recording(world.tape, false);
+  return 0;
+}
+
+static int close_world(void **state) {
+  (void)state;
+  mg_world_close(&world);
+  return 0;
+}
+
+static mg_model *make_model(const char *text) {
+  json_error_t error;
+  mg_model *model;
+  json_t *spec = json_loads(text, 0, &error);
+  if (!spec) fail_msg("%s: %s", text, error.text);
+  assert_ok(world.context, mg_model_create(world.context, world.registry, world.backend, spec, MG_F32, 3, &model));
+  json_decref(spec);
+  return model;
+}
+
+enum { TOKENS = 40 };
+static const char windowed[] = "{\"vocabulary\": 11, \"layers\": 2, \"width\": 8, \"heads\": 2, \"window\": [3, 0]}";
+
+static mg_status run(mg_model *model, mg_cache *cache, const int32_t *ids, int64_t tokens, mg_model_output *out) {
+  const mg_model_batch batch = {.inputs = ids, .sequences = 1, .sequence_tokens = tokens, .cache = cache};
+  mg_tape_reset(world.tape);
+  return mg_model_forward(model, world.tape, &batch, out);
+}
+
+/* A prompt of ten windows, then passes of 3 and of 1, against one pass over all. */
+static void a_window_forgets_and_gives_the_same(void **state) {
+  (void)state;
+  mg_model *model = make_model(windowed);
+  mg_model_output out;
+  mg_cache *cache;
+  int32_t ids[TOKENS];
+  double expected[TOKENS][11];
+  for (int t = 0; t < TOKENS; t++) ids[t] = (7 * t + 3) % 11;
+  assert_ok(world.context, run(model, NULL, ids, TOKENS, &out));
+  for (int t = 0; t < TOKENS; t++)
+    for (int v = 0; v < 11; v++) expected[t][v] = mg_world_value(&world, out.logits, t * 11 + v);
+  assert_ok(world.context, mg_cache_create(model, MG_F32, 1, TOKENS, &cache));
+  /* 4 columns for each of 2 heads, key and value: 9 rows of the windowed layer and 40 of the other */
+  assert_int_equal(mg_cache_bytes(cache), (9 + TOKENS) * 2 * 8 * sizeof(float));
+  assert_int_equal(mg_cache_step_tokens(cache), 3);
+  assert_ok(world.context, run(model, cache, ids, 30, &out));
+  for (int t = 30; t < TOKENS;) {
+    const int64_t tokens = t < 36 ? 3 : 1;
+    assert_ok(world.context, run(model, cache, ids + t, tokens, &out));
+    for (int64_t i = 0; i < tokens; i++, t++)
+      for (int v = 0; v < 11; v++) assert_true(mg_world_value(&world, out.logits, i * 11 + v) == expected[t][v]);
+  }
+  assert_int_equal(mg_cache_length(cache), TOKENS);
+  mg_cache_destroy(cache);
+  mg_tape_reset(world.tape);
+  mg_model_destroy(model);
+}
+
+static void what_does_not_fit_is_refused(void **state) {
+  (void)state;
+  mg_model *model = make_model(windowed), *other = make_model(windowed);
+  mg_model_output out;
+  mg_cache *cache;
+  int32_t ids[TOKENS] = {0};
+  assert_refused(world.context, MG_USAGE, "at least 1 sequence", mg_cache_create(model, MG_F32, 1, 0, &cache));
+  assert_refused(world.context, MG_USAGE, "do not fit memory",
+                 mg_cache_create(model, MG_F32, 1, INT64_MAX / 4, &cache));
+  assert_ok(world.context, mg_cache_create(model, MG_F32, 1, 20, &cache));
+  assert_refused(world.context, MG_USAGE, "another model", run(other, cache, ids, 1, &out));
+  assert_refused(world.context, MG_USAGE, "do not fit its 20", run(model, cache, ids, 21, &out));
+  assert_ok(world.context, run(model, cache, ids, 12, &out));
+  assert_refused(world.context, MG_USAGE, "at most 3 tokens", run(model, cache, ids, 4, &out));
+  assert_refused(world.context, MG_USAGE, "cannot keep 13", mg_cache_truncate(cache, 13));
+  assert_refused(world.context, MG_USAGE, "a window of 3 has dropped", mg_cache_truncate(cache, 5));
+  assert_ok(world.context, mg_cache_truncate(cache, 12));
+  assert_ok(world.context, mg_cache_truncate(cache, 0));
+  assert_ok(world.context, run(model, cache, ids, 20, &out));
+  mg_cache_destroy(cache);
+  assert_ok(world.context, mg_cache_create(model, MG_BF16, 1, 20, &cache));
+  assert_refused(world.context, MG_USAGE, "it holds bf16", run(model, cache, ids, 1, &out));
+  mg_cache_destroy(cache);
+  mg_tape_reset(world.tape);
+  mg_model_destroy(model);
+  mg_model_destroy(other);
+}
+
+/* Logits of the last tokens alone are those of all. */
+static void last_logits_are_those_of_all(void **state) {
+  (void)state;
+  mg_model *model = make_model(windowed);
+  const int32_t ids[] = {1, 2, 3, 4, 5, 6};
+  mg_model_batch batch = {.inputs = ids, .sequences = 2, .sequence_tokens = 3};
+  mg_model_output out;
+  double last[2];
+  mg_tape_reset(world.tape);
+  assert_ok(world.context, mg_model_forward(model, world.tape, &batch, &out));
+  for (int b = 0; b < 2; b++) last[b] = mg_world_value(&world, out.logits, (b * 3 + 2) * 11 + 4);
+  batch.last_only = true;
+  mg_tape_reset(world.tape);
+  assert_ok(world.context, mg_model_forward(model, world.tape, &batch, &out));
+  assert_int_equal(mg_var_rows(out.logits), 2);
+  for (int b = 0; b < 2; b++) assert_true(mg_world_value(&world, out.logits, b * 11 + 4) == last[b]);
+  mg_tape_reset(world.tape);
+  mg_model_destroy(model);
+}
+
+/* ---- rotary tables -------------------------------------------------------------------------------------------- */
+
+/* base 100 and 4 columns: plain frequencies 1 and 0.1. */
+static void tables_follow_their_papers(void **state) {
+  (void)state;
+  float f[2];
+  mg__rope rope = {.base = 100, .columns = 4, .scaling = {.kind = MG__SCALING_NONE}};
+  assert_near(mg__rope_table(&rope, 8, f), 1, 0);
+  assert_near((double)f[1], 0.1, 1e-8);
+  rope.scaling = (mg__scaling){.kind = MG__SCALING_LINEAR, .factor = 4};
+  mg__rope_table(&rope, 8, f);
+  assert_near((double)f[0], 0.25, 1e-8);
+  assert_near((double)f[1], 0.025, 1e-9);
+  /* 200 positions: pair 0 turns 200 / 2 pi = 31.83 times, pair 1 3.183 times; between 1 and 4 turns the share of the plain
+   * frequency is (3.183099 - 1) / 3 = 0.727700, so 0.1 (0.272300 / 4 + 0.727700). */
+  rope.scaling = (mg__scaling){
+      .kind = MG__SCALING_LLAMA3, .factor = 4, .original_positions = 200, .low_frequency = 1, .high_frequency = 4};
+  mg__rope_table(&rope, 8, f);
+  assert_near((double)f[0], 1, 1e-7);
+  assert_near((double)f[1], 0.07957747, 1e-7);
+  /* The pair that turns b times is 4 ln(200 / (2 pi b)) / (2 ln 100): 1.0 for b = 3.1831 and 0.0 for 31.831, so that
+   * without truncation a ramp from 0 to 1 leaves pair 0 as it is and divides pair 1. */
+  rope.scaling = (mg__scaling){.kind = MG__SCALING_YARN,
+                               .factor = 4,
+                               .original_positions = 200,
+                               .beta_fast = 31.830988618,
+                               .beta_slow = 3.1830988618};
+  assert_near(mg__rope_table(&rope, 8, f), 0.1 * log(4.0) + 1, 1e-12);
+  assert_near((double)f[0], 1, 1e-7);
+  assert_near((double)f[1], 0.025, 1e-7);
+  assert_near(mg__rope_score_factor(&rope), 1, 0);
+  rope.scaling.mscale = rope.scaling.mscale_all_dim = 0.5;
+  assert_near(mg__rope_table(&rope, 8, f), 1, 1e-12);
+  assert_near(mg__rope_score_factor(&rope), pow(0.05 * log(4.0) + 1, 2), 1e-12);
+}
+
+static void longrope_takes_the_factors_of_the_length(void **state) {
+  (void)state;
+  float f[2];
+  json_t *near = json_pack("[f, f]", 1.0, 2.0), *far = json_pack("[f, f]", 4.0, 5.0);
+  mg__rope rope = {.base = 100,
+                   .columns = 4,
+                   .scaling = {.kind = MG__SCALING_LONGROPE,
+                               .factor = 4,
+                               .original_positions = 16,
+                               .short_factors = near,
+                               .long_factors = far}};
+  assert_near(mg__rope_table(&rope, 16, f), sqrt(1 + log(4.0) / log(16.0)), 1e-12);
+  assert_near((double)f[1], 0.05, 1e-8);
+  rope.scaling.long_attention_factor = 1.5;
+  assert_near(mg__rope_table(&rope, 17, f), 1.5, 0);
+  assert_near((double)f[0], 0.25, 1e-8);
+  assert_near((double)f[1], 0.02, 1e-8);
+  json_decref(near);
+  json_decref(far);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_window_forgets_and_gives_the_same), cmocka_unit_test(what_does_not_fit_is_refused),
+      cmocka_unit_test(last_logits_are_those_of_all), cmocka_unit_test(tables_follow_their_papers),
+      cmocka_unit_test(longrope_takes_the_factors_of_the_length)};
+  return cmocka_run_group_tests(tests, open_world, close_world);
+}

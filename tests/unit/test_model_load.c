@@ -1,0 +1,149 @@
+/* Loading a checkpoint: what is missing, misshapen or left over is named with the file and both shapes; weights that lie as
+ * they are needed are used in place, and the rest takes no more than the file. */
+#include "support/golden.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static mg_world world;
+static char path[] = "/tmp/moegauge-load-XXXXXX";
+
+static int open_world(void **state) {
+  (void)state;
+  mg_world_open(&world, "cpu", MG_F32);
+  const int file = mkstemp(path);
+  if (file >= 0) close(file);
+  return file < 0;
+}
+
+static int close_world(void **state) {
+  (void)state;
+  unlink(path);
+  mg_world_close(&world);
+  return 0;
+}
+
+/* Writes the family's file to `path` with one text of its header, of the same length, for another. */
+static void write_changed(const mg_golden *golden, const char *old, const char *new) {
+  const size_t length = strlen(old);
+  assert_int_equal(length, strlen(new));
+  char name[1100];
+  snprintf(name, sizeof name, "%s/model.safetensors", golden->folder);
+  FILE *in = fopen(name, "rb"), *out = fopen(path, "wb");
+  assert_non_null(in);
+  assert_non_null(out);
+  struct stat stat;
+  assert_int_equal(fstat(fileno(in), &stat), 0);
+  char *bytes = malloc((size_t)stat.st_size);
+  assert_int_equal(fread(bytes, 1, (size_t)stat.st_size, in), stat.st_size);
+  char *at = memmem(bytes, (size_t)stat.st_size, old, length);
+  assert_non_null(at);
+  memcpy(at, new, length);
+  assert_int_equal(fwrite(bytes, 1, (size_t)stat.st_size, out), stat.st_size);
+  free(bytes);
+  fclose(in);
+  assert_int_equal(fclose(out), 0);
+}
+
+static mg_status load(const mg_golden *golden, mg_checkpoint *checkpoint, mg_dtype precision, mg_model **model) {
+  const json_t *f = golden->family;
+  return mg_model_load(world.context, world.registry, world.backend, json_object_get(f, "spec"),
+                       json_object_get(f, "tensors"), json_object_get(f, "ignored"), checkpoint, precision, model);
+}
+
+/* Loading must fail with the file's path and these words. */
+static void assert_changed_is_refused(const mg_golden *golden, const char *old, const char *new, const char *words) {
+  mg_checkpoint *checkpoint;
+  mg_model *model;
+  write_changed(golden, old, new);
+  assert_ok(world.context, mg_checkpoint_open(world.context, path, NULL, &checkpoint));
+  assert_refused(world.context, MG_FILE, words, load(golden, checkpoint, MG_F32, &model));
+  assert_non_null(strstr(mg_context_message(world.context), path));
+  assert_null(model);
+  mg_checkpoint_close(checkpoint);
+}
+
+static void wrong_tensors_are_named(void **state) {
+  (void)state;
+  mg_golden golden;
+  mg_golden_open(&golden, &world, "mixtral", MG_F32);
+  assert_changed_is_refused(&golden, "\"model.norm.weight\"", "\"model.gnome.weigh\"",
+                            "tensor model.norm.weight is missing; parameter final_norm.scale [32] is made from it");
+  assert_changed_is_refused(&golden, "experts.3.w2.weight", "experts.9.w2.weight", "experts.3.w2.weight");
+  assert_changed_is_refused(&golden, "\"shape\":[24,32]", "\"shape\":[32,24]",
+                            "is [32, 24], but [24, 32] was expected");
+  assert_changed_is_refused(&golden, "\"shape\":[8,32]", "\"shape\":[4,64]", "is [4, 64], but [8, 32] was expected");
+  mg_golden_close(&golden);
+}
+
+/* A model of two layers leaves the tensors of the third over. */
+static void a_tensor_that_nothing_needs_is_named(void **state) {
+  (void)state;
+  mg_golden golden;
+  mg_golden_open(&golden, &world, "mixtral", MG_F32);
+  json_t *spec = json_object_get(golden.family, "spec");
+  json_object_set_new(spec, "layers", json_integer(2));
+  mg_model *model;
+  assert_refused(world.context, MG_FILE, "tensor model.layers.2.", load(&golden, golden.weights, MG_F32, &model));
+  assert_non_null(strstr(mg_context_message(world.context), "left over"));
+  mg_golden_close(&golden);
+}
+
+static const mg_param *param(mg_golden *golden, const char *name) {
+  mg_params *params = mg_model_params(golden->model);
+  return mg_params_at(params, mg_params_find(params, name));
+}
+
+static const void *in_file(mg_golden *golden, const char *name) {
+  mg_checkpoint_tensor tensor;
+  const void *start;
+  assert_ok(world.context, mg_checkpoint_get(golden->weights, name, &tensor));
+  assert_ok(world.context, mg_checkpoint_view(golden->weights, &tensor, &start));
+  return start;
+}
+
+static void weights_are_used_where_they_lie(void **state) {
+  (void)state;
+  mg_golden golden;
+  mg_golden_open(&golden, &world, "dbrx", MG_BF16);
+  const mg_param *output = param(&golden, "layers.1.attention.output.weight");
+  assert_ptr_equal(output->value.data, in_file(&golden, "transformer.blocks.1.norm_attn_norm.attn.out_proj.weight"));
+  assert_int_equal(output->value.dtype, MG_BF16);
+  /* query [32], key [16], value [16] rows of 32 columns in one matrix */
+  const char *fused = in_file(&golden, "transformer.blocks.1.norm_attn_norm.attn.Wqkv.weight");
+  assert_ptr_equal(param(&golden, "layers.1.attention.query.weight")->value.data, fused);
+  assert_ptr_equal(param(&golden, "layers.1.attention.key.weight")->value.data, fused + 2 * 32 * 32);
+  assert_ptr_equal(param(&golden, "layers.1.attention.value.weight")->value.data, fused + 2 * 48 * 32);
+  assert_ptr_equal(param(&golden, "layers.1.feed_forward.experts.up")->value.data,
+                   in_file(&golden, "transformer.blocks.1.ffn.experts.mlp.v1"));
+  assert_int_equal(param(&golden, "final_norm.scale")->value.dtype, MG_F32);
+  mg_golden_close(&golden);
+}
+
+/* Experts that are stored apart are gathered once; no parameter is held twice. */
+static void all_parameters_together_take_no_more_than_the_file(void **state) {
+  (void)state;
+  static const char *const families[] = {"mixtral", "olmoe", "deepseek_v3", "granitemoe", "nllb-moe"};
+  for (size_t i = 0; i < MG_COUNT(families); i++) {
+    mg_golden golden;
+    struct stat file;
+    char name[1100];
+    mg_golden_open(&golden, &world, families[i], MG_BF16);
+    snprintf(name, sizeof name, "%s/model.safetensors", golden.folder);
+    assert_int_equal(stat(name, &file), 0);
+    const mg_params_bytes bytes = mg_params_memory(mg_model_params(golden.model));
+    assert_true((double)bytes.values <= 1.1 * (double)file.st_size);
+    assert_int_equal(bytes.gradients + bytes.moments, 0);
+    mg_golden_close(&golden);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_tensors_are_named),
+                                     cmocka_unit_test(a_tensor_that_nothing_needs_is_named),
+                                     cmocka_unit_test(weights_are_used_where_they_lie),
+                                     cmocka_unit_test(all_parameters_together_take_no_more_than_the_file)};
+  return cmocka_run_group_tests(tests, open_world, close_world);
+}
