@@ -23,7 +23,8 @@ struct mg_params {
   bool deferred;
   entry **entries;
   int64_t count, capacity;
-  int64_t bytes; /* of all in the widest dtype: sums over them fit */
+  int64_t *places; /* of entries by their name's hash, -1 = none; 2 * capacity of them, linear probing */
+  int64_t bytes;   /* of all in the widest dtype: sums over them fit */
 };
 
 static mg_status open_store(mg_context *context, mg_backend *backend, mg_dtype dtype, mg_params **out) {
@@ -85,6 +86,7 @@ void mg_params_destroy(mg_params *params) {
   mg_context *context = params->context;
   for (int64_t i = 0; i < params->count; i++) entry_release(context, params->backend, params->entries[i]);
   mg_free(context, params->entries, (size_t)params->capacity * sizeof *params->entries);
+  mg_free(context, params->places, 2 * (size_t)params->capacity * sizeof *params->places);
   mg_free(context, params, sizeof *params);
 }
 
@@ -156,18 +158,44 @@ static mg_status check_request(const mg_params *params, const mg_param_request *
   int64_t all;
   sound = sound && !__builtin_add_overflow(bytes, params->bytes, &all);
   if (sound) return MG_OK;
-  return mg_fail(context, MG_USAGE, "parameter %s must have 1 to %d dimensions, each positive, that fit memory with all others",
+  return mg_fail(context, MG_USAGE,
+                 "parameter %s must have 1 to %d dimensions, each positive, that fit memory with all others",
                  request->name, MG_DIMS_MAX);
+}
+
+/* FNV-1a. */
+static uint64_t hash_of(const char *name) {
+  uint64_t hash = 14695981039346656037u;
+  for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+  return hash;
+}
+
+/* Where a name's entry is, or the free place where it would go. The capacity is a power of two. */
+static int64_t *place_of(const mg_params *params, const char *name) {
+  const uint64_t mask = 2 * (uint64_t)params->capacity - 1;
+  uint64_t at = hash_of(name) & mask;
+  while (params->places[at] >= 0 && strcmp(params->entries[params->places[at]]->param.name, name) != 0)
+    at = (at + 1) & mask;
+  return &params->places[at];
 }
 
 static mg_status make_room(mg_params *params) {
   if (params->count < params->capacity) return MG_OK;
   const int64_t capacity = params->capacity ? 2 * params->capacity : 16;
+  int64_t *places = mg_alloc(params->context, 2 * (size_t)capacity * sizeof *places);
+  if (!places) return MG_MEMORY;
   entry **larger = mg_resize(params->context, params->entries, (size_t)params->capacity * sizeof *larger,
                              (size_t)capacity * sizeof *larger);
-  if (!larger) return MG_MEMORY;
+  if (!larger) {
+    mg_free(params->context, places, 2 * (size_t)capacity * sizeof *places);
+    return MG_MEMORY;
+  }
+  mg_free(params->context, params->places, 2 * (size_t)params->capacity * sizeof *places);
   params->entries = larger;
   params->capacity = capacity;
+  params->places = places;
+  for (int64_t i = 0; i < 2 * capacity; i++) places[i] = -1;
+  for (int64_t i = 0; i < params->count; i++) *place_of(params, larger[i]->param.name) = i;
   return MG_OK;
 }
 
@@ -197,6 +225,7 @@ mg_status mg_params_add(mg_params *params, const mg_param_request *request, int6
     return status;
   }
   if (index) *index = params->count;
+  *place_of(params, request->name) = params->count;
   params->bytes += mg_tensor_count(&e->param.value) * (int64_t)mg_dtype_bytes(MG_F64);
   params->entries[params->count++] = e;
   return MG_OK;
@@ -252,10 +281,7 @@ const mg_param *mg_params_look(const mg_params *params, int64_t index) {
 }
 
 int64_t mg_params_find(const mg_params *params, const char *name) {
-  for (int64_t i = 0; i < params->count; i++) {
-    if (strcmp(params->entries[i]->param.name, name) == 0) return i;
-  }
-  return -1;
+  return params->places ? *place_of(params, name) : -1;
 }
 
 int64_t mg_params_elements(const mg_params *params) {

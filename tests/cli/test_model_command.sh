@@ -31,6 +31,7 @@ done
 [[ $(head -c 1 "$folder/out") == "{" && ! -s "$folder/err" ]] || fail "--json printed more than JSON"
 expect 0 "context of 65536" model inspect "$folder" --context 65536
 
+# The best of five, so that a busy machine does not decide.
 best=10000
 for _ in 1 2 3 4 5; do
   start=$(date +%s%N)
