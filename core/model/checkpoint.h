@@ -10,6 +10,8 @@
 #ifndef MG_MODEL_CHECKPOINT_H
 #define MG_MODEL_CHECKPOINT_H
 
+#include <jansson.h>
+
 #include "model/storage.h"
 #include "moegauge/backend.h"
 
@@ -143,6 +145,11 @@ bool mg_value_next_integer(mg_value *value, int64_t *out);
 bool mg_value_next_real(mg_value *value, double *out);
 bool mg_value_next_flag(mg_value *value, bool *out);
 bool mg_value_next_text(mg_value *value, const char **out, size_t *bytes);
+
+/* All keys as a JSON object, for code that reads a configuration: numbers (reals that are not finite as null), bools,
+ * texts, lists of up to 256 elements as lists, longer ones as their count. Texts that are no UTF-8 are left out (null in
+ * a list). NULL when memory runs out. */
+json_t *mg_checkpoint_metadata(const mg_checkpoint *checkpoint);
 
 /* The value of a key that must be there and have this type; otherwise MG_FILE with the key, what came and what was
  * wanted. */

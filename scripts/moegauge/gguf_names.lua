@@ -136,8 +136,8 @@ local function check(architecture, get)
   end
 end
 
---- The config.json that a file amounts to. `metadata` maps GGUF keys to values (lists as tables); `has` tells whether the
---- file holds a tensor. Raises an error that names the key. Keys that the file lacks are left out, for the family's defaults.
+--- The config.json that a file amounts to. `metadata` maps GGUF keys to values, as mg_checkpoint_metadata gives them (lists
+--- as tables, long ones as their length); `has` tells whether the file holds a tensor. Raises an error that names the key. Keys that the file lacks are left out, for the family's defaults.
 function gguf_names.config(metadata, has)
   local architecture = metadata["general.architecture"]
   local known = architectures[architecture]
@@ -150,7 +150,7 @@ function gguf_names.config(metadata, has)
   local tokens = metadata["tokenizer.ggml.tokens"]
   local function get(key)
     local value = metadata[architecture .. "." .. key]
-    if value == nil and key == "vocab_size" then return tokens and #tokens end
+    if value == nil and key == "vocab_size" then return type(tokens) == "table" and #tokens or tokens end
     return value
   end
   check(architecture, get)

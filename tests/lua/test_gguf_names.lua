@@ -34,6 +34,11 @@ for architecture, model_type in pairs(types) do
   assert(names.config(metadata(architecture), always).tie_word_embeddings == false, architecture)
 end
 
+local counted = metadata "olmoe"
+counted["tokenizer.ggml.tokens"] = 50304
+assert(names.config(counted, never).vocab_size == 50304)
+assert(names.config(metadata("olmoe", { vocab_size = 50280 }), never).vocab_size == 50280)
+
 -- What the format leaves out decides the weights of the experts.
 assert(names.config(metadata "olmoe", never).norm_topk_prob == false)
 assert(names.config(metadata "qwen3moe", never).norm_topk_prob == true)

@@ -450,6 +450,12 @@ static void a_sparse_terabyte_is_quick(void **state) {
   mg_bytes_free(&bytes);
 }
 
+/* Last: what was promised is not made smaller by a change above. */
+static void the_files_were_many(void **state) {
+  (void)state;
+  assert_true(mg_refused_count() >= 150);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(bad_headers_are_refused),
                                      cmocka_unit_test(odd_but_legal_headers_are_opened),
@@ -459,6 +465,7 @@ int main(void) {
                                      cmocka_unit_test(deep_and_long_headers_are_refused),
                                      cmocka_unit_test(many_tensors_on_one_range_are_refused),
                                      cmocka_unit_test(what_is_no_file_is_refused),
-                                     cmocka_unit_test(a_sparse_terabyte_is_quick)};
+                                     cmocka_unit_test(a_sparse_terabyte_is_quick),
+                                     cmocka_unit_test(the_files_were_many)};
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

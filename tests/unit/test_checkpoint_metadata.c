@@ -186,6 +186,28 @@ static void vocabularies_become_tokenizers(void **state) {
   mg_checkpoint_close(checkpoint);
 }
 
+static void metadata_become_json(void **state) {
+  (void)state;
+  write_metadata();
+  mg_checkpoint *checkpoint = open_checkpoint();
+  json_t *json = mg_checkpoint_metadata(checkpoint);
+  json_t *expected =
+      json_pack("{s:s, s:i, s:i, s:f, s:f, s:b, s:[s, s, s%], s:[i, i, i, i], s:s%}", "general.architecture", "olmoe",
+                "olmoe.expert_count", 64, "small", -2, "large", 18446744073709551616.0, "epsilon", 0.5, "flag", 1,
+                "tokens", "a", "", "b\0c", (size_t)3, "scores", 0, 0, 0, 0, "nul", "b\0c", (size_t)3);
+  assert_non_null(expected);
+  assert_true(json_equal(json, expected));
+  json_decref(expected);
+  json_decref(json);
+  mg_checkpoint_close(checkpoint);
+  write_vocabulary("gpt2", 258);
+  checkpoint = open_checkpoint();
+  json = mg_checkpoint_metadata(checkpoint); /* a long list is its count */
+  assert_int_equal(json_integer_value(json_object_get(json, "tokenizer.ggml.tokens")), 258);
+  json_decref(json);
+  mg_checkpoint_close(checkpoint);
+}
+
 static void limits_are_kept(void **state) {
   (void)state;
   mg_checkpoint *checkpoint;
@@ -209,6 +231,6 @@ static void limits_are_kept(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(getters_demand_their_type), cmocka_unit_test(lists_are_walked),
                                      cmocka_unit_test(vocabularies_become_tokenizers),
-                                     cmocka_unit_test(limits_are_kept)};
+                                     cmocka_unit_test(metadata_become_json), cmocka_unit_test(limits_are_kept)};
   return cmocka_run_group_tests(tests, open_context, close_context);
 }

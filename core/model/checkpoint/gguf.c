@@ -43,7 +43,8 @@ mg_status mg__gguf_number(mg__gguf *gguf, unsigned bytes, uint64_t *out) {
 
 /* A u64 length and as many bytes. They move over the topmost byte of their length, which is 0, so that a NUL fits. */
 mg_status mg__gguf_text(mg__gguf *gguf, uint64_t most, uint32_t *out, uint64_t *length) {
-  uint64_t begin;
+  uint64_t begin = 0;
+  *out = 0;
   MG_TRY(mg__gguf_number(gguf, 8, length));
   if (*length > most) return mg__gguf_refuse(gguf, "a text that is longer than the limit");
   MG_TRY(mg__gguf_take(gguf, *length, &begin));
