@@ -57,10 +57,7 @@ void mg__decode_f64(const unsigned char *in, int64_t count, double *out) {
     }                                                                                                                  \
   }
 DECODE(f16, uint16_t, float, mg__f16_to_f32(x))
-DECODE(bf16, uint16_t, float, mg_bf16_to_f32(x))
-DECODE(f8_e4m3, uint8_t, float, e4m3_to_f32(x))
-DECODE(f8_e5m2, uint8_t, float, e5m2_to_f32(x))
-DECODE(f8_e8m0, uint8_t, float, mg__e8m0_to_f32(x))
+DECODE(bf16, uint16_t, float, from_bits((uint32_t)x << 16))
 DECODE(i64, int64_t, double, (double)x)
 DECODE(i32, int32_t, double, (double)x)
 DECODE(i16, int16_t, double, (double)x)
@@ -69,3 +66,14 @@ DECODE(u64, uint64_t, double, (double)x)
 DECODE(u32, uint32_t, double, (double)x)
 DECODE(u16, uint16_t, double, (double)x)
 DECODE(u8, uint8_t, double, (double)x)
+
+/* Types of 256 values are looked up. */
+#define LOOK_UP(name, function)                                                                                        \
+  void mg__decode_##name(const unsigned char *in, int64_t count, float *out) {                                         \
+    float values[256];                                                                                                 \
+    for (int i = 0; i < 256; i++) values[i] = (function)((uint8_t)i);                                                  \
+    for (int64_t i = 0; i < count; i++) out[i] = values[in[i]];                                                        \
+  }
+LOOK_UP(f8_e4m3, e4m3_to_f32)
+LOOK_UP(f8_e5m2, e5m2_to_f32)
+LOOK_UP(f8_e8m0, mg__e8m0_to_f32)

@@ -121,8 +121,6 @@ static void rows_are_slices_of_the_whole(void **state) {
   mg_checkpoint_close(checkpoint);
 }
 
-/* ---- scales of 128 x 128 --------------------------------------------------------------------------------------------- */
-
 /* A file of these tensors, whose data stand in `data` one after the other. */
 static void write_file(const char *header, const void *data, size_t bytes) {
   mg_bytes file = {0};
@@ -131,6 +129,28 @@ static void write_file(const char *header, const void *data, size_t bytes) {
   mg_bytes_write(&file, path);
   mg_bytes_free(&file);
 }
+
+/* Rounding to bf16 is that of mg_bf16_from_f32 for ties, infinities, NaNs and what is too small for a leading one. */
+static void bf16_is_rounded_as_everywhere(void **state) {
+  (void)state;
+  static const uint32_t bits[] = {0,          0x80000000, 0x3f800000, 0x3f808000, 0x3f818000, 0x3f808001,
+                                  0x3f807fff, 0x7f7fffff, 0x7f800000, 0xff800000, 0x7f800001, 0x7fc00000,
+                                  0xffc12345, 0x00000001, 0x00018000, 0x80007fff};
+  uint16_t out[MG_COUNT(bits)];
+  mg_checkpoint_tensor tensor;
+  write_file("{\"w\":{\"dtype\":\"F32\",\"shape\":[16],\"data_offsets\":[0,64]}}", bits, sizeof bits);
+  mg_checkpoint *checkpoint = open_checkpoint(path);
+  mg_checkpoint_at(checkpoint, 0, &tensor);
+  assert_ok(world.context, mg_checkpoint_read(checkpoint, &tensor, 0, 1, MG_BF16, out));
+  for (size_t i = 0; i < MG_COUNT(bits); i++) {
+    float value;
+    memcpy(&value, &bits[i], sizeof value);
+    assert_int_equal(out[i], mg_bf16_from_f32(value));
+  }
+  mg_checkpoint_close(checkpoint);
+}
+
+/* ---- scales of 128 x 128 --------------------------------------------------------------------------------------------- */
 
 enum { HEIGHT = 130, WIDTH = 260, EXPERTS = 2, TILES = EXPERTS * 2 * 3 };
 
@@ -418,6 +438,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(blocks_are_what_the_gguf_package_decodes),
                                      cmocka_unit_test(numbers_are_what_torch_reads),
                                      cmocka_unit_test(rows_are_slices_of_the_whole),
+                                     cmocka_unit_test(bf16_is_rounded_as_everywhere),
                                      cmocka_unit_test(factors_belong_to_tiles),
                                      cmocka_unit_test(scales_that_do_not_fit_are_refused),
                                      cmocka_unit_test(integers_must_fit),
