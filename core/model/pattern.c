@@ -20,6 +20,8 @@ struct mg__pattern {
   pcre2_match_data *match;
   pcre2_match_context *settings;
   pcre2_jit_stack *stack;
+  bool compiled; /* to machine code; without it the interpreter does the same */
+  bool matches_empty;
 };
 
 static mg_status compile(mg__pattern *pattern) {
@@ -39,7 +41,11 @@ static mg_status compile(mg__pattern *pattern) {
     return mg_fail(pattern->context, MG_MEMORY, "no memory for matching the tokenizer pattern");
   pcre2_set_match_limit(pattern->settings, STEPS_MOST);
   pcre2_set_heap_limit(pattern->settings, HEAP_MOST_KIB);
-  if (pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0) { /* without JIT the interpreter does the same */
+  uint32_t empty = 1;
+  pcre2_pattern_info(pattern->code, PCRE2_INFO_MATCHEMPTY, &empty);
+  pattern->matches_empty = empty != 0;
+  pattern->compiled = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0;
+  if (pattern->compiled) {
     pattern->stack = pcre2_jit_stack_create(JIT_STACK_FIRST_BYTES, JIT_STACK_MOST_BYTES, NULL);
     pcre2_jit_stack_assign(pattern->settings, NULL, pattern->stack);
   }
@@ -74,10 +80,22 @@ const char *mg__pattern_text(const mg__pattern *pattern) {
   return pattern->text;
 }
 
+bool mg__pattern_matches_empty(const mg__pattern *pattern) {
+  return pattern->matches_empty;
+}
+
+/* pcre2_match without the checks that it makes anew at every call. */
+static int match_from(const mg__pattern *pattern, const char *text, size_t bytes, size_t from, bool empty) {
+  const uint32_t flags = empty ? 0 : PCRE2_NOTEMPTY;
+  if (pattern->compiled)
+    return pcre2_jit_match(pattern->code, (PCRE2_SPTR)text, bytes, from, flags, pattern->match, pattern->settings);
+  return pcre2_match(pattern->code, (PCRE2_SPTR)text, bytes, from, flags | PCRE2_NO_UTF_CHECK, pattern->match,
+                     pattern->settings);
+}
+
 mg_status mg__pattern_find(mg__pattern *pattern, const char *text, size_t bytes, size_t from, bool empty,
                            mg__match *match) {
-  const uint32_t flags = PCRE2_NO_UTF_CHECK | (empty ? 0 : PCRE2_NOTEMPTY);
-  const int found = pcre2_match(pattern->code, (PCRE2_SPTR)text, bytes, from, flags, pattern->match, pattern->settings);
+  const int found = match_from(pattern, text, bytes, from, empty);
   *match = (mg__match){bytes, bytes, false};
   if (found == PCRE2_ERROR_NOMATCH) return MG_OK;
   if (found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_JIT_STACKLIMIT || found == PCRE2_ERROR_HEAPLIMIT)

@@ -14,6 +14,8 @@ typedef struct mg__match {
 mg_status mg__pattern_create(mg_context *context, const char *pattern, mg__pattern **out);
 void mg__pattern_destroy(mg__pattern *pattern);
 const char *mg__pattern_text(const mg__pattern *pattern);
+/* False if no match can be empty. */
+bool mg__pattern_matches_empty(const mg__pattern *pattern);
 /* The first match that starts at or after `from`; `text` must be valid UTF-8 and is looked at as a whole. Empty matches
  * count if `empty`. MG_USAGE if matching takes more than PCRE2's limit of 10 million steps, or matches backwards. */
 mg_status mg__pattern_find(mg__pattern *pattern, const char *text, size_t bytes, size_t from, bool empty,

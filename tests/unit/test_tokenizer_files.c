@@ -253,6 +253,22 @@ static void text_outside_the_vocabulary_is_said(void **state) {
   mg_tokenizer_destroy(tokenizer);
 }
 
+/* Without an unknown token BPE drops what it has no token for, as the library that defines the format does. */
+static void bpe_without_unknown_drops(void **state) {
+  mg_context *context = *state;
+  char text[4096];
+  mg_tokenizer *tokenizer;
+  mg_token_list list = {0};
+  const size_t bytes = write_file(text, sizeof text, PARTS, "");
+  assert_ok(context, load_text(context, text, bytes, &tokenizer));
+  assert_ok(context, mg_tokenizer_encode(tokenizer, "zz", 2, 0, &list));
+  assert_int_equal(list.count, 0);
+  assert_ok(context, mg_tokenizer_encode(tokenizer, "zaz\xFF", 4, 0, &list));
+  assert_int_equal(list.count, 1);
+  mg_token_list_free(context, &list);
+  mg_tokenizer_destroy(tokenizer);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(bad_files_are_refused, setup, teardown),
@@ -261,6 +277,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(deep_sequences_are_refused, setup, teardown),
       cmocka_unit_test_setup_teardown(slow_patterns_end_in_an_error, setup, teardown),
       cmocka_unit_test_setup_teardown(text_outside_the_vocabulary_is_said, setup, teardown),
+      cmocka_unit_test_setup_teardown(bpe_without_unknown_drops, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,7 +108,8 @@ static mg_status bpe_encode(mg__model *model, const char *text, size_t bytes, mg
   if (found) return MG_OK;
   const size_t first = list->count;
   MG_TRY(encode_merged(self, text, bytes, list));
-  mg__word_cache_store(self->cache, text, bytes, list->ids + first, list->count - first);
+  if (list->count > first) /* else every character was dropped */
+    mg__word_cache_store(self->cache, text, bytes, list->ids + first, list->count - first);
   return MG_OK;
 }
 

@@ -47,8 +47,9 @@ static mg_status add_segment(mg__flow *flow, size_t start, size_t end, bool matc
 /* Like the search of the library that defines this: an empty match is kept unless it directly follows a match. */
 mg_status mg__stage_find_all(const mg__stage *stage, mg__flow *flow, const char *text, size_t bytes) {
   size_t from = 0, covered = 0, last_end = SIZE_MAX;
+  const size_t last_start = stage->pattern && mg__pattern_matches_empty(stage->pattern) ? bytes : bytes - 1;
   flow->segments_count = 0;
-  while (bytes > 0 && from <= bytes) {
+  while (bytes > 0 && from <= last_start) {
     mg__match match;
     MG_TRY(find_from(stage, text, bytes, from, &match));
     if (!match.found) break;

@@ -47,20 +47,32 @@ static mg_status append_form(mg_context *context, const char *text, size_t bytes
   return status;
 }
 
+static bool is_ascii(char byte) {
+  return (unsigned char)byte < 0x80;
+}
+
+/* ASCII stays as it is, but for the last character before others, which may compose with what follows. */
 static mg_status append_all(mg_context *context, const char *text, size_t bytes, int options, mg_text *out) {
-  size_t start = 0, used;
-  for (size_t at = 0; at < bytes; at += used) {
-    if (!is_later(mg__utf8_code(text + at, bytes - at, &used))) continue;
+  size_t start = 0, end;
+  for (size_t at = 0; at < bytes; at = end) {
+    const bool plain = is_ascii(text[at]);
+    end = at + 1;
+    if (!plain && !is_later(mg__utf8_code(text + at, bytes - at, &end))) {
+      end += at;
+      continue;
+    }
     MG_TRY(append_form(context, text + start, at - start, options, out));
-    MG_TRY(mg__text_add(context, out, text + at, used));
-    start = at + used;
+    if (!plain) end += at;
+    while (plain && end < bytes && is_ascii(text[end])) end++;
+    start = plain ? end - 1 : end;
+    MG_TRY(mg__text_add(context, out, text + at, start - at));
   }
   return append_form(context, text + start, bytes - start, options, out);
 }
 
 static bool ascii(const char *text, size_t bytes) {
   for (size_t i = 0; i < bytes; i++)
-    if ((unsigned char)text[i] >= 0x80) return false;
+    if (!is_ascii(text[i])) return false;
   return true;
 }
 
