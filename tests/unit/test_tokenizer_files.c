@@ -269,6 +269,22 @@ static void bpe_without_unknown_drops(void **state) {
   mg_tokenizer_destroy(tokenizer);
 }
 
+static void a_vocabulary_without_pairs_loads(void **state) {
+  mg_context *context = *state;
+  char text[4096];
+  mg_tokenizer *tokenizer;
+  mg_token_list list = {0};
+  const size_t bytes = write_file(
+      text, sizeof text, MODEL, "{\"type\":\"SentencePieceBPE\",\"vocab\":[[\"<unk>\",null],[\"a\",0]],\"unk_id\":0}");
+  assert_ok(context, load_text(context, text, bytes, &tokenizer));
+  assert_ok(context, mg_tokenizer_encode(tokenizer, "azza", 4, 0, &list));
+  const int32_t wanted[] = {1, 0, 1}; /* unknown characters in a row are one token */
+  assert_int_equal(list.count, 3);
+  assert_memory_equal(list.ids, wanted, sizeof wanted);
+  mg_token_list_free(context, &list);
+  mg_tokenizer_destroy(tokenizer);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(bad_files_are_refused, setup, teardown),
@@ -278,6 +294,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(slow_patterns_end_in_an_error, setup, teardown),
       cmocka_unit_test_setup_teardown(text_outside_the_vocabulary_is_said, setup, teardown),
       cmocka_unit_test_setup_teardown(bpe_without_unknown_drops, setup, teardown),
+      cmocka_unit_test_setup_teardown(a_vocabulary_without_pairs_loads, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -301,10 +301,11 @@ static int by_score(const void *a, const void *b) { /* highest first */
 /* Ranks by score, equal ones alike. */
 static mg_status rank_scores(bpe_model *self, scored_merges *all) {
   const size_t bytes = all->count * sizeof *all->scores;
-  MG_TRY(MG_VECTOR_RESERVE(self->base.context, all->ranks, all->ranks_room, all->count + 1));
+  if (all->count == 0) return MG_OK;
+  MG_TRY(MG_VECTOR_RESERVE(self->base.context, all->ranks, all->ranks_room, all->count));
   float *sorted = mg_alloc(self->base.context, bytes);
-  if (all->count && !sorted) return MG_MEMORY;
-  if (bytes) memcpy(sorted, all->scores, bytes);
+  if (!sorted) return MG_MEMORY;
+  memcpy(sorted, all->scores, bytes);
   qsort(sorted, all->count, sizeof *sorted, by_score);
   size_t distinct = 0;
   for (size_t i = 0; i < all->count; i++)
@@ -313,7 +314,7 @@ static mg_status rank_scores(bpe_model *self, scored_merges *all) {
     const float *found = bsearch(&all->scores[i], sorted, distinct, sizeof *sorted, by_score);
     all->ranks[i] = (int32_t)(found - sorted);
   }
-  if (sorted) mg_free(self->base.context, sorted, bytes);
+  mg_free(self->base.context, sorted, bytes);
   return MG_OK;
 }
 
