@@ -41,8 +41,8 @@ static mg_status copy_texts(mg_tokenizer *tokenizer, const mg_token_text *tokens
     if (__builtin_add_overflow(total, tokens[i].count, &total))
       return mg_fail(tokenizer->context, MG_MEMORY, "the texts of %zu tokens do not fit in memory", count);
   tokenizer->starts = mg_alloc(tokenizer->context, (count + 1) * sizeof *tokenizer->starts);
-  tokenizer->text = mg_alloc(tokenizer->context, total);
-  if (!tokenizer->starts || (total && !tokenizer->text)) return MG_MEMORY;
+  tokenizer->text = total < SIZE_MAX ? mg_alloc(tokenizer->context, total + 1) : NULL; /* never nothing */
+  if (!tokenizer->starts || !tokenizer->text) return MG_MEMORY;
   for (size_t i = 0; i < count; i++) {
     if (tokens[i].count) memcpy(tokenizer->text + tokenizer->starts[i], tokens[i].bytes, tokens[i].count);
     tokenizer->starts[i + 1] = tokenizer->starts[i] + tokens[i].count;
@@ -71,7 +71,7 @@ void mg_tokenizer_destroy(mg_tokenizer *tokenizer) {
   mg_context *context = tokenizer->context;
   if (tokenizer->kind->release) tokenizer->kind->release(tokenizer);
   const size_t count = (size_t)tokenizer->vocabulary;
-  if (tokenizer->text) mg_free(context, tokenizer->text, tokenizer->starts[count]);
+  if (tokenizer->text) mg_free(context, tokenizer->text, tokenizer->starts[count] + 1);
   if (tokenizer->starts) mg_free(context, tokenizer->starts, (count + 1) * sizeof *tokenizer->starts);
   if (tokenizer->special) mg_free(context, tokenizer->special, count * sizeof *tokenizer->special);
   mg_free(context, tokenizer, tokenizer->bytes);

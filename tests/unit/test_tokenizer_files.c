@@ -283,6 +283,11 @@ static void a_vocabulary_without_pairs_loads(void **state) {
   assert_memory_equal(list.ids, wanted, sizeof wanted);
   mg_token_list_free(context, &list);
   mg_tokenizer_destroy(tokenizer);
+  const size_t shorter = write_file(
+      text, sizeof text, MODEL, "{\"type\":\"SentencePieceBPE\",\"vocab\":[[\"\",null],[\"a\",null]],\"unk_id\":0}");
+  assert_ok(context, load_text(context, text, shorter, &tokenizer)); /* a token without text stands for nothing */
+  assert_int_equal(mg_tokenizer_find(tokenizer, ""), -1);
+  mg_tokenizer_destroy(tokenizer);
 }
 
 int main(void) {
