@@ -75,7 +75,7 @@ local expert_choice <const> = mg.router.define {
       taken = (values * 0 + 1):scatter_columns(best, r.tokens):transpose()
     end
     local numbers = (taken * 0 + 1):cumsum() - 1
-    return { ids = taken:where(numbers, -1):ids(), weights = taken:where(probs, 0), probs = probs, logits = logits }
+    return { ids = taken:ids_where(numbers), weights = taken:where(probs, 0), probs = probs, logits = logits }
   end,
 }
 

@@ -327,6 +327,30 @@ static void set_integer(lua_State *L, const char *name, int64_t value) {
   lua_setfield(L, -2, name);
 }
 
+/* r.NAME that is not there. */
+static int no_field(lua_State *L) {
+  const char *names[OPTIONS_MAX + 16], *wanted = luaL_tolstring(L, 2, NULL);
+  size_t count = 0;
+  lua_pushnil(L);
+  while (lua_next(L, 1)) {
+    if (lua_type(L, -2) == LUA_TSTRING && count < MG_COUNT(names)) names[count++] = lua_tostring(L, -2);
+    lua_pop(L, 1);
+  }
+  const char *nearest = mg_nearest_name(wanted, names, count);
+  mg__raise_text(L, MG_USAGE,
+                 "there is no r.%s%s%s%s; r has the options by name, width, experts, layer, tokens, training "
+                 "and the methods param, store, normal and uniform",
+                 wanted, nearest ? " (did you mean r." : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+/* Makes the table on top refuse keys that it does not have. */
+static void make_strict(lua_State *L) {
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, no_field);
+  lua_setfield(L, -2, "__index");
+  lua_setmetatable(L, -2);
+}
+
 /* Pushes r: the options by name, the shape of the layer, and methods. */
 static void push_view(lua_State *L, const route_call *call) {
   static const luaL_Reg methods[] = {
@@ -343,7 +367,27 @@ static void push_view(lua_State *L, const route_call *call) {
   if (call->in) set_integer(L, "sequence_tokens", call->in->sequence_tokens);
   lua_pushboolean(L, !call->in || call->in->training);
   lua_setfield(L, -2, "training");
+  make_strict(L);
   lua_remove(L, -2);
+}
+
+static const char *const results[] = {"ids", "weights", "probs", "logits", "load", "loss", "dispatch", "combine"};
+
+/* Keys of the returned table that mean nothing. */
+static void check_results(lua_State *L) {
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    const char *key = luaL_tolstring(L, -2, NULL);
+    bool known = false;
+    for (size_t i = 0; i < MG_COUNT(results); i++) known |= strcmp(key, results[i]) == 0;
+    const char *nearest = mg_nearest_name(key, results, MG_COUNT(results));
+    if (!known)
+      mg__raise_text(L, MG_PLUGIN,
+                     "route returned '%s', which is none of ids, weights, probs, logits, load, loss, dispatch "
+                     "and combine%s%s%s",
+                     key, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+    lua_pop(L, 2);
+  }
 }
 
 static mg_var *take(lua_State *L, const char *key) {
@@ -362,6 +406,7 @@ static int call_route(lua_State *L) {
   lua_call(L, 3, 1);
   if (!lua_istable(L, -1))
     mg__raise_text(L, MG_PLUGIN, "route must return { ids =, weights =, ... }, not a %s", luaL_typename(L, -1));
+  check_results(L);
   *call->out = (mg_route_output){take(L, "ids"),  take(L, "weights"), take(L, "probs"),    take(L, "logits"),
                                  take(L, "load"), take(L, "loss"),    take(L, "dispatch"), take(L, "combine")};
   return 0;

@@ -162,6 +162,8 @@ static int safe_setmetatable(lua_State *L) {
 }
 
 static int refuse_global(lua_State *L) {
+  if (strcmp(luaL_tolstring(L, 2, NULL), "mg") == 0)
+    return luaL_error(L, "'mg' is not there yet; begin the file with `local mg <const> = require \"moegauge\"`");
   return luaL_error(L, "'%s' is not a local variable; write `local %s` (an experiment has no globals)",
                     luaL_tolstring(L, 2, NULL), luaL_tolstring(L, 2, NULL));
 }

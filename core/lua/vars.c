@@ -114,6 +114,11 @@ static int where(lua_State *L) {
   return push_result(L, mg_where(tape_of(L), mask, x, luaL_checknumber(L, 3)));
 }
 
+static int ids_where(lua_State *L) {
+  mg_var *mask = mg__check_var(L, 1);
+  return push_result(L, mg_ids_where(tape_of(L), mask, mg__check_var(L, 2)));
+}
+
 static int slice(lua_State *L) {
   mg_var *x = mg__check_var(L, 1);
   const lua_Integer first = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3);
@@ -187,6 +192,7 @@ static const method methods[] = {ONE("exp", mg_exp),
                                  OTHER("ids", "(): Var", to_ids),
                                  OTHER("greater", "(y: Var): Var", greater),
                                  OTHER("where", "(x: Var, otherwise: number): Var", where),
+                                 OTHER("ids_where", "(ids: Var): Var", ids_where),
                                  ONE("detach", mg_detach),
                                  OTHER("slice", "(first: integer, count: integer): Var", slice),
                                  OTHER("reshape", "(rows: integer, columns: integer): Var", reshape),

@@ -8,7 +8,7 @@
 #include "measure/router_suite_internal.h"
 
 /* Numbers of experts to try: powers of two, others that fit trees of three, and a single one. */
-static const int64_t sizes[] = {8, 4, 16, 9, 27, 64, 1};
+static const int64_t sizes[] = {8, 4, 16, 9, 27, 1, 64};
 
 mg_status mg__router_suite_failed(mg_router_row *row, const char *format, ...) {
   row->verdict = MG_ROUTER_FAILED;

@@ -44,7 +44,7 @@ mg_var *mg__computing_ids(const mg_moe *moe, mg_tape *tape, mg_var *ids) {
   mg_var *numbers = mg_cast(tape, ids, MG_F32);
   const double first = (double)mg__computing_experts(&moe->spec);
   mg_var *computes = mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, numbers, -1, first - 0.5), 0, 0);
-  return mg_cast(tape, mg_where(tape, computes, numbers, -1), MG_I32);
+  return mg_ids_where(tape, computes, numbers);
 }
 
 /* Weights of the constant experts [T,n] -> what they add to x, and to `own`, the weight of x itself [T,1]. */

@@ -217,7 +217,7 @@ static mg_var *ids_of(mg_tape *tape, mg_var *taken) {
   const int64_t experts = mg_var_columns(taken), row_shape[] = {1, experts};
   mg_var *ones = mg_fill(tape, mg_var_dtype(taken), 2, row_shape, 1);
   mg_var *numbers = mg_reshape(tape, mg_affine(tape, mg_cumsum(tape, ones), 1, -1), 1, &experts);
-  return mg_cast(tape, mg_where(tape, taken, mg_add(tape, mg_scale(tape, taken, 0), numbers), -1), MG_I32);
+  return mg_ids_where(tape, taken, mg_add(tape, mg_scale(tape, taken, 0), numbers));
 }
 
 /* 1 where a token reaches an expert's threshold: [T,E]. */

@@ -88,7 +88,7 @@ static mg_var *with_room(const mg_router *router, mg_tape *tape, mg_var *ids) {
   const double wanted = floor(o->factor * 2 * (double)each / (double)router->experts * (1 + 1e-12));
   mg_var *group = group_numbers(tape, mg_var_dtype(ids), tokens, o->groups, each, (double)router->experts);
   mg_var *chosen = mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, ids, 1, 0.5), 0, 0);
-  mg_var *owner = mg_cast(tape, mg_where(tape, chosen, mg_add(tape, ids, group), -1), MG_I32);
+  mg_var *owner = mg_ids_where(tape, chosen, mg_add(tape, ids, group));
   mg_assignment placed;
   mg_assign(tape, owner, NULL, router->experts * o->groups, wanted < 1 ? 1 : (int64_t)fmin(wanted, (double)tokens),
             MG_ORDER_POSITION, &placed);
@@ -109,7 +109,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   mg_var *kept = by_chance ? drawn(tape, out->weights, in->noise) : NULL;
   if (kept) ids = mg_where(tape, kept, ids, -1);
   if (limited) kept = with_room(router, tape, ids);
-  out->ids = mg_cast(tape, mg_where(tape, kept, ids, -1), MG_I32);
+  out->ids = mg_ids_where(tape, kept, ids);
   out->weights = mg_where(tape, kept, out->weights, 0);
   return mg_tape_status(tape);
 }

@@ -57,8 +57,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->ids = mg_top_k(tape, out->probs, choices(router), &out->weights);
   if (o->p < 1) {
     mg_var *kept = needed(tape, out->weights, o->p);
-    mg_var *ids = mg_cast(tape, out->ids, mg_var_dtype(kept));
-    out->ids = mg_cast(tape, mg_where(tape, kept, ids, -1), MG_I32);
+    out->ids = mg_ids_where(tape, kept, out->ids);
     out->weights = mg_where(tape, kept, out->weights, 0);
   }
   if (o->renormalise) out->weights = mg_shares(tape, out->weights);

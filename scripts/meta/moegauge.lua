@@ -255,6 +255,7 @@ function mg.router.define(t) end
 ---@field ids fun(self: Var): Var
 ---@field greater fun(self: Var, y: Var): Var
 ---@field where fun(self: Var, x: Var, otherwise: number): Var
+---@field ids_where fun(self: Var, ids: Var): Var
 ---@field detach fun(self: Var): Var
 ---@field slice fun(self: Var, first: integer, count: integer): Var
 ---@field reshape fun(self: Var, rows: integer, columns: integer): Var

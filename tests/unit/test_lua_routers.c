@@ -151,10 +151,49 @@ static void definitions_that_cannot_work_are_refused(void **state) {
   close_world(&w);
 }
 
+static void route_refused(world *w, const char *name, const char *body, const char *words) {
+  char text[512];
+  json_t *value = NULL;
+  mg_params *params;
+  mg_router *router;
+  mg_tape *tape;
+  snprintf(text, sizeof text,
+           "require('moegauge').router.define { name = '%s', options = { k = 2 }, route = function(r, x) %s end }",
+           name, body);
+  assert_ok(w->context, mg_engine_run_text(w->engine, text, "=chunk", &value));
+  json_decref(value);
+  json_t *spec = json_pack("{s:s}", "name", name);
+  const mg_router_place place = {.width = D, .experts = E};
+  assert_ok(w->context, mg_tape_create(w->backend, MG_F32, &tape));
+  assert_ok(w->context, mg_params_create(w->backend, MG_F32, &params));
+  assert_ok(w->context, mg_router_create(w->context, w->registry, spec, place, params, "r.", 3, &router));
+  const int64_t shape[] = {T, D};
+  const mg_route_input in = {.x = mg_fill(tape, MG_F32, 2, shape, 1), .tokens = T, .sequence_tokens = SEQUENCE};
+  mg_route_output routed;
+  assert_true(mg_router_route(router, tape, &in, &routed) != MG_OK);
+  if (!strstr(mg_context_message(w->context), words))
+    fail_msg("'%s' is not in: %s", words, mg_context_message(w->context));
+  json_decref(spec);
+  mg_router_destroy(router);
+  mg_params_destroy(params);
+  mg_tape_destroy(tape);
+}
+
+static void slips_inside_route_are_named(void **state) {
+  (void)state;
+  world w;
+  open_world(&w);
+  route_refused(&w, "one", "return { id = x:softmax():top_k(r.k) }", "returned 'id', which is none of ids, weights");
+  route_refused(&w, "two", "return { ids = x:softmax():top_k(r.kk) }", "there is no r.kk (did you mean r.k?)");
+  route_refused(&w, "three", "return { ids = x:sofmax() }", "no method 'sofmax'; did you mean 'softmax'?");
+  close_world(&w);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(routers_in_lua_are_their_twins_to_the_bit),
       cmocka_unit_test(the_bias_that_a_step_moves_changes_choices),
+      cmocka_unit_test(slips_inside_route_are_named),
       cmocka_unit_test(definitions_that_cannot_work_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,6 +89,8 @@ MG_API mg_var *mg_normal_cdf(mg_tape *tape, mg_var *x);
 
 /* x where mask != 0, else value; no gradient through mask. */
 MG_API mg_var *mg_where(mg_tape *tape, mg_var *mask, mg_var *x, double value);
+/* i32 ids where the real mask is not 0, else -1, no choice; ids below 2^24. */
+MG_API mg_var *mg_ids_where(mg_tape *tape, mg_var *mask, mg_var *ids);
 MG_API mg_var *mg_cast(mg_tape *tape, mg_var *x, mg_dtype dtype);
 /* The same elements as a constant: no gradient flows to x. */
 MG_API mg_var *mg_detach(mg_tape *tape, mg_var *x);

@@ -222,6 +222,10 @@ mg_var *mg_where(mg_tape *tape, mg_var *mask, mg_var *x, double value) {
   return mg__apply(tape, &where);
 }
 
+mg_var *mg_ids_where(mg_tape *tape, mg_var *mask, mg_var *ids) {
+  return mg_cast(tape, mg_where(tape, mask, mg_cast(tape, ids, mg_var_dtype(mask)), -1), MG_I32);
+}
+
 /* ---- add_scaled: how gradients add up ------------------------------------------------------------------------ */
 
 static mg_status add_scaled_shape(const mg_op_check *check) {
