@@ -111,9 +111,9 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 const mg_command mg__command_list = {
     .name = "list",
     .words = "routers|backends|families|metrics|experiments",
-    .summary = "show which routers, backends, model families, metrics or experiments there are, and why one cannot be "
-               "used",
-    .details = "Plugins are looked for in the folders of MOEGAUGE_PLUGIN_PATH, then beside the library. Backends are "
+    .summary = "show which routers, backends, families, metrics or experiments there are",
+    .details = "Of a plugin that cannot be used it says why. Plugins are looked for in the folders of "
+               "MOEGAUGE_PLUGIN_PATH, then beside the library. Backends are "
                "opened, so that the line below each one tells what device it found. Experiments are the Lua files "
                "below experiments/ of the current folder, or else of this moegauge; each is loaded and nothing is run.",
     .options = options,

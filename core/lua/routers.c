@@ -177,7 +177,8 @@ static mg_status read_promises(lua_router *r) {
                {"gives_logits", MG_ROUTER_GIVES_LOGITS},
                {"gives_load", MG_ROUTER_GIVES_LOAD},
                {"gives_loss", MG_ROUTER_GIVES_LOSS},
-               {"straight_through", MG_ROUTER_STRAIGHT_THROUGH}};
+               {"straight_through", MG_ROUTER_STRAIGHT_THROUGH},
+               {"one_by_one", MG_ROUTER_ONE_BY_ONE}};
   size_t index;
   json_t *word;
   json_array_foreach(json_object_get(r->definition, "promises"), index, word) {
@@ -187,7 +188,7 @@ static mg_status read_promises(lua_router *r) {
     if (i == MG_COUNT(names))
       return refuse(r, "promises", text,
                     "is none of weights_sum_to_one, weights_nonnegative, causal, per_token, experts_exchangeable, "
-                    "gives_probs, gives_logits, gives_load, gives_loss, straight_through");
+                    "gives_probs, gives_logits, gives_load, gives_loss, straight_through, one_by_one");
     r->promises |= names[i].flag;
   }
   return MG_OK;

@@ -105,7 +105,7 @@ mg_status mg__check_learns(suite_subject *subject, mg_router_row *row) {
   mg_params *params = subject->params;
   double value;
   if (mg_params_elements(params) == 0) return mg__router_suite_not_applicable(row, "there is nothing to train");
-  suite_input input = mg__router_suite_input(subject, SUITE_TOKENS);
+  suite_input input = mg__router_suite_input(subject, 20 * SUITE_TOKENS); /* some weigh few tokens by what they learn */
   input.training = true;
   MG_TRY(mg_params_zero_gradients(params));
   MG_TRY(mg__router_suite_scalar(subject, &input, SUITE_WEIGHTS, true, &value, NULL));

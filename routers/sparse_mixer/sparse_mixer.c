@@ -22,21 +22,10 @@ static const mg_option options[] = {
 static const mg_param_spec params[] = {{"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        MG_PARAM_END};
 
-static mg_status check(const mg_router *router) {
-  const sparse_mixer_options *o = router->options;
-  if (o->k <= router->experts) return MG_OK;
-  return mg_fail(router->context, MG_USAGE, "router sparse_mixer: k = %lld is more than the %lld experts of the layer",
-                 (long long)o->k, (long long)router->experts);
-}
-
-static int64_t choices(const mg_router *router) {
-  return ((const sparse_mixer_options *)router->options)->k;
-}
-
 static uint32_t promises(const mg_router *router) {
   (void)router;
   return MG_ROUTER_WEIGHTS_NONNEGATIVE | MG_ROUTER_CAUSAL | MG_ROUTER_PER_TOKEN | MG_ROUTER_EXPERTS_EXCHANGEABLE |
-         MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS;
+         MG_ROUTER_GIVES_PROBS | MG_ROUTER_GIVES_LOGITS | MG_ROUTER_ONE_BY_ONE;
 }
 
 /* What a softmax over the experts near the best of `left` starts from: theirs, and -infinity for all others. */
@@ -102,8 +91,6 @@ static const mg_router_plugin plugin = {
     .options = options,
     .options_size = sizeof(sparse_mixer_options),
     .params = params,
-    .check = check,
-    .choices = choices,
     .promises = promises,
     .route = route,
     .gate_flops = gate_flops};

@@ -32,6 +32,8 @@ static const char *const routers[] = {
     "{'name': 'hash', 'kind': 'future'}",
     "{'name': 'hash', 'kind': 'clustered'}",
     "{'name': 'hash', 'kind': 'dispersed'}",
+    "{'name': 'sparse_mixer'}",
+    "{'name': 'sparse_mixer', 'k': 3, 'jitter': 0.3}",
     "{'name': 'soft'}",
     "{'name': 'soft', 'slots': 3, 'scale': 4}",
     "{'name': 'soft', 'slots': 2, 'normalise': false}",

@@ -72,7 +72,10 @@ enum {
   MG_ROUTER_GIVES_LOAD = 1u << 7,
   MG_ROUTER_GIVES_LOSS = 1u << 8,
   /* The weights are those of a hard choice while their gradient is that of soft ones, so that it is no derivative. */
-  MG_ROUTER_STRAIGHT_THROUGH = 1u << 9
+  MG_ROUTER_STRAIGHT_THROUGH = 1u << 9,
+  /* Experts are weighed one after the other, each among those that are left, so that a weight is no share of the
+   * expert's probability. */
+  MG_ROUTER_ONE_BY_ONE = 1u << 10
 };
 
 typedef struct mg_router_plugin {
