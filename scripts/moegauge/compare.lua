@@ -146,7 +146,7 @@ end
 
 local function table_of(rows)
   local t = { columns = { { title = "case" }, { title = "metric" }, { title = "A", right = true }, { title = "B", right = true },
-    { title = "B against A", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {} }
+    { title = "B against A", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {}, keys = 2 }
   for i, row in ipairs(rows) do
     local d = row.difference
     local half = d.n > 1 and d.mean ~= 0 and (" ± %.2f"):format(100 * d.half * math.abs(d.relative / d.mean)) or ""
@@ -154,7 +154,7 @@ local function table_of(rows)
       ("%+.2f%s %%"):format(d.mean == 0 and 0 or 100 * d.relative, half), d.n > 1 and (row.p < 0.001 and "< 0.001" or ("%.3f"):format(row.p)) or "–", row.verdict }
   end
   t.note = ("Paired over seeds, with 95 %% intervals; speeds within %g %% are the same; \"unclear\" means inside the noise."):format(100 * same_speed)
-  return format.text_table(t)
+  return format.text_table(t, format.terminal_columns)
 end
 
 --- Compares run b with run a, both as the store gives them.
