@@ -47,7 +47,7 @@ local function fact_text(values)
       words[#words + 1] = tostring(value)
     end
   end
-  if least < most then return ("%.6g to %.6g"):format(least, most) end
+  if least < most then return ("%.10g to %.10g"):format(least, most) end
   return table.concat(words, ", ")
 end
 
