@@ -24,7 +24,7 @@ end
 
 return mg.experiment {
   title = "Expert choice: what looking ahead is worth",
-  sweep = { setting = settings, seed = { 1, 2, 3, 4, 5 } },
+  sweep = { setting = settings, seed = { 1, 2, 3 } },
   options = { tokens = 300000 },
   run = function(case)
     local chooses, length = case.setting.chooses, case.setting.length
