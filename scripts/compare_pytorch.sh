@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Runs one MoE block and one training step in moegauge and in PyTorch by turns, and writes medians to
+# Runs one MoE block and one training step in moegauge and in PyTorch by turns, and writes medians over all rounds to
 # results/reference/pytorch-moe-block.md.
 #
-#   scripts/compare_pytorch.sh PYTHON [ROUNDS]     PYTHON has torch installed; ROUNDS (7 or more) are interleaved
+#   scripts/compare_pytorch.sh PYTHON [ROUNDS] [FOLDER]     PYTHON has torch installed; adds ROUNDS rounds (7) to those in
+#                                                           FOLDER, where they are kept; without FOLDER the table is of
+#                                                           these rounds alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:?usage: scripts/compare_pytorch.sh PYTHON [ROUNDS], where PYTHON can import torch}
@@ -11,19 +13,22 @@ bench=build/release/bin/moegauge-bench
 out=results/reference/pytorch-moe-block.md
 [ -x "$bench" ] || { echo "compare_pytorch: $bench is missing; build it first: cmake --preset release && cmake --build --preset release" >&2; exit 2; }
 "$python" -c 'import torch' || { echo "compare_pytorch: $python cannot import torch; install it there: $python -m pip install torch" >&2; exit 2; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=${3:-$(mktemp -d)}
+[ $# -ge 3 ] || trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
-for round in $(seq "$rounds"); do
-  echo "round $round of $rounds" >&2
+before=$(find "$work" -name 'torch.*.txt' | wc -l)
+for round in $(seq $((before + 1)) $((before + rounds))); do
+  echo "round $round" >&2
   "$bench" --benchmark_filter='^(expert_mlp|training_step)/' --benchmark_format=json --benchmark_min_time=0.1 2>/dev/null >"$work/ours.$round.json"
-  "$python" tests/bench/compare/pytorch_moe.py 1 >"$work/torch.$round.txt"
-  "$python" tests/bench/compare/pytorch_train.py 2 >>"$work/torch.$round.txt"
+  "$python" tests/bench/compare/pytorch_moe.py 1 >"$work/part.txt"
+  "$python" tests/bench/compare/pytorch_train.py 2 >>"$work/part.txt"
+  mv "$work/part.txt" "$work/torch.$round.txt"
 done
 
 mkdir -p "$(dirname "$out")"
-WORK=$work ROUNDS=$rounds "$python" - >"$out" <<'EOF'
+WORK=$work ROUNDS=$((before + rounds)) "$python" - >"$out" <<'EOF'
 import glob, json, os, platform, statistics, subprocess
 import torch
 
@@ -61,7 +66,7 @@ for name in sorted(name for name in theirs if name.startswith("training_step")):
     a, b = statistics.median(ours[name]), statistics.median(theirs[name])
     print(f"| {name} | {a:.1f} | {b:.1f} | {b / a:.2f} | {2048e3 / a:.0f} | {2048e3 / b:.0f} |")
 print(f"\nMedians of {rounds} interleaved rounds; the load average when the last round began was {context.get('load_avg')}.\n")
-print("- command: `scripts/compare_pytorch.sh PYTHON " + rounds + "`")
+print("- command: `scripts/compare_pytorch.sh PYTHON`")
 print("- CPU: " + text("lscpu | sed -n 's/^Model name: *//p'") + f", {os.environ['OMP_NUM_THREADS']} threads")
 print("- moegauge: " + text("git describe --always --dirty") + ", " + context.get("backend", ""))
 print(f"- PyTorch {torch.__version__}, Python {platform.python_version()}; oneDNN " +

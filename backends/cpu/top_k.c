@@ -46,7 +46,7 @@ static void top_k_row(const float *x, int64_t columns, int64_t k, float *values,
 /* For up to 16 choices. The k-th largest of the 16 lanes' maxima is a lower bound of
  * the k-th largest column, because each lane holds a column at least as large; the few columns that reach it are
  * ranked by comparing each with all others at once. */
-#include <immintrin.h>
+#include "pack_avx512.h"
 
 enum { CHOICES_MAX = 16, CANDIDATES_MAX = 32 };
 
@@ -118,8 +118,78 @@ static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *
   rank_candidates(candidate, id, count, k, values, ids);
   return true;
 }
+
+/* Few columns of sixteen rows at once, a row to a lane: each column is compared with all k kept values and put in its
+ * place in every row. NaN stands for a place that is still empty: every column goes before it. */
+enum { LANE_ROWS = 16, LANE_CHOICES_MAX = 8, LANE_WORK_MAX = 800 };
+
+static inline __attribute__((always_inline)) void lanes_insert(const int32_t k, __m512 x, __m512i id, __m512 *best,
+                                                               __m512i *best_id) {
+  __mmask16 before[LANE_CHOICES_MAX];
+#pragma GCC unroll 8
+  for (int32_t j = 0; j < k; j++) before[j] = _mm512_cmp_ps_mask(x, best[j], _CMP_NLE_UQ);
+#pragma GCC unroll 8
+  for (int32_t j = k - 1; j > 0; j--) {
+    best[j] = _mm512_mask_mov_ps(_mm512_mask_mov_ps(best[j], before[j], x), before[j - 1], best[j - 1]);
+    best_id[j] = _mm512_mask_mov_epi32(_mm512_mask_mov_epi32(best_id[j], before[j], id), before[j - 1], best_id[j - 1]);
+  }
+  best[0] = _mm512_mask_mov_ps(best[0], before[0], x);
+  best_id[0] = _mm512_mask_mov_epi32(best_id[0], before[0], id);
+}
+
+static inline __attribute__((always_inline)) void lanes_top_k(const int32_t k, const float *x, int64_t columns,
+                                                              float *values, int32_t *ids) {
+  __m512 best[LANE_CHOICES_MAX];
+  __m512i best_id[LANE_CHOICES_MAX];
+#pragma GCC unroll 8
+  for (int32_t j = 0; j < k; j++) {
+    best[j] = _mm512_set1_ps(NAN);
+    best_id[j] = _mm512_setzero_si512();
+  }
+  const __m512 least = _mm512_set1_ps(-INFINITY);
+  for (int64_t first = 0; first < columns; first += 16) {
+    const __mmask16 mask = lanes_below(columns - first);
+    __m512i column[16];
+#pragma GCC unroll 16
+    for (int64_t r = 0; r < 16; r++)
+      column[r] = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, x + r * columns + first));
+    pack_transpose(column);
+    for (int64_t c = 0; c < cpu_min(16, columns - first); c++) {
+      const __m512 value = _mm512_castsi512_ps(column[c]);
+      const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+      lanes_insert(k, _mm512_mask_mov_ps(value, nan, least), _mm512_set1_epi32((int32_t)(first + c)), best, best_id);
+    }
+  }
+  const __m512i place =
+      _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(k));
+#pragma GCC unroll 8
+  for (int32_t j = 0; j < k; j++) {
+    _mm512_i32scatter_ps(values + j, place, best[j], sizeof(float));
+    _mm512_i32scatter_epi32(ids + j, place, best_id[j], sizeof(int32_t));
+  }
+}
+
+/* LANE_ROWS rows; false where ranking them one by one is faster. */
+static bool top_k_rows_in_lanes(const float *x, int64_t rows, int64_t columns, int64_t k, float *values, int32_t *ids) {
+  if (rows != LANE_ROWS || k > LANE_CHOICES_MAX || columns * (k + 1) > LANE_WORK_MAX) return false;
+  switch (k) {
+  case 1: lanes_top_k(1, x, columns, values, ids); break;
+  case 2: lanes_top_k(2, x, columns, values, ids); break;
+  case 3: lanes_top_k(3, x, columns, values, ids); break;
+  case 4: lanes_top_k(4, x, columns, values, ids); break;
+  case 5: lanes_top_k(5, x, columns, values, ids); break;
+  case 6: lanes_top_k(6, x, columns, values, ids); break;
+  case 7: lanes_top_k(7, x, columns, values, ids); break;
+  default: lanes_top_k(8, x, columns, values, ids); break;
+  }
+  return true;
+}
 #else
-enum { CHOICES_MAX = 0 };
+enum { CHOICES_MAX = 0, LANE_ROWS = 16 };
+static bool top_k_rows_in_lanes(const float *x, int64_t rows, int64_t columns, int64_t k, float *values, int32_t *ids) {
+  (void)x, (void)rows, (void)columns, (void)k, (void)values, (void)ids;
+  return false;
+}
 static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *values, int32_t *ids) {
   (void)x, (void)columns, (void)k, (void)values, (void)ids;
   return false;
@@ -132,16 +202,21 @@ mg_status CPU_NAME(top_k)(mg_backend *backend, const mg_op_call *call) {
   const int64_t columns = mg_tensor_columns(x), k = mg_tensor_columns(values_out);
   const int64_t rows = mg_tensor_rows(x), work = rows * columns;
   if (k == 0) return MG_OK;
-  float *buffers = cpu_row_buffers(backend, columns + k);
+  const int64_t floats = LANE_ROWS * (columns + k);
+  float *buffers = cpu_row_buffers(backend, floats);
   if (!buffers) return MG_MEMORY;
   CPU_PARALLEL(backend, work)
-  for (int64_t row = 0; row < rows; row++) {
-    float *buffer = cpu_row_buffer(buffers, columns + k);
-    float *values = cpu_write_begin(values_out, row * k, buffer + columns);
-    const float *scores = cpu_read(x, row * columns, columns, buffer);
-    if (k > CHOICES_MAX || !top_k_row_ranked(scores, columns, k, values, ids + row * k))
-      top_k_row(scores, columns, k, values, ids + row * k);
-    cpu_write_end(values_out, row * k, k, values);
+  for (int64_t row = 0; row < rows; row += LANE_ROWS) {
+    const int64_t here = cpu_min(LANE_ROWS, rows - row);
+    float *buffer = cpu_row_buffer(buffers, floats);
+    float *values = cpu_write_begin(values_out, row * k, buffer + LANE_ROWS * columns);
+    const float *scores = cpu_read(x, row * columns, here * columns, buffer);
+    int32_t *chosen = ids + row * k;
+    if (!top_k_rows_in_lanes(scores, here, columns, k, values, chosen))
+      for (int64_t r = 0; r < here; r++)
+        if (k > CHOICES_MAX || !top_k_row_ranked(scores + r * columns, columns, k, values + r * k, chosen + r * k))
+          top_k_row(scores + r * columns, columns, k, values + r * k, chosen + r * k);
+    cpu_write_end(values_out, row * k, here * k, values);
   }
   return MG_OK;
 }
