@@ -15,6 +15,7 @@ work=${2:-$(mktemp -d)}
 mkdir -p "$work"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
+commit=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo ' with changes')
 before=$(find "$work" -name 'round.*.csv' | wc -l)
 for round in $(seq $((before + 1)) $((before + rounds))); do
   echo "round $round" >&2
@@ -80,7 +81,7 @@ peaks=$(cat "$work"/context.*.txt | sed -n 's/^\(avx512 fma\|bf16 dot\|amx\|memo
   echo
   echo "- command: \`scripts/bench_kernels.sh\`"
   echo "- CPU: $(lscpu | sed -n 's/^Model name: *//p'), $OMP_NUM_THREADS threads; $(sed -n 's/^backend: /backend /p' "$work/context.1.txt")"
-  echo "- moegauge: $(git describe --always --dirty); oneDNN $(dpkg-query -W -f '${Version}' libdnnl-dev), OpenBLAS $(dpkg-query -W -f '${Version}' libopenblas-openmp-dev)"
+  echo "- moegauge: $commit; oneDNN $(dpkg-query -W -f '${Version}' libdnnl-dev), OpenBLAS $(dpkg-query -W -f '${Version}' libopenblas-openmp-dev)"
   echo "- peaks measured in the same processes: $(echo "$peaks" | sed 's/_/ /; s/ \([0-9.]*\)$/ \1/' | awk '{ unit = /copy/ ? "GB/s" : "GFLOP/s"; print $0 " " unit }' | paste -sd, | sed 's/,/, /g')"
 } >"$out"
 cat "$out"

@@ -18,6 +18,7 @@ work=${3:-$(mktemp -d)}
 mkdir -p "$work"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
+commit=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo ' with changes')
 before=$(find "$work" -name 'torch.*.txt' | wc -l)
 for round in $(seq $((before + 1)) $((before + rounds))); do
   echo "round $round" >&2
@@ -28,7 +29,7 @@ for round in $(seq $((before + 1)) $((before + rounds))); do
 done
 
 mkdir -p "$(dirname "$out")"
-WORK=$work ROUNDS=$((before + rounds)) "$python" - >"$out" <<'EOF'
+COMMIT=$commit WORK=$work ROUNDS=$((before + rounds)) "$python" - >"$out" <<'EOF'
 import glob, json, os, platform, statistics, subprocess
 import torch
 
@@ -68,7 +69,7 @@ for name in sorted(name for name in theirs if name.startswith("training_step")):
 print(f"\nMedians of {rounds} interleaved rounds; the load average when the last round began was {context.get('load_avg')}.\n")
 print("- command: `scripts/compare_pytorch.sh PYTHON`")
 print("- CPU: " + text("lscpu | sed -n 's/^Model name: *//p'") + f", {os.environ['OMP_NUM_THREADS']} threads")
-print("- moegauge: " + text("git describe --always --dirty") + ", " + context.get("backend", ""))
+print("- moegauge: " + os.environ["COMMIT"] + ", " + context.get("backend", ""))
 print(f"- PyTorch {torch.__version__}, Python {platform.python_version()}; oneDNN " +
       next((part.split("v")[1].split(" ")[0] for part in torch.__config__.show().splitlines() if "MKL-DNN" in part), "?"))
 peaks = {key: value for key, value in context.items() if value and str(value).endswith("/s")}
