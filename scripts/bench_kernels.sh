@@ -16,12 +16,12 @@ mkdir -p "$work"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)}
 
 commit=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo ' with changes')
-before=$(find "$work" -name 'round.*.csv' | wc -l)
+before=$(find "$work" -name 'round.*.txt' | wc -l)
 for round in $(seq $((before + 1)) $((before + rounds))); do
   echo "round $round" >&2
   "$bench" --benchmark_filter='^(gating/(top_k|softmax)|expert_matmul/.*/(moegauge|onednn|onednn_prepacked|openblas)/)' \
-    --benchmark_format=csv --benchmark_min_time=0.1 2>"$work/context.$round.txt" >"$work/part.csv"
-  mv "$work/part.csv" "$work/round.$round.csv"
+    --benchmark_color=false --benchmark_min_time=0.1 2>"$work/context.$round.txt" >"$work/part.txt"
+  mv "$work/part.txt" "$work/round.$round.txt"
 done
 
 # NAME VALUE lines of every round to one NAME MEDIAN line each.
@@ -31,7 +31,7 @@ medians() {
     { value[++n] = $2 }
     END { if (n) print name, value[int((n + 1) / 2)] }'
 }
-times=$(cat "$work"/round.*.csv | awk -F, '/real_time/ { gsub(/"/, "", $1); sub(/\/real_time/, "", $1); print $1, $3 }' | medians)
+times=$(cat "$work"/round.*.txt | awk '$3 == "ms" { sub(/\/real_time/, "", $1); print $1, $2 }' | medians)
 peaks=$(cat "$work"/context.*.txt | sed -n 's/^\(avx512 fma\|bf16 dot\|amx\|memory copy (read + written)\): \([0-9.]*\) G.*/\1=\2/p' |
   sed 's/ (read + written)//; s/ /_/; s/=/ /' | medians)
 
