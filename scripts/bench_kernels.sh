@@ -47,10 +47,10 @@ peaks=$(cat "$work"/context.*.txt | sed -n 's/^\(avx512 fma\|bf16 dot\|amx\|memo
   echo "| --- | --- | --- | --- | --- | --- | --- |"
   { echo "$peaks"; echo "$times"; } | awk '
     { value[$1] = $2 }
-    function rate(name) { return name in value ? flops / value[name] * 1e-6 : 0 }
-    function shown(rate) { return rate ? sprintf("%.0f (%.0f %%)", rate, 100 * rate / peak) : "-" }
+    function rate(name) { return (name in value) ? flops / value[name] * 1e-6 : 0 }
+    function shown(speed) { return speed ? sprintf("%.0f (%.0f %%)", speed, 100 * speed / peak) : "-" }
     END {
-      for (d = 1; d <= 2; d++) for (t = 64; t <= 512; t *= t == 64 ? 2 : 4) {
+      for (d = 1; d <= 2; d++) for (t = 64; t <= 512; t *= (t == 64) ? 2 : 4) {
         dtype = d == 1 ? "bf16" : "f32"
         peak = value["avx512_fma"]
         if (d == 1 && value["bf16_dot"] > peak) peak = value["bf16_dot"]

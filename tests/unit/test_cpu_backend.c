@@ -189,6 +189,38 @@ static void runs_and_thread_counts_give_the_same_bits(void **state) {
   mg_backend_close(one);
 }
 
+/* a^T b into an output that does not fit the caches: once written anew, once added to zeros, which stays in them. */
+static void assert_same_large_product(mg_backend *backend, mg_dtype dtype) {
+  enum { DEPTH = 6, ROWS = 4100, WIDE = 4112 };
+  const int64_t shape[] = {ROWS, WIDE};
+  mg_tensor a = make(backend, dtype, 2, (int64_t[]){DEPTH, ROWS}),
+            b = make(backend, dtype, 2, (int64_t[]){DEPTH, WIDE});
+  mg_tensor written = make(backend, dtype, 2, shape), added = make(backend, dtype, 2, shape);
+  draw(backend, &a, 1);
+  draw(backend, &b, 2);
+  memset(written.data, 0xff, mg_tensor_bytes(&written));
+  memset(added.data, 0, mg_tensor_bytes(&added));
+  mg_op_call call = {.op = MG_OP_MATMUL, .in = {&a, &b}, .out = {&written}};
+  call.attributes.matmul.transpose_a = true;
+  call.attributes.matmul.compute = dtype;
+  run(backend, &call);
+  call.out[0] = &added;
+  call.attributes.matmul.accumulate = true;
+  run(backend, &call);
+  assert_memory_equal(written.data, added.data, mg_tensor_bytes(&written));
+  discard(backend, &a), discard(backend, &b), discard(backend, &written), discard(backend, &added);
+}
+
+static void results_larger_than_the_caches_are_the_same(void **state) {
+  static const char *const sets[] = {"portable", "auto"};
+  for (size_t i = 0; i < MG_COUNT(sets); i++) {
+    mg_backend *backend = open_cpu(*state, sets[i], 2);
+    assert_same_large_product(backend, MG_F32);
+    assert_same_large_product(backend, MG_BF16);
+    mg_backend_close(backend);
+  }
+}
+
 static void a_repeated_step_takes_no_more_memory(void **state) {
   cpu_world *world = *state;
   mg_backend *backend = open_cpu(world, "auto", 2);
@@ -243,6 +275,7 @@ int main(void) {
       cmocka_unit_test(what_a_machine_cannot_run_is_refused_with_what_it_can),
       cmocka_unit_test(f64_is_not_supported),
       cmocka_unit_test(runs_and_thread_counts_give_the_same_bits),
+      cmocka_unit_test(results_larger_than_the_caches_are_the_same),
       cmocka_unit_test(a_repeated_step_takes_no_more_memory),
       cmocka_unit_test(exponential_and_tanh_keep_their_accuracy),
   };
