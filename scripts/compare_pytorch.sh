@@ -22,9 +22,9 @@ commit=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo 
 before=$(find "$work" -name 'torch.*.txt' | wc -l)
 for round in $(seq $((before + 1)) $((before + rounds))); do
   echo "round $round" >&2
-  "$bench" --benchmark_filter='^(expert_mlp|training_step)/' --benchmark_format=json --benchmark_min_time=0.1 2>/dev/null >"$work/ours.$round.json"
-  "$python" tests/bench/compare/pytorch_moe.py 1 >"$work/part.txt"
-  "$python" tests/bench/compare/pytorch_train.py 2 >>"$work/part.txt"
+  "$bench" --benchmark_filter='^(expert_mlp|training_step)/' --benchmark_format=json --benchmark_min_time=0.3 2>/dev/null >"$work/ours.$round.json"
+  "$python" tests/bench/compare/pytorch_moe.py 3 >"$work/part.txt"
+  "$python" tests/bench/compare/pytorch_train.py 3 >>"$work/part.txt"
   mv "$work/part.txt" "$work/torch.$round.txt"
 done
 

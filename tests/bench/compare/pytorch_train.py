@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 LAYERS, WIDTH, HEADS, VOCABULARY, EXPERTS, HIDDEN, CHOICES = 4, 128, 4, 4096, 16, 256, 2
 SEQUENCES, LENGTH = 8, 256
+WARM_UP_STEPS = 3
 
 
 def rotate(x, cos, sin):
@@ -116,7 +117,8 @@ def main():
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
 
-        step()
+        for _ in range(WARM_UP_STEPS):
+            step()
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
