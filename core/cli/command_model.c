@@ -1,36 +1,51 @@
-/* moegauge model: what a released model is and costs. */
+/* moegauge model: what a released model is, costs, and can do. */
 #include <stdio.h>
 #include <string.h>
 
+#include "base/options.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 
 typedef struct model_options {
   bool json;
-  int64_t context;
+  int64_t context, stride, limit, precision, threads;
+  char text[MG_OPTION_STRING_MAX], choices[MG_OPTION_STRING_MAX], output[MG_OPTION_STRING_MAX];
+  char backend[MG_OPTION_STRING_MAX];
 } model_options;
+
+static const char *const precisions[] = {"bf16", "f32", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_BOOL(model_options, json, false, "print JSON and nothing else"),
-    MG_OPTION_INT(model_options, context, 4096, 1, 1 << 30, "tokens of the context that FLOPs and memory are for"),
+    MG_OPTION_INT(model_options, context, 4096, 1, 1 << 30, "tokens of the context: of the costs, or of a pass"),
+    MG_OPTION_STRING(model_options, text, "", "eval, trace: the text file"),
+    MG_OPTION_STRING(model_options, choices, "", "eval: a file of questions, one JSON object a line"),
+    MG_OPTION_STRING(model_options, output, "", "trace: the file to write"),
+    MG_OPTION_INT(model_options, stride, 0, 0, 1 << 30, "eval: tokens that each pass moves on; 0 = half the context"),
+    MG_OPTION_INT(model_options, limit, 0, 0, 1 << 30, "eval, trace: so many tokens or questions at most; 0 = all"),
+    MG_OPTION_CHOICE(model_options, precision, 0, precisions, "eval, trace: how products are computed"),
+    MG_OPTION_STRING(model_options, backend, "", "eval, trace: the backend; default: cpu where there is one"),
+    MG_OPTION_INT(model_options, threads, 0, 0, 4096, "eval, trace: threads of the backend; 0 = its default"),
     MG_OPTION_END};
 
-static const char *const actions[] = {"inspect", "counts", NULL};
+static const char *const actions[] = {"inspect", "counts", "eval", "trace", NULL};
 
 static const mg_example examples[] = {
     {"moegauge model inspect models/OLMoE-1B-7B", "parameters, FLOPs and bytes of the model in a folder"},
     {"moegauge model inspect config.json --context 32768 --json", "the same at a long context, for a script"},
     {"moegauge model counts tests/golden/models.json", "counted against known parameters"},
+    {"moegauge model eval models/OLMoE-1B-7B --text book.txt", "perplexity and bits per byte on a text"},
+    {"moegauge model eval models/OLMoE-1B-7B --choices arc.jsonl --limit 500", "multiple choice: acc and acc_norm"},
+    {"moegauge model trace models/OLMoE-1B-7B --text book.txt --output book.trace", "where each token was routed"},
     MG_EXAMPLE_END};
 
-static mg_status ask(mg_cli *cli, const model_options *set, const char *action, const char *path, json_t **answer) {
-  mg_session session;
-  mg_status status = mg_session_open(cli, &(mg_session_request){0}, &session);
-  if (status == MG_OK && strcmp(action, "inspect") == 0)
-    status = mg_engine_inspect(session.engine, path, set->context, answer);
-  else if (status == MG_OK)
-    status = mg_engine_counts(session.engine, path, answer);
-  mg_session_close(&session);
+static mg_status answer_of(mg_engine *engine, const model_options *set, const char *action, const char *path,
+                           json_t **answer) {
+  if (strcmp(action, "inspect") == 0) return mg_engine_inspect(engine, path, set->context, answer);
+  if (strcmp(action, "counts") == 0) return mg_engine_counts(engine, path, answer);
+  json_t *settings = mg_options_to_json(options, set);
+  const mg_status status = mg_engine_released(engine, action, path, settings, answer);
+  json_decref(settings);
   return status;
 }
 
@@ -43,12 +58,14 @@ static mg_status judge(mg_cli *cli, const json_t *answer) {
 
 static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words *words) {
   const model_options *set = option_values;
-  const char *action = words->word[0];
-  json_t *answer = NULL;
   bool known = false;
-  for (const char *const *name = actions; *name; name++) known |= strcmp(*name, action) == 0;
-  if (!known) return mg_cli_refuse_word(cli, "action of model", action, actions);
-  mg_status status = ask(cli, set, action, words->word[1], &answer);
+  for (size_t i = 0; actions[i]; i++) known |= strcmp(words->word[0], actions[i]) == 0;
+  if (!known) return mg_cli_refuse_word(cli, "action of model", words->word[0], actions);
+  json_t *answer = NULL;
+  mg_session session;
+  mg_status status = mg_session_open(cli, &(mg_session_request){0}, &session);
+  if (status == MG_OK) status = answer_of(session.engine, set, words->word[0], words->word[1], &answer);
+  mg_session_close(&session);
   if (status == MG_OK && set->json)
     status = mg_cli_print_json(cli, json_incref(json_object_get(answer, "result")));
   else if (status == MG_OK)
@@ -60,12 +77,16 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_model = {
     .name = "model",
-    .words = "inspect|counts PATH",
-    .summary = "show what a released model costs, from its config.json alone",
-    .details = "PATH is a config.json or a folder that holds one; no weights are touched. Every field of the "
-               "configuration is used or listed; one that is unknown and speaks of experts is an error. `moegauge list "
-               "families` shows which models are known. counts takes a file of configurations with known numbers and "
-               "prints what differs as Markdown; a difference ends it with 7.",
+    .words = "inspect|counts|eval|trace PATH",
+    .summary = "show what a released model costs, or run it: perplexity, multiple choice, routing traces",
+    .details =
+        "inspect: PATH is a config.json or a folder that holds one; no weights are touched. Every field of the "
+        "configuration is used or listed; one that is unknown and speaks of experts is an error. counts: PATH is a "
+        "file of configurations with known numbers; what differs is printed as Markdown, and a difference ends "
+        "it with 7. eval and trace: "
+        "PATH is a folder with config.json, the weights in safetensors and tokenizer.json. Questions are lines "
+        "{\"context\": TEXT, \"choices\": [TEXT, ...], \"answer\": I}. `moegauge list families` shows which "
+        "models are known and which run.",
     .options = options,
     .options_size = sizeof(model_options),
     .words_least = 2,

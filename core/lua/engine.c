@@ -387,6 +387,23 @@ mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out) {
   return about_path(engine, "moegauge.counts", path, 0, out);
 }
 
+mg_status mg_engine_released(mg_engine *engine, const char *action, const char *path, const json_t *settings,
+                             json_t **out) {
+  *out = NULL;
+  json_t *action_value = json_string(action), *path_value = json_string(path);
+  library_call call = {.module = "moegauge.released",
+                       .function = "command",
+                       .arguments = {action_value, path_value, settings},
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = action};
+  const mg_status status = path_value ? library(engine, &call, MG_BUG)
+                                      : mg_fail(engine->context, MG_FILE, "the path of the model is not UTF-8");
+  json_decref(action_value);
+  json_decref(path_value);
+  *out = call.result;
+  return status;
+}
+
 mg_status mg_engine_families(mg_engine *engine, json_t **out) {
   library_call call = {.module = "moegauge.inspect", .function = "families", .where = "families"};
   *out = NULL;

@@ -54,6 +54,10 @@ mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens,
 /* A file of configurations with known numbers, counted: {"result": {...}, "text": Markdown, "different": how many numbers
  * differ}; scripts/moegauge/counts.lua says what is in it. */
 mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out);
+/* Loads the model in a folder and does `action`, "eval" or "trace", with `settings` as the command line has them:
+ * {"result": {...}, "text": "..."}; scripts/moegauge/released.lua says what is in it. */
+mg_status mg_engine_released(mg_engine *engine, const char *action, const char *path, const json_t *settings,
+                             json_t **out);
 /* The families of released models: [{"name", "model_types", "runs", "paper"}, ...]. */
 mg_status mg_engine_families(mg_engine *engine, json_t **out);
 

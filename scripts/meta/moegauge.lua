@@ -155,6 +155,23 @@ function mg.train(t) end
 ---@return table           keys as in scripts/README.md
 function mg.inspect(path, context) end
 
+---A released model that runs.
+---@class Released
+---@field path string
+---@field family string
+---Perplexity, bits per byte and next-token accuracy on a text file, in passes of `context` tokens that move on by `stride`.
+---@field perplexity fun(self: Released, options: { text: string, context?: integer, stride?: integer, limit?: integer }): table
+---Multiple choice: acc and acc_norm with Wilson's intervals, from lines {"context", "choices", "answer"}.
+---@field multiple_choice fun(self: Released, options: { choices: string, limit?: integer }): table
+---Writes which experts the tokens of a text went to.
+---@field trace fun(self: Released, options: { text: string, path: string, context?: integer, limit?: integer }): table
+
+---Loads the checkpoint in a folder: config.json, weights in safetensors, tokenizer.json. Precision is "bf16" unless given.
+---@param path string
+---@param options? { backend?: string, precision?: "bf16"|"f32", threads?: integer }
+---@return Released
+function mg.load(path, options) end
+
 ---@param reason string
 function mg.skip(reason) end
 

@@ -23,6 +23,11 @@ local mg = {
 --- @param context? integer
 function mg.inspect(path, context) return require("moegauge.inspect").run(path, context) end
 
+--- A released model that runs, from the folder of its checkpoint: model:perplexity, model:multiple_choice, model:trace.
+--- @param path string
+--- @param options? { backend?: string, precision?: string, threads?: integer }
+function mg.load(path, options) return require("moegauge.released").load(path, options) end
+
 --- Ends the running case as skipped, with a reason that stands in its row.
 --- @param reason string
 function mg.skip(reason) core.fail("nothing", reason) end

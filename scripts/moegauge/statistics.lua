@@ -123,6 +123,22 @@ function statistics.paired(a, b)
   return { mean = estimate.mean, half = estimate.half, relative = estimate.mean / math.abs(statistics.mean(b)), p = p, n = estimate.n }
 end
 
+--- @class moegauge.Proportion
+--- @field value number
+--- @field low number   of Wilson's 95 % interval (Wilson 1927)
+--- @field high number
+--- @field n integer
+
+--- `count` of `n` trials.
+--- @return moegauge.Proportion
+function statistics.proportion(count, n)
+  local z <const> = 1.959963984540054
+  local share, spread = count / n, z * z / n
+  local middle = (share + spread / 2) / (1 + spread)
+  local half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+  return { value = share, low = math.max(middle - half, 0), high = math.min(middle + half, 1), n = n }
+end
+
 --- Holm's step-down correction of a list of p-values, in their order.
 --- @param values number[]
 function statistics.holm(values)

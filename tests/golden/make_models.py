@@ -393,6 +393,20 @@ def release(model, family):
     return reload(model, before | quantise(tensors)), tensors
 
 
+def write_tokenizer(folder):
+    """A token for each printable ASCII character, the space and the line's end, spelt as byte-level vocabularies do."""
+    characters = [chr(code) for code in range(0x21, 0x7F)] + ["\u0120", "\u010a"]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                  "vocab": {character: index for index, character in enumerate(characters)}, "merges": []}}
+    with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
+        json.dump(tokenizer, file)
+
+
 def make_family(family):
     config = CONFIGS[family]
     for seed in range(1, 200):
@@ -410,6 +424,8 @@ def make_family(family):
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file, indent=2)
         file.write("\n")
+    if family == "mixtral":
+        write_tokenizer(folder)
     save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "seed": str(seed)}
     golden = {name: value.contiguous().clone() for name, value in recorder.tensors.items()}

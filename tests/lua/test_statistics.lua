@@ -30,6 +30,14 @@ near(holm[2], 0.03, 1e-12, "Holm first")
 near(holm[3], 0.04, 1e-12, "Holm second")
 near(holm[1], 0.04, 1e-12, "Holm third")
 
+-- (0.5 +- 0.60423 * 1.95996 / 2.92073), and an interval that does not leave 0 to 1.
+local half = statistics.proportion(1, 2)
+near(half.low, 0.0945312, 1e-6, "Wilson low")
+near(half.high, 0.9054688, 1e-6, "Wilson high")
+local none = statistics.proportion(0, 10)
+near(none.low, 0, 1e-12, "Wilson of none, low")
+near(none.high, 0.2775328, 1e-6, "Wilson of none, high")
+
 assert(statistics.verdict({ n = 1, mean = -1 }, "lower", 1) == "one seed")
 assert(statistics.verdict({ n = 5, mean = -1 }, "lower", 0.2) == "unclear")
 assert(statistics.verdict({ n = 5, mean = -1 }, "lower", 0.01) == "better")

@@ -1,0 +1,269 @@
+/* mg.core's released models: a checkpoint loaded onto a backend, its tokenizer, and what is asked of both. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lua/state.h"
+#include "measure/score.h"
+#include "measure/trace.h"
+#include "model/load.h"
+#include "model/tokenizer.h"
+
+static const char released_name[] = "moegauge.released";
+enum { LINES_BYTES_MOST = 1 << 30 };
+
+typedef struct released {
+  mg_context *context;
+  mg_backend *backend;
+  mg_checkpoint *checkpoint;
+  mg_tokenizer *tokenizer; /* NULL until asked for */
+  mg_model *model;
+  mg_tape *tape;
+  char *path;
+} released;
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+
+static void close_released(released *r) {
+  mg_tape_destroy(r->tape);
+  mg_model_destroy(r->model);
+  mg_checkpoint_close(r->checkpoint);
+  mg_tokenizer_destroy(r->tokenizer);
+  mg_backend_close(r->backend);
+  mg_free(r->context, r->path, r->path ? strlen(r->path) + 1 : 0);
+  *r = (released){.context = r->context};
+}
+
+static int collect(lua_State *L) {
+  close_released(luaL_checkudata(L, 1, released_name));
+  return 0;
+}
+
+static released *released_at(lua_State *L) {
+  released *r = luaL_checkudata(L, 1, released_name);
+  if (!r->model) mg__raise_text(L, MG_USAGE, "the model has been closed");
+  return r;
+}
+
+static mg_status open_model(mg_engine *engine, released *r, const json_t *wanted) {
+  const char *path = json_string_value(json_object_get(wanted, "path"));
+  const char *backend = json_string_value(json_object_get(wanted, "backend"));
+  const char *precision = json_string_value(json_object_get(wanted, "precision"));
+  mg_dtype dtype;
+  if (!mg_dtype_from_name(precision ? precision : "", &dtype) || (dtype != MG_F32 && dtype != MG_BF16))
+    return mg_fail(r->context, MG_USAGE, "mg.load: precision must be \"bf16\" or \"f32\"");
+  r->path = mg_alloc(r->context, strlen(path) + 1);
+  if (!r->path) return MG_MEMORY;
+  memcpy(r->path, path, strlen(path) + 1);
+  MG_TRY(mg_checkpoint_guard(r->context));
+  MG_TRY(
+      mg_backend_open(r->context, engine->settings.registry, backend, json_object_get(wanted, "options"), &r->backend));
+  MG_TRY(mg_checkpoint_open(r->context, path, NULL, &r->checkpoint));
+  MG_TRY(mg_model_load(r->context, engine->settings.registry, r->backend, json_object_get(wanted, "spec"),
+                       json_object_get(wanted, "tensors"), json_object_get(wanted, "ignored"), r->checkpoint, dtype,
+                       &r->model));
+  MG_TRY(mg_tape_create(r->backend, dtype, &r->tape));
+  mg_tape_set_recording(r->tape, false);
+  return MG_OK;
+}
+
+/* load_released{path, spec, tensors, ignored, backend, precision, options} -> a released model */
+static int load_released(lua_State *L) {
+  mg_engine *engine = mg__engine_of(L);
+  json_t **wanted = mg__push_box(L);
+  *wanted = mg__to_json(L, 1, MG__NUMBERS_STRICT, "load");
+  if (!*wanted) mg__raise(L, MG_USAGE);
+  released *r = lua_newuserdatauv(L, sizeof *r, 0);
+  *r = (released){.context = engine->context};
+  luaL_setmetatable(L, released_name);
+  const mg_status status = open_model(engine, r, *wanted);
+  if (status == MG_OK) return 1;
+  close_released(r);
+  mg__raise_plain(L, status, mg_context_message(engine->context));
+}
+
+/* ---- text ---------------------------------------------------------------------------------------------------- */
+
+static mg_status need_tokenizer(released *r) {
+  return r->tokenizer ? MG_OK : mg_tokenizer_load(r->context, r->path, &r->tokenizer);
+}
+
+static mg_status encode(released *r, const char *text, size_t bytes, bool special, mg_token_list *list) {
+  MG_TRY(need_tokenizer(r));
+  return mg_tokenizer_encode(r->tokenizer, text, bytes, special ? MG_ENCODE_ADD_SPECIAL : 0, list);
+}
+
+/* Pushes the ids as a list and frees them, or raises. */
+static int push_ids(lua_State *L, released *r, mg_status status, mg_token_list *list) {
+  json_t **box = mg__push_box(L);
+  *box = json_array();
+  for (size_t i = 0; i < list->count && status == MG_OK; i++) json_array_append_new(*box, json_integer(list->ids[i]));
+  mg_token_list_free(r->context, list);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
+  mg__push_json(L, *box);
+  return 1;
+}
+
+/* encode(text, special) -> ids */
+static int lua_encode(lua_State *L) {
+  size_t bytes;
+  released *r = released_at(L);
+  const char *text = luaL_checklstring(L, 2, &bytes);
+  mg_token_list list = {0};
+  return push_ids(L, r, encode(r, text, bytes, lua_toboolean(L, 3), &list), &list);
+}
+
+/* encode_file(path, special) -> ids, bytes of the file */
+static int encode_file(lua_State *L) {
+  released *r = released_at(L);
+  const char *path = luaL_checkstring(L, 2);
+  const bool special = lua_toboolean(L, 3);
+  mg_token_list list = {0};
+  char *text = NULL;
+  size_t bytes = 0;
+  mg_status status = mg_file_read(r->context, path, LINES_BYTES_MOST, &text, &bytes);
+  if (status == MG_OK) status = encode(r, text, bytes, special, &list);
+  mg_free(r->context, text, text ? bytes + 1 : 0);
+  push_ids(L, r, status, &list);
+  lua_pushinteger(L, (lua_Integer)bytes);
+  return 2;
+}
+
+/* ---- passes -------------------------------------------------------------------------------------------------- */
+
+/* The list at `index` as ids in a userdata on the stack. */
+static int32_t *ids_at(lua_State *L, int index, int64_t *count) {
+  luaL_checktype(L, index, LUA_TTABLE);
+  *count = (int64_t)lua_rawlen(L, index);
+  int32_t *ids = lua_newuserdatauv(L, (size_t)(*count + 1) * sizeof *ids, 0);
+  for (int64_t i = 0; i < *count; i++) {
+    lua_rawgeti(L, index, i + 1);
+    const lua_Integer id = lua_tointeger(L, -1);
+    ids[i] = id >= 0 && id <= INT32_MAX ? (int32_t)id : -1;
+    lua_pop(L, 1);
+  }
+  return ids;
+}
+
+static mg_status finish_pass(const released *r, mg_status status) {
+  return status == MG_OK ? mg_checkpoint_unchanged(r->checkpoint) : status;
+}
+
+/* score(ids, from) -> ln p of the tokens from `from` (counted from 1, at least 2) on, their number, those predicted */
+static int score(lua_State *L) {
+  released *r = released_at(L);
+  const lua_Integer from = luaL_checkinteger(L, 3);
+  int64_t count;
+  const int32_t *ids = ids_at(L, 2, &count);
+  mg_model_output output;
+  mg_score out;
+  const mg_status status =
+      finish_pass(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &output, &out));
+  mg_tape_reset(r->tape);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
+  lua_pushnumber(L, out.log_likelihood);
+  lua_pushinteger(L, (lua_Integer)out.tokens);
+  lua_pushinteger(L, (lua_Integer)out.greedy);
+  return 3;
+}
+
+static mg_status trace_passes(released *r, const int32_t *ids, int64_t count, int64_t context, mg_trace *trace) {
+  for (int64_t first = 0; first < count; first += context) {
+    const int64_t here = count - first < context ? count - first : context;
+    const mg_model_batch batch = {.inputs = ids + first, .sequences = 1, .sequence_tokens = here, .last_only = true};
+    mg_model_output output;
+    mg_tape_reset(r->tape);
+    MG_TRY(mg_model_forward(r->model, r->tape, &batch, &output));
+    MG_TRY(mg_trace_add(trace, r->tape, ids + first, here, &output));
+  }
+  return MG_OK;
+}
+
+/* trace(ids, context, path): writes the routing of the tokens, `context` in a pass, to the file */
+static int lua_trace(lua_State *L) {
+  released *r = released_at(L);
+  const lua_Integer context = luaL_checkinteger(L, 3);
+  const char *path = luaL_checkstring(L, 4);
+  int64_t count;
+  const int32_t *ids = ids_at(L, 2, &count);
+  mg_trace *trace = NULL;
+  luaL_argcheck(L, context > 0, 3, "at least one token");
+  json_t *about = json_pack("{s:s}", "model", r->path);
+  mg_status status = mg_trace_create(r->model, &trace);
+  if (status == MG_OK) status = finish_pass(r, trace_passes(r, ids, count, (int64_t)context, trace));
+  if (status == MG_OK) status = mg_trace_write(trace, path, about);
+  mg_trace_destroy(trace);
+  json_decref(about);
+  mg_tape_reset(r->tape);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
+  return 0;
+}
+
+/* spec() -> the resolved specification */
+static int spec(lua_State *L) {
+  const released *r = released_at(L);
+  mg__push_json(L, mg_model_spec(r->model));
+  return 1;
+}
+
+/* ---- lines of JSON ------------------------------------------------------------------------------------------- */
+
+static bool is_blank(const char *text, size_t length) {
+  for (size_t i = 0; i < length; i++)
+    if (!strchr(" \t\r", text[i])) return false;
+  return true;
+}
+
+static json_t *parse_lines(mg_context *context, const char *path, const char *text, size_t bytes) {
+  json_t *list = json_array();
+  const char *end = text + bytes;
+  for (int64_t line = 1; text < end && list; line++) {
+    const char *stop = memchr(text, '\n', (size_t)(end - text));
+    const size_t length = (size_t)((stop ? stop : end) - text);
+    json_error_t error;
+    if (!is_blank(text, length)) {
+      json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+      if (!value) {
+        mg_fail(context, MG_FILE, "%s: line %lld is not JSON: %s", path, (long long)line, error.text);
+        json_decref(list);
+        return NULL;
+      }
+      json_array_append_new(list, value);
+    }
+    text += length + 1;
+  }
+  return list;
+}
+
+/* read_json_lines(path) -> list of values */
+static int read_json_lines(lua_State *L) {
+  mg_context *context = mg__engine_of(L)->context;
+  const char *path = luaL_checkstring(L, 1);
+  json_t **box = mg__push_box(L);
+  char *text;
+  size_t bytes;
+  const mg_status status = mg_file_read(context, path, LINES_BYTES_MOST, &text, &bytes);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(context));
+  *box = parse_lines(context, path, text, bytes);
+  mg_free(context, text, bytes + 1);
+  if (!*box) mg__raise_plain(L, MG_FILE, mg_context_message(context));
+  mg__push_json(L, *box);
+  return 1;
+}
+
+void mg__add_released(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"load_released", load_released}, {"read_json_lines", read_json_lines}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"encode", lua_encode}, {"encode_file", encode_file},
+                                     {"score", score},       {"trace", lua_trace},
+                                     {"spec", spec},         {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+  if (luaL_newmetatable(L, released_name)) {
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pushliteral(L, "released model");
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_pop(L, 1);
+}

@@ -1,0 +1,203 @@
+--- Released models that run: loading, perplexity on text, multiple choice, routing traces.
+
+local core = require "moegauge.core"
+local families = require "moegauge.families"
+local statistics = require "moegauge.statistics"
+local strict = require "moegauge.strict"
+
+local released = {}
+
+local Model = { __name = "moegauge.released" }
+Model.__index = Model
+
+--- Loads the checkpoint in a folder, whose config.json names its family. `precision` is "bf16" (default) or "f32".
+--- @param path string
+--- @param options? { backend?: string, precision?: string, threads?: integer }
+function released.load(path, options)
+  options = options or {}
+  strict.keys(options, { "backend", "precision", "threads" }, "mg.load")
+  local read = families.read(path)
+  if not read.family.runs then
+    core.fail_plain("file", ("%s: %s is a family for accounting only: it can be inspected, not run"):format(read.file, read.family.name))
+  end
+  local model = core.load_released {
+    path = path, spec = read.spec, tensors = read.family.tensors, ignored = read.family.ignored_tensors or core.list {},
+    backend = options.backend or core.backend_name(), precision = options.precision or "bf16",
+    options = options.threads and { threads = options.threads } or nil,
+  }
+  return setmetatable({ path = path, family = read.family.name, model = model, has_encoder = read.spec.encoder ~= nil }, Model)
+end
+
+local function whole(options, key, default, least, where)
+  local value = options[key]
+  if value == nil then return default end
+  if math.type(value) ~= "integer" or value < least then
+    core.fail("usage", ("%s: '%s' must be a whole number from %d up, not %s"):format(where, key, least, strict.describe(value)))
+  end
+  return value
+end
+
+local function need_decoder(self, where)
+  if self.has_encoder then core.fail("usage", ("%s: %s has an encoder; texts are scored by decoders alone"):format(where, self.family)) end
+end
+
+-- ---- text --------------------------------------------------------------------------------------------------------
+
+--- Perplexity of a text file. Passes of `context` tokens move on by `stride`; a pass scores the tokens that no pass before it
+--- scored, so that every token but the first is scored once, with at least context - stride tokens before it. The interval is
+--- that of the mean over passes. Of a limited text, bytes are counted in proportion to its tokens.
+--- @param options { text: string, context?: integer, stride?: integer, limit?: integer }
+function Model:perplexity(options)
+  local where <const> = "model:perplexity"
+  strict.keys(options, { "text", "context", "stride", "limit" }, where)
+  strict.field(options, "text", "string", where)
+  need_decoder(self, where)
+  local context = whole(options, "context", 1024, 2, where)
+  local stride = whole(options, "stride", math.max(context // 2, 1), 1, where)
+  if stride >= context then core.fail("usage", ("%s: 'stride' = %d must be below context = %d, as a pass cannot score its first token"):format(where, stride, context)) end
+  local ids, bytes = self.model:encode_file(options.text, true)
+  local limit = math.min(#ids, whole(options, "limit", #ids, 2, where))
+  if limit < 2 then core.fail("usage", ("%s: %s has %d tokens; at least 2 are needed"):format(where, options.text, #ids)) end
+  local share = limit / #ids
+  local sum, tokens, greedy, means, scored, first = 0.0, 0, 0, {}, 1, 1
+  while scored < limit do
+    local last = math.min(first + context - 1, limit)
+    local log_likelihood, count, right = self.model:score(table.move(ids, first, last, 1, {}), scored - first + 2)
+    sum, tokens, greedy = sum - log_likelihood, tokens + count, greedy + right
+    means[#means + 1] = -log_likelihood / count
+    scored, first = last, first + stride
+  end
+  local loss = sum / tokens
+  local half = #means > 1 and statistics.estimate(means).half or nil
+  return {
+    text = options.text, tokens = tokens, bytes = math.floor(bytes * share), context = context, stride = stride, passes = #means,
+    loss = loss, perplexity = math.exp(loss), perplexity_low = half and math.exp(loss - half), perplexity_high = half and math.exp(loss + half),
+    bits_per_byte = sum / (math.log(2) * bytes * share), next_token_accuracy = greedy / tokens,
+  }
+end
+
+-- ---- multiple choice ---------------------------------------------------------------------------------------------
+
+local function check_question(question, number, path)
+  local function refuse(rule) core.fail_plain("file", ("%s: question %d: %s"):format(path, number, rule)) end
+  if type(question) ~= "table" then refuse "must be an object {context, choices, answer}" end
+  if type(question.context) ~= "string" then refuse "'context' must be a text" end
+  if type(question.choices) ~= "table" or #question.choices < 2 then refuse "'choices' must be a list of at least two texts" end
+  for _, choice in ipairs(question.choices) do
+    if type(choice) ~= "string" or choice == "" then refuse "'choices' must be texts that are not empty" end
+  end
+  local answer = question.answer
+  if math.type(answer) ~= "integer" or answer < 0 or answer >= #question.choices then
+    refuse(("'answer' must be a number from 0 to %d"):format(#question.choices - 1))
+  end
+end
+
+-- ln p of a choice after its context. Spaces at the end of the context go with the choice, as a tokenizer joins them to words.
+local function likelihood(self, context, choice)
+  local trimmed = context:gsub("%s+$", "")
+  local before = self.model:encode(trimmed, true)
+  local all = self.model:encode(context .. choice, true)
+  local from = 1
+  while from <= #before and from < #all and before[from] == all[from] do from = from + 1 end
+  return (self.model:score(all, math.max(from, 2)))
+end
+
+local function best_of(values)
+  local best = 1
+  for i = 2, #values do
+    if values[i] > values[best] then best = i end
+  end
+  return best
+end
+
+--- Multiple choice: of the choices after a context, the model's is the likeliest one (acc), or the one that is likeliest per
+--- byte of its text (acc_norm). The file holds one question a line: {"context": TEXT, "choices": [TEXT, ...], "answer": I},
+--- counted from 0. Intervals are Wilson's, 95 %.
+--- @param options { choices: string, limit?: integer }
+function Model:multiple_choice(options)
+  local where <const> = "model:multiple_choice"
+  strict.keys(options, { "choices", "limit" }, where)
+  strict.field(options, "choices", "string", where)
+  need_decoder(self, where)
+  local questions = core.read_json_lines(options.choices)
+  local count = math.min(#questions, whole(options, "limit", #questions, 1, where))
+  if count == 0 then core.fail_plain("file", ("%s: there is no question in it"):format(options.choices)) end
+  for number = 1, count do check_question(questions[number], number, options.choices) end
+  local right, right_norm = 0, 0
+  for number = 1, count do
+    local question, plain, normed = questions[number], {}, {}
+    for i, choice in ipairs(question.choices) do
+      plain[i] = likelihood(self, question.context, choice)
+      normed[i] = plain[i] / #choice
+    end
+    if best_of(plain) == question.answer + 1 then right = right + 1 end
+    if best_of(normed) == question.answer + 1 then right_norm = right_norm + 1 end
+  end
+  return { choices = options.choices, questions = count, acc = statistics.proportion(right, count), acc_norm = statistics.proportion(right_norm, count) }
+end
+
+-- ---- traces ------------------------------------------------------------------------------------------------------
+
+--- Writes which experts the tokens of a text went to (core/measure/trace.h) to `path`.
+--- @param options { text: string, path: string, context?: integer, limit?: integer }
+function Model:trace(options)
+  local where <const> = "model:trace"
+  strict.keys(options, { "text", "path", "context", "limit" }, where)
+  for _, key in ipairs { "text", "path" } do strict.field(options, key, "string", where) end
+  need_decoder(self, where)
+  local context = whole(options, "context", 1024, 1, where)
+  local ids = self.model:encode_file(options.text, true)
+  local limit = math.min(#ids, whole(options, "limit", #ids, 1, where))
+  if limit < #ids then ids = table.move(ids, 1, limit, 1, {}) end
+  if #ids == 0 then core.fail("usage", ("%s: %s has no tokens"):format(where, options.text)) end
+  self.model:trace(ids, context, options.path)
+  return { text = options.text, path = options.path, tokens = #ids, context = context }
+end
+
+-- ---- the command -------------------------------------------------------------------------------------------------
+
+local function number_text(value) return ("%.6g"):format(value) end
+
+local function perplexity_lines(lines, r)
+  local interval = r.perplexity_low and (" (95 %%: %s to %s)"):format(number_text(r.perplexity_low), number_text(r.perplexity_high)) or ""
+  lines[#lines + 1] = ("text %s: %d tokens in %d passes of %d"):format(r.text, r.tokens, r.passes, r.context)
+  lines[#lines + 1] = ("  perplexity           %s%s"):format(number_text(r.perplexity), interval)
+  lines[#lines + 1] = ("  bits per byte        %s"):format(number_text(r.bits_per_byte))
+  lines[#lines + 1] = ("  next-token accuracy  %s"):format(number_text(r.next_token_accuracy))
+end
+
+local function choice_lines(lines, r)
+  lines[#lines + 1] = ("choices %s: %d questions"):format(r.choices, r.questions)
+  for _, key in ipairs { "acc", "acc_norm" } do
+    local p = r[key]
+    lines[#lines + 1] = ("  %-8s  %s (95 %%: %s to %s)"):format(key, number_text(p.value), number_text(p.low), number_text(p.high))
+  end
+end
+
+local function given(value) return value ~= "" and value or nil end
+
+--- For `moegauge model eval` and `moegauge model trace`: { result =, text = }.
+function released.command(action, path, set)
+  local load = { backend = given(set.backend), precision = set.precision, threads = set.threads > 0 and set.threads or nil }
+  local text, choices, limit = given(set.text), given(set.choices), set.limit > 0 and set.limit or nil
+  if action == "trace" and not (text and given(set.output)) then core.fail_plain("usage", "model trace: --text FILE and --output FILE are needed") end
+  if action == "eval" and not (text or choices) then core.fail_plain("usage", "model eval: --text FILE or --choices FILE is needed") end
+  local model = released.load(path, load)
+  local result, lines = { family = model.family, precision = load.precision }, {}
+  if action == "trace" then
+    result.trace = model:trace { text = text, path = set.output, context = set.context, limit = limit }
+    lines[1] = ("%s: %d tokens traced"):format(set.output, result.trace.tokens)
+    return { result = result, text = lines[1] .. "\n" }
+  end
+  if text then
+    result.text = model:perplexity { text = text, context = set.context, stride = set.stride > 0 and set.stride or nil, limit = limit }
+    perplexity_lines(lines, result.text)
+  end
+  if choices then
+    result.choices = model:multiple_choice { choices = choices, limit = limit }
+    choice_lines(lines, result.choices)
+  end
+  return { result = result, text = table.concat(lines, "\n") .. "\n" }
+end
+
+return released

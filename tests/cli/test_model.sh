@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# A released model from the command line: evaluation on text and on questions, routing traces; each wrong input gives one
+# clear message and its exit code.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+golden="$MOEGAUGE_SOURCE/tests/golden/models"
+cd "$work" || exit 1
+bad=0
+complain() { echo "FAIL: $1"; bad=1; }
+
+# expect CODE WORDS ARGUMENTS...: exit code, and words on standard error.
+expect() {
+  local code=$1 words=$2 got
+  shift 2
+  "$MOEGAUGE" "$@" >out 2>err
+  got=$?
+  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
+  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
+}
+
+printf 'The owl looks at the moon. %.0s' 1 2 3 4 5 6 7 8 >text
+cat >questions.jsonl <<'JSON'
+{"context": "The owl looks at the ", "choices": ["moon", "spoon", "m"], "answer": 0}
+
+{"context": "1 + 1 =", "choices": [" 2", " three"], "answer": 1}
+JSON
+
+# Perplexity: each of the 215 tokens after the first is scored once, whatever the passes, and one pass over all sees most.
+"$MOEGAUGE" model eval "$golden/mixtral" --text text --precision f32 --json >whole || complain "eval fails"
+"$MOEGAUGE" model eval "$golden/mixtral" --text text --precision f32 --context 20 --stride 7 --json >passes || complain "eval in passes fails"
+"$MOEGAUGE" model eval "$golden/mixtral" --text text --precision f32 --context 20 --stride 7 --backend reference --json >reference || complain "eval on the reference fails"
+lua5.4 - <<'LUA' || complain "the numbers of model eval are wrong"
+local function read(name, key) return tonumber(io.open(name):read("a"):match('"' .. key .. '": ?([%d.e+-]+)')) end
+for _, name in ipairs { "whole", "passes" } do
+  assert(read(name, "tokens") == 215 and read(name, "bytes") == 216, name .. ": tokens")
+  local loss = read(name, "loss")
+  assert(math.abs(read(name, "perplexity") / math.exp(loss) - 1) < 1e-9, name .. ": perplexity")
+  assert(math.abs(read(name, "bits_per_byte") - loss * 215 / 216 / math.log(2)) < 1e-9, name .. ": bits per byte")
+end
+assert(read("whole", "passes") == 1 and read("passes", "passes") == 29, "passes")
+assert(math.abs(read("passes", "loss") - read("reference", "loss")) < 1e-5, "backends differ")
+LUA
+
+# Questions.
+"$MOEGAUGE" model eval "$golden/mixtral" --choices questions.jsonl --json >out || complain "multiple choice fails"
+grep -q '"questions": 2' out || complain "not both questions were asked: $(cat out)"
+"$MOEGAUGE" model eval "$golden/mixtral" --choices questions.jsonl --text text --limit 1 >out 2>&1 && complain "a limit of one token is accepted"
+"$MOEGAUGE" model eval "$golden/mixtral" --choices questions.jsonl --limit 1 >out || complain "one question fails"
+grep -q '1 questions' out || complain "the limit is not kept: $(cat out)"
+
+# Traces.
+"$MOEGAUGE" model trace "$golden/mixtral" --text text --output trace --context 50 >out || complain "trace fails"
+grep -q '216 tokens traced' out || complain "trace says: $(cat out)"
+grep -aq '"layers.2.weights"' trace || complain "the trace has no third layer"
+
+# Wrong inputs.
+expect 2 "--text FILE or --choices FILE is needed" model eval "$golden/mixtral"
+expect 2 "--output FILE are needed" model trace "$golden/mixtral" --text text
+expect 2 "action of model" model evaluate "$golden/mixtral"
+expect 3 "nothing.txt" model eval "$golden/mixtral" --text nothing.txt
+expect 3 "tokenizer.json" model eval "$golden/olmoe" --text text
+expect 2 "has an encoder" model eval "$golden/switch_transformers" --text text
+mkdir counted broken
+echo '{"model_type": "jamba"}' >counted/config.json
+expect 3 "counted/config.json" model eval counted --text text
+cp "$golden/mixtral/config.json" "$golden/mixtral/tokenizer.json" broken
+expect 3 "broken" model eval broken --text text
+head -c 3000 "$golden/mixtral/model.safetensors" >broken/model.safetensors
+expect 3 "model.safetensors" model eval broken --text text
+cp "$golden/olmoe/model.safetensors" broken
+expect 3 "is [32, 32], but [16, 32] was expected for parameter layers.0.attention.key.weight" model eval broken --text text
+echo '{"context": "a", "choices": ["b"], "answer": 0}' >few.jsonl
+expect 3 "question 1: 'choices' must be a list of at least two texts" model eval "$golden/mixtral" --choices few.jsonl
+echo '{"context": "a", ' >cut.jsonl
+expect 3 "cut.jsonl: line 1 is not JSON" model eval "$golden/mixtral" --choices cut.jsonl
+
+[ $bad = 0 ] && echo "released models run from the command line"
+exit $bad
