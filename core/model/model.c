@@ -51,8 +51,7 @@ static mg_status make_blocks(mg_model *model) {
   return model->modules ? MG_OK : MG_MEMORY;
 }
 
-static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype,
-                            bool deferred) {
+static mg_status fill_model(mg_model *model, mg_registry *registry, const json_t *spec, mg_dtype dtype, bool deferred) {
   MG_TRY(mg__model_spec_read(model->context, registry, spec, &model->spec));
   if (model->backend) {
     MG_TRY(mg__model_spec_runs(model->context, &model->spec));
