@@ -75,17 +75,17 @@ function metrics.of(name)
     copy.help = copy.help .. "; of the evaluation " .. evaluation
     return copy
   end
-  local part = name:match("^flops_per_token_(.+)$")
+  local part = name:match("^(.+)_share$")
+  if part then
+    local whole = metrics.of(part)
+    return { title = whole.title .. " share", unit = "", better = whole.better, style = "fixed", digits = 3, help = whole.title .. " as a multiple of another row's" }
+  end
+  part = name:match("^flops_per_token_(.+)$")
   if part then return { title = part, unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token of: " .. part } end
   part = name:match("^ns_per_token_(.+)$")
   if part then return { title = part, unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward and backward time per token of: " .. part } end
   part = name:match("^forward_ns_per_token_(.+)$")
   if part then return { title = part .. " forward", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward time per token of: " .. part } end
-  part = name:match("^(.+)_share$")
-  if part then
-    local whole = metrics.of(part)
-    return { title = whole.title .. " share", unit = "", better = whole.better, style = "fixed", digits = 3, help = whole.title .. " as a multiple of another row's" }
-  end
   return { title = (name:gsub("_", " ")), unit = "", style = "fixed", digits = 4, help = "defined by the experiment" }
 end
 
