@@ -5,7 +5,11 @@
 -- gates, and 40,000 steps; here 32 experts, 4 chosen, 1 shared, in the second of two decoder layers, 440 steps of 1024
 -- tokens. A bias moves at most rate * steps: at 0.0001 that is 0.04 here, so its slow start fills the whole run, which is
 -- the figure's point, exaggerated. Errors in proportion are shares of the mean load here (routers/deepseek/README.md), so
--- those rates are not comparable in size with the paper's.
+-- those rates are not comparable in size with the paper's. Balance under the loss differs much between seeds: five of them.
+--
+-- What does not come out, and why. MaxVio stays far above the paper's 0.04, which 40,000 steps reach: here gates still move
+-- when the run ends. The order within table 3 is lost in the noise, and so is the paper's gain in perplexity of 0.06, for
+-- which these runs are no test.
 
 local mg <const> = require "moegauge"
 
@@ -28,7 +32,7 @@ end
 return mg.experiment {
   title = "Wang et al. 2024, tables 2 and 3, figure 4: balance without a loss",
   sweep = { balancing = { "loss 0.001", "sign 0.0001", "sign 0.001", "sign 0.01", "proportional 0.0001", "proportional 0.001", "proportional 0.01" },
-    seed = { 1, 2, 3 } },
+    seed = { 1, 2, 3, 4, 5 } },
   options = { tokens = 450000, corpus = "manpages" },
   run = function(case)
     local moe = mg.moe { experts = 32, width = 32, router = routers[case.balancing], shared = { experts = 1, width = 32 },
@@ -62,6 +66,7 @@ return mg.experiment {
         { "Table 3: in proportion to the error, the fastest rate balances best", "max_violation", "proportional 0.001", ">", "proportional 0.01" },
         { "Table 3: the update rule does not matter to quality, within 1 % of perplexity", "perplexity", "proportional 0.01", "~", "sign 0.001", within = 0.01 },
       },
+      r:text [[Reading. The bias balances better than the loss at the same quality; the slowest rate starts slowly and the fastest fluctuates late, as in figure 4. MaxVio stays far above the paper's 0.04, which 40,000 steps reach: here gates still move when the run ends. The order within table 3 is lost in the noise, and so is the paper's gain in perplexity of 0.06, for which these runs are no test.]],
       r:chart("max_violation", "tokens", { axis = "balancing" }),
     }
   end,
