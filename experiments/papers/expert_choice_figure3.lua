@@ -4,6 +4,10 @@
 -- The models learn thresholds while they train (Shazeer et al. 2017, appendix F). `loss` is with thresholds, where every
 -- token is routed by itself: nothing leaks. `choosing.loss` is the same weights with experts choosing among the tokens of
 -- the batch or sequence, as in training: what it gains is the leak and the exact balance together.
+--
+-- What does not come out, and why. Where experts choose among the 1024 tokens of a batch, validation looks no better than
+-- where each token is routed by itself, and training no better than top-2: a token's own successors are a few of a
+-- thousand competitors, and 300 steps do not learn to read them. `expert_choice_leak` shows the leak with short groups.
 
 local mg <const> = require "moegauge"
 
@@ -65,6 +69,7 @@ return mg.experiment {
         { "In training expert choice looks better than top-2", "train_loss", "batch", "<", "top-2" },
         { "Without looking ahead it is not better than top-2", "loss", "batch", ">=", "top-2" },
       },
+      r:text "Reading. The histogram is the paper's: two thirds of the tokens get one or two experts, 24 % three or four (paper: 23 %), 5 % more (3 %); load is exactly equal. Among the 1024 tokens of a batch nothing leaks that these models could use: routed by learned thresholds they are even 0.007 nats better than with experts choosing. Within sequences of 128 tokens choosing looks 0.02 nats better, just inside the noise; `expert_choice_leak` takes shorter groups and text of known entropy, and there the leak is plain. The paper's weights, not renormalised, are small at first (16 probabilities, two kept): renormalised ones learn 0.18 nats more in as many steps.",
       r:table("setting", { "train_loss", "choosing_loss", "loss", "leak", "dropped_assignments", "max_violation", "choosing_violation" }),
       r:chart("loss", "tokens"),
     }

@@ -26,7 +26,7 @@ return mg.experiment {
   run = function(case)
     local result = mg.train { model = model(case, case.setting.factor), tokens = case.tokens,
       data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 },
-      batch = 8, sequence = 128, rate = 0.012, final_tokens = 65536,
+      batch = 8, sequence = 128, rate = 0.012, final_tokens = 32768,
       evaluations = { cf_075 = model(case, 0.75), cf_100 = model(case, 1.0), cf_125 = model(case, 1.25), cf_200 = model(case, 2.0), cf_300 = model(case, 3.0) } }
     local m = result.metrics
     m.own_factor, m.larger_factor = m.loss, case.setting.factor < 2 and m["cf_200.loss"] or m["cf_300.loss"]
