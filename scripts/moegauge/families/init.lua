@@ -65,10 +65,10 @@ local function quantisation(c)
   return { method = tostring(stored.quant_method or stored.quant_type or "unknown"), block = block }
 end
 
---- What a configuration says -> { file, family, model_type, spec, fields, quantisation }; `source` is { file =, config =,
---- names = } as core.read_config gives it. Fails with file, key and rule.
+--- What a configuration says -> { file, family, model_type, spec, fields, quantisation }; `source` is the path of a file or of
+--- a folder that holds config.json, or { file =, config =, names = } as core.read_config gives it. Fails with file, key and rule.
 function families.read(source)
-  local root = config.open(source)
+  local root = config.open(type(source) == "string" and core.read_config(source) or source)
   local family, c = find(root), root
   local model_type = root.values.model_type
   if family.inside and root:has(family.inside) then
