@@ -16,7 +16,7 @@ Model.__index = Model
 function released.load(path, options)
   options = options or {}
   strict.keys(options, { "backend", "precision", "threads" }, "mg.load")
-  local read = families.read(core.read_config(path))
+  local read = families.read(path)
   if not read.family.runs then
     core.fail_plain("file", ("%s: %s is a family for accounting only: it can be inspected, not run"):format(read.file, read.family.name))
   end

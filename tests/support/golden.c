@@ -15,7 +15,7 @@ static json_t *read_family(mg_world *world, const char *folder) {
   const mg_engine_settings settings = {.registry = world->registry, .scripts = scripts};
   assert_ok(world->context, mg_engine_create(world->context, &settings, &engine));
   snprintf(text, sizeof text,
-           "local read = require('moegauge.families').read(require('moegauge.core').read_config '%s'); return { spec = "
+           "local read = require('moegauge.families').read '%s'; return { spec = "
            "read.spec, tensors = read.family.tensors, ignored = read.family.ignored_tensors }",
            folder);
   assert_ok(world->context, mg_engine_run_text(engine, text, "=golden", &family));
