@@ -156,7 +156,10 @@ static softmax_factor softmax_row(float *p, key_range block, key_range own, floa
   clear(p, 0, start);
   clear(p, end, cpu_round_up(block.to - block.from, KEY_ALIGN));
   if (sum == 0.0f) return (softmax_factor){0.0f, -INFINITY};
-  return (softmax_factor){1.0f / sum, largest + logf(sum)};
+  const float inverse = 1.0f / sum;
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++) seen[j] *= inverse;
+  return (softmax_factor){1.0f, largest + logf(sum)};
 }
 
 /* Writes n elements, multiplied by `factor`, which also overwrites x. */
