@@ -25,7 +25,7 @@ return mg.experiment {
     },
     seed = { 1, 2, 3 },
   },
-  options = { tokens = 1000000, corpus = "manpages" },
+  options = { tokens = 800000, corpus = "manpages" },
   run = function(case)
     local data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }
     local model = mg.model { layers = 2, width = 64, heads = 4, feed_forward = { mg.dense { width = 128 }, case.feed_forward },

@@ -126,13 +126,8 @@ static float add_bias(const attention *a, int64_t h, int64_t query, key_range bl
   return 1.0f;
 }
 
-/* One row of scores to e^(score - largest) over the keys it sees, with the factor that makes them probabilities and the
- * row's lse. */
-typedef struct softmax_factor {
-  float factor, lse;
-} softmax_factor;
-
-static softmax_factor softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
+/* One row of scores, times `scale`, to probabilities over the keys it sees; returns lse. */
+static float softmax_row(float *p, key_range block, key_range own, float scale, float sink) {
   const int64_t from = own.from - block.from, to = own.to - block.from, start = from / LANES * LANES;
   const int64_t end = cpu_round_up(to, LANES);
   float *seen = p + start;
@@ -155,11 +150,11 @@ static softmax_factor softmax_row(float *p, key_range block, key_range own, floa
   }
   clear(p, 0, start);
   clear(p, end, cpu_round_up(block.to - block.from, KEY_ALIGN));
-  if (sum == 0.0f) return (softmax_factor){0.0f, -INFINITY};
+  if (sum == 0.0f) return -INFINITY;
   const float inverse = 1.0f / sum;
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) seen[j] *= inverse;
-  return (softmax_factor){1.0f, largest + logf(sum)};
+  return largest + logf(sum);
 }
 
 /* Writes n elements, multiplied by `factor`, which also overwrites x. */
@@ -173,13 +168,13 @@ static void store_scaled(const mg_tensor *out, int64_t at, float *x, int64_t n, 
 /* The scratch memory of one thread. */
 typedef struct attention_scratch {
   uint32_t *keys, *values, *block; /* packed k as (key, depth), packed v as (column, key), one block of a */
-  float *scores, *out, *factors;
+  float *scores, *out;
 } attention_scratch;
 
 static int64_t forward_scratch_words(const attention *a) {
   const int64_t rows = a->gemm->rows, deepest = cpu_max(a->head_words, a->key_words);
   return a->key_pad * a->head_words + a->value_pad * a->key_words + gemm_rows_words(a->gemm, rows, deepest) +
-         rows * (a->key_pad + a->value_pad + 1) + 64;
+         rows * (a->key_pad + a->value_pad) + 64;
 }
 
 static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
@@ -190,7 +185,6 @@ static attention_scratch forward_scratch(const attention *a, uint32_t *memory) {
   s.block = s.values + a->value_pad * a->key_words;
   s.scores = (float *)(void *)(s.block + gemm_rows_words(a->gemm, rows, cpu_max(a->head_words, a->key_words)));
   s.out = s.scores + rows * a->key_pad;
-  s.factors = s.out + rows * a->value_pad;
   return s;
 }
 
@@ -209,15 +203,13 @@ static void attend_block(const attention *a, const attention_scratch *s, int64_t
   for (int64_t i = 0; i < rows; i++) {
     const key_range own = visible_to_one(a, first + i);
     const float scale = add_bias(a, h, first + i, keys, own, s->scores + i * a->key_pad);
-    const softmax_factor row = softmax_row(s->scores + i * a->key_pad, keys, own, scale, sink);
-    lse[first + i] = row.lse;
-    s->factors[i] = row.factor;
+    lse[first + i] = softmax_row(s->scores + i * a->key_pad, keys, own, scale, sink);
   }
   multiply_rows(a, &p, 0, rows, padded, panels_from(a, v, keys.from, padded), a->value_head, s->out, a->value_pad,
                 false, s->block);
   for (int64_t i = 0; i < rows; i++)
     store_scaled(out, (b * a->Sq + first + i) * mg_tensor_columns(out) + h * a->value_head, s->out + i * a->value_pad,
-                 a->value_head, s->factors[i]);
+                 a->value_head, 1.0f);
 }
 
 /* Rows [row, row_end) of the group's heads laid end to end, Sq rows each. */

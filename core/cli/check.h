@@ -9,7 +9,7 @@ typedef struct mg_check_options {
   int64_t mode; /* an mg_check_mode; backends only */
   char filter[MG_OPTION_STRING_MAX];
   char backend[MG_OPTION_STRING_MAX]; /* routers only */
-  char set[MG_OPTION_STRING_MAX]; /* only its repetitions count */
+  char set[MG_OPTION_STRING_MAX];     /* only its repetitions count */
 } mg_check_options;
 
 typedef enum mg_check_mode { MG_CHECK_CHECK, MG_CHECK_PERF, MG_CHECK_SUPPORT } mg_check_mode;

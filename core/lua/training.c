@@ -195,7 +195,7 @@ static mg_status open_data(training *t) {
   json_t *other;
   settle_model(t->model_spec, mg_dataset_vocabulary(t->data));
   json_object_foreach(json_object_get(t->train_spec, "evaluations"), name, other)
-    settle_model(other, mg_dataset_vocabulary(t->data));
+      settle_model(other, mg_dataset_vocabulary(t->data));
   json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(t->data)));
   return MG_OK;
 }

@@ -82,8 +82,7 @@ static void random_routing_loses_to_a_capacity(void **state) {
   assert_close(mg_balance_random_drop(1.0 / 16, 1024, 64), 0.049, 0.001);
   assert_close(mg_balance_random_drop(1.0 / 16, 1024, 48), 0.251, 0.001);
   assert_close(mg_balance_random_drop(1.0 / 16, 1024, 80), 0.001, 0.0005);
-  assert_close(mg_balance_random_drop(0.5, 2, 1), 0.25,
-               1e-12); /* once in four both choose it, and lose one */
+  assert_close(mg_balance_random_drop(0.5, 2, 1), 0.25, 1e-12); /* once in four both choose it, and lose one */
   assert_close(mg_balance_random_drop(1, 8, 6), 0.25, 0);
   assert_close(mg_balance_random_drop(0.25, 8, 8), 0, 0);
   assert_close(mg_balance_random_drop(0, 8, 2), 0, 0);
