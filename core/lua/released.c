@@ -1,11 +1,14 @@
 /* mg.core's released models: a checkpoint loaded onto a backend, its tokenizer, and what is asked of both. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lua/state.h"
 #include "measure/score.h"
 #include "measure/trace.h"
 #include "model/load.h"
+#include "model/save.h"
 #include "model/tokenizer.h"
 
 static const char released_name[] = "moegauge.released";
@@ -198,6 +201,42 @@ static int lua_trace(lua_State *L) {
   return 0;
 }
 
+/* Copies FROM/name to TO/name; a file that is not there is no error unless it `must` be. */
+static mg_status copy_beside(const released *r, const char *folder, const char *name, bool must) {
+  char from[PATH_MAX], to[PATH_MAX], *text;
+  size_t bytes;
+  if ((size_t)snprintf(from, sizeof from, "%s/%s", r->path, name) >= sizeof from ||
+      (size_t)snprintf(to, sizeof to, "%s/%s", folder, name) >= sizeof to)
+    return mg_fail(r->context, MG_FILE, "%s/%s: the path is too long", folder, name);
+  if (!must && access(from, F_OK) != 0) return MG_OK;
+  MG_TRY(mg_file_read(r->context, from, LINES_BYTES_MOST, &text, &bytes));
+  const mg_status status = mg_file_write_atomic(r->context, to, text, bytes);
+  mg_free(r->context, text, bytes + 1);
+  return status;
+}
+
+static mg_status save_all(const released *r, const json_t *rules, const char *folder) {
+  char path[PATH_MAX];
+  if ((size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
+    return mg_fail(r->context, MG_FILE, "%s: the path is too long", folder);
+  MG_TRY(mg_folder_make(r->context, folder));
+  MG_TRY(mg_model_save(r->model, rules, path));
+  MG_TRY(copy_beside(r, folder, "config.json", true));
+  return copy_beside(r, folder, "tokenizer.json", false);
+}
+
+/* save(tensors, folder): the model under the names of its family, with the configuration and tokenizer it came with */
+static int save(lua_State *L) {
+  const released *r = released_at(L);
+  const char *folder = luaL_checkstring(L, 3);
+  json_t **rules = mg__push_box(L);
+  *rules = mg__to_json(L, 2, MG__NUMBERS_STRICT, "tensors");
+  if (!*rules) mg__raise(L, MG_BUG);
+  const mg_status status = finish_pass(r, save_all(r, *rules, folder));
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
+  return 0;
+}
+
 /* spec() -> the resolved specification */
 static int spec(lua_State *L) {
   const released *r = released_at(L);
@@ -253,9 +292,13 @@ static int read_json_lines(lua_State *L) {
 void mg__add_released(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"load_released", load_released}, {"read_json_lines", read_json_lines}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"encode", lua_encode}, {"encode_file", encode_file},
-                                     {"score", score},       {"trace", lua_trace},
-                                     {"spec", spec},         {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"encode", lua_encode},
+                                     {"encode_file", encode_file},
+                                     {"score", score},
+                                     {"trace", lua_trace},
+                                     {"spec", spec},
+                                     {"save", save},
+                                     {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, released_name)) {
     luaL_newlib(L, methods);

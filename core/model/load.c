@@ -5,126 +5,12 @@
 
 #include "model/load_internal.h"
 
-static const char layer_mark[] = "{layer}", expert_mark[] = "{expert}", blocks_end[] = "_blocks";
-
-/* ---- rules --------------------------------------------------------------------------------------------------- */
-
-static bool set_how(mg__load_rule *rule, const char *how) {
-  struct {
-    const char *name;
-    bool *flag;
-  } const words[] = {{"unpack", &rule->unpack},
-                     {"transpose", &rule->transpose},
-                     {"split_rows", &rule->split_rows},
-                     {"deinterleave_rows", &rule->deinterleave_rows},
-                     {"deinterleave_columns", &rule->deinterleave_columns},
-                     {"mxfp4", NULL},
-                     {"fp8_blocks", NULL}};
-  for (size_t i = 0; how && i < MG_COUNT(words); i++) {
-    if (strcmp(words[i].name, how) != 0) continue;
-    if (words[i].flag) *words[i].flag = true;
-    return true;
-  }
-  return false;
-}
-
-static bool set_from(mg__load_rule *rule, const json_t *from) {
-  const bool pair = json_is_array(from);
-  rule->from = json_string_value(pair ? json_array_get(from, 0) : from);
-  if (!rule->from) return false;
-  rule->from_bytes = strlen(rule->from);
-  const size_t end = sizeof blocks_end - 1;
-  if (pair && rule->from_bytes > end && strcmp(rule->from + rule->from_bytes - end, blocks_end) == 0)
-    rule->from_bytes -= end;
-  rule->pair = pair;
-  return true;
-}
-
-static bool set_to(mg__load_rule *rule, const json_t *to) {
-  const size_t count = json_is_array(to) ? json_array_size(to) : 1;
-  if (count < 1 || count > MG__RULE_TARGETS_MAX) return false;
-  rule->to_count = (int64_t)count;
-  bool good = true;
-  for (size_t i = 0; i < count; i++) {
-    rule->to[i] = json_string_value(json_is_array(to) ? json_array_get(to, i) : to);
-    good &= rule->to[i] != NULL;
-  }
-  return good;
-}
-
-static bool read_rule(const json_t *json, mg__load_rule *rule) {
-  bool good =
-      json_array_size(json) >= 2 && set_from(rule, json_array_get(json, 0)) && set_to(rule, json_array_get(json, 1));
-  for (size_t i = 2; good && i < json_array_size(json); i++)
-    good = set_how(rule, json_string_value(json_array_get(json, i)));
-  const int shares = rule->split_rows + rule->deinterleave_rows + rule->deinterleave_columns;
-  return good && (rule->to_count > 1 ? shares == 1 : shares == 0);
-}
-
-static mg_status read_rules(mg__loader *loader, const json_t *rules) {
-  loader->rules_count = (int64_t)json_array_size(rules);
-  if (loader->rules_count == 0) return mg_fail(loader->context, MG_BUG, "load: the family has no list of tensors");
-  loader->rules = mg_alloc(loader->context, (size_t)loader->rules_count * sizeof *loader->rules);
-  if (!loader->rules) return MG_MEMORY;
-  for (int64_t i = 0; i < loader->rules_count; i++)
-    if (!read_rule(json_array_get(rules, (size_t)i), &loader->rules[i]))
-      return mg_fail(loader->context, MG_BUG, "load: rule %lld of the family's tensors is not [from, to, how ...]",
-                     (long long)i + 1);
-  return MG_OK;
-}
-
-/* ---- names --------------------------------------------------------------------------------------------------- */
-
-/* Whether `name` is the pattern [bytes] with numbers for its marks; *layer and *expert are -1 where it has none. */
-static bool matches(const char *pattern, size_t bytes, const char *name, int64_t *layer, int64_t *expert) {
-  const char *end = pattern + bytes;
-  *layer = *expert = -1;
-  while (pattern < end) {
-    const size_t left = (size_t)(end - pattern);
-    const bool is_layer = left >= sizeof layer_mark - 1 && strncmp(pattern, layer_mark, sizeof layer_mark - 1) == 0;
-    const bool is_expert = left >= sizeof expert_mark - 1 && strncmp(pattern, expert_mark, sizeof expert_mark - 1) == 0;
-    if (!is_layer && !is_expert) {
-      if (*pattern++ != *name++) return false;
-      continue;
-    }
-    int64_t number = 0, digits = 0;
-    for (; *name >= '0' && *name <= '9' && digits < 9; digits++) number = 10 * number + (*name++ - '0');
-    if (digits == 0) return false;
-    *(is_layer ? layer : expert) = number;
-    pattern += is_layer ? sizeof layer_mark - 1 : sizeof expert_mark - 1;
-  }
-  return *name == '\0';
-}
-
-/* The pattern with numbers for its marks; MG_BUG if it does not fit. */
-static mg_status expand(mg_context *context, const char *pattern, size_t bytes, int64_t layer, int64_t expert,
-                        char *out, size_t room) {
-  size_t used = 0;
-  for (const char *at = pattern; at < pattern + bytes && used < room;) {
-    const size_t left = (size_t)(pattern + bytes - at);
-    if (left >= sizeof layer_mark - 1 && strncmp(at, layer_mark, sizeof layer_mark - 1) == 0) {
-      used += (size_t)snprintf(out + used, room - used, "%lld", (long long)layer);
-      at += sizeof layer_mark - 1;
-    } else if (left >= sizeof expert_mark - 1 && strncmp(at, expert_mark, sizeof expert_mark - 1) == 0) {
-      used += (size_t)snprintf(out + used, room - used, "%lld", (long long)expert);
-      at += sizeof expert_mark - 1;
-    } else {
-      out[used++] = *at++;
-    }
-  }
-  if (used >= room) return mg_fail(context, MG_BUG, "load: the name '%.*s' is too long", (int)bytes, pattern);
-  out[used] = '\0';
-  return MG_OK;
-}
+static const char blocks_end[] = "_blocks";
 
 mg_status mg__load_name(const mg__loader *loader, const mg__load_source *source, int64_t expert,
                         char name[MG__TENSOR_NAME_BYTES]) {
-  return expand(loader->context, source->rule->from, source->rule->from_bytes, source->layer, expert, name,
-                MG__TENSOR_NAME_BYTES);
-}
-
-bool mg__load_by_expert(const mg__load_rule *rule) {
-  return strstr(rule->from, expert_mark) != NULL;
+  return mg__load_expand(loader->context, source->rule->from, source->rule->from_bytes, source->layer, expert, name,
+                         MG__TENSOR_NAME_BYTES);
 }
 
 /* ---- which rule ---------------------------------------------------------------------------------------------- */
@@ -144,7 +30,7 @@ static mg_status count_rows(const mg__loader *loader, mg__load_source *source) {
   char name[MG_PARAM_NAME_BYTES];
   for (int64_t t = 0; t < source->rule->to_count && source->rule->split_rows; t++) {
     const char *to = source->rule->to[t];
-    MG_TRY(expand(loader->context, to, strlen(to), source->layer, -1, name, sizeof name));
+    MG_TRY(mg__load_expand(loader->context, to, strlen(to), source->layer, -1, name, sizeof name));
     const mg_param *param = mg_params_look(loader->params, mg_params_find(loader->params, name));
     if (!param) return mg_fail(loader->context, MG_BUG, "load: there is no parameter %s beside its neighbours", name);
     const int64_t rows = param->value.dims > 1 ? rows_of(&param->value) : mg_tensor_columns(&param->value);
@@ -159,12 +45,12 @@ static mg_status find_source(const mg__loader *loader, const char *parameter, mg
   char name[MG__TENSOR_NAME_BYTES];
   *there = false;
   *out = (mg__load_source){0};
-  for (int64_t r = 0; r < loader->rules_count && !*there; r++)
-    for (int64_t t = 0; t < loader->rules[r].to_count && !*there; t++) {
-      mg__load_source found = {.rule = &loader->rules[r], .target = t};
+  for (int64_t r = 0; r < loader->rules.count && !*there; r++)
+    for (int64_t t = 0; t < loader->rules.rule[r].to_count && !*there; t++) {
+      mg__load_source found = {.rule = &loader->rules.rule[r], .target = t};
       int64_t unused;
       const char *to = found.rule->to[t];
-      if (!matches(to, strlen(to), parameter, &found.layer, &unused)) continue;
+      if (!mg__load_matches(to, strlen(to), parameter, &found.layer, &unused)) continue;
       MG_TRY(mg__load_name(loader, &found, 0, name));
       *there = is_there(loader, found.rule, name);
       if (*there || !out->rule) *out = found;
@@ -217,11 +103,11 @@ static bool not_needed(const mg__loader *loader, const char *name) {
     const char *pattern = json_string_value(json_array_get(loader->ignored, i));
     if (pattern && is_ignored(spec, pattern, name)) return true;
   }
-  for (int64_t r = 0; r < loader->rules_count && spec->settings.tie_embeddings; r++) {
+  for (int64_t r = 0; r < loader->rules.count && spec->settings.tie_embeddings; r++) {
     int64_t layer, expert;
-    const mg__load_rule *rule = &loader->rules[r];
+    const mg__load_rule *rule = &loader->rules.rule[r];
     const bool ends = strcmp(rule->to[0], "head.weight") == 0 || strcmp(rule->to[0], "embedding.weight") == 0;
-    if (ends && matches(rule->from, rule->from_bytes, name, &layer, &expert)) return true;
+    if (ends && mg__load_matches(rule->from, rule->from_bytes, name, &layer, &expert)) return true;
   }
   return false;
 }
@@ -243,7 +129,7 @@ static mg_status refuse_leftovers(const mg__loader *loader) {
 
 static mg_status load_all(mg__loader *loader, const json_t *rules) {
   const size_t tensors = (size_t)mg_checkpoint_count(loader->checkpoint);
-  MG_TRY(read_rules(loader, rules));
+  MG_TRY(mg__load_rules_read(loader->context, rules, &loader->rules));
   loader->used = mg_alloc(loader->context, (tensors + 1) * sizeof *loader->used);
   if (!loader->used) return MG_MEMORY;
   for (int64_t i = 0; i < mg_params_count(loader->params); i++) MG_TRY(load_parameter(loader, i));
@@ -261,7 +147,7 @@ mg_status mg_model_load(mg_context *context, mg_registry *registry, mg_backend *
   MG_TRY(mg__model_create_empty(context, registry, backend, spec, &loader.model));
   loader.params = mg_model_params(loader.model);
   const mg_status status = load_all(&loader, rules);
-  mg_free(context, loader.rules, loader.rules ? (size_t)loader.rules_count * sizeof *loader.rules : 0);
+  mg__load_rules_release(context, &loader.rules);
   const size_t tensors = (size_t)mg_checkpoint_count(checkpoint);
   mg_free(context, loader.used, loader.used ? (tensors + 1) * sizeof *loader.used : 0);
   if (status == MG_OK)

@@ -16,6 +16,22 @@ typedef struct mg__load_rule {
   bool unpack, transpose, split_rows, deinterleave_rows, deinterleave_columns;
 } mg__load_rule;
 
+typedef struct mg__load_rules {
+  mg__load_rule *rule;
+  int64_t count;
+} mg__load_rules;
+
+/* MG_BUG if `json` is not a list of rules. To be released also after a failure; names are borrowed from `json`. */
+mg_status mg__load_rules_read(mg_context *context, const json_t *json, mg__load_rules *out);
+void mg__load_rules_release(mg_context *context, mg__load_rules *rules);
+/* Whether `name` is the pattern [bytes] with numbers for its marks; *layer and *expert are -1 where it has none. */
+bool mg__load_matches(const char *pattern, size_t bytes, const char *name, int64_t *layer, int64_t *expert);
+/* The pattern with numbers for its marks; MG_BUG if it does not fit. */
+mg_status mg__load_expand(mg_context *context, const char *pattern, size_t bytes, int64_t layer, int64_t expert,
+                          char *out, size_t room);
+/* Whether each expert's matrix is a tensor of its own. */
+bool mg__load_by_expert(const mg__load_rule *rule);
+
 /* Where a parameter comes from. */
 typedef struct mg__load_source {
   const mg__load_rule *rule;
@@ -31,8 +47,7 @@ typedef struct mg__loader {
   mg_params *params;
   mg_checkpoint *checkpoint;
   mg_dtype precision;
-  mg__load_rule *rules;
-  int64_t rules_count;
+  mg__load_rules rules;
   const json_t *ignored; /* patterns; NULL = none */
   bool *used;            /* [stored tensors] */
 } mg__loader;
@@ -40,7 +55,6 @@ typedef struct mg__loader {
 /* The name of a tensor of the rule; `expert` -1 where the rule has no {expert}. */
 mg_status mg__load_name(const mg__loader *loader, const mg__load_source *source, int64_t expert,
                         char name[MG__TENSOR_NAME_BYTES]);
-bool mg__load_by_expert(const mg__load_rule *rule);
 /* Binds parameter `index` to its tensors. */
 mg_status mg__load_fill(mg__loader *loader, int64_t index, const mg__load_source *source);
 

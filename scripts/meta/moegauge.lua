@@ -165,6 +165,8 @@ function mg.inspect(path, context) end
 ---@field multiple_choice fun(self: Released, options: { choices: string, limit?: integer }): table
 ---Writes which experts the tokens of a text went to.
 ---@field trace fun(self: Released, options: { text: string, path: string, context?: integer, limit?: integer }): table
+---Writes the model to a folder under the names of its family, with config.json and tokenizer.json.
+---@field save fun(self: Released, folder: string)
 
 ---Loads the checkpoint in a folder: config.json, weights in safetensors, tokenizer.json. Precision is "bf16" unless given.
 ---@param path string

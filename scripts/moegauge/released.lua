@@ -25,7 +25,7 @@ function released.load(path, options)
     backend = options.backend or core.backend_name(), precision = options.precision or "bf16",
     options = options.threads and { threads = options.threads } or nil,
   }
-  return setmetatable({ path = path, family = read.family.name, model = model, has_encoder = read.spec.encoder ~= nil }, Model)
+  return setmetatable({ path = path, family = read.family.name, tensors = read.family.tensors, model = model, has_encoder = read.spec.encoder ~= nil }, Model)
 end
 
 local function whole(options, key, default, least, where)
@@ -152,6 +152,16 @@ function Model:trace(options)
   if #ids == 0 then core.fail("usage", ("%s: %s has no tokens"):format(where, options.text)) end
   self.model:trace(ids, context, options.path)
   return { text = options.text, path = options.path, tokens = #ids, context = context }
+end
+
+-- ---- saving ------------------------------------------------------------------------------------------------------
+
+--- Writes the model to a folder under the names of its family, with its config.json and tokenizer.json, so that other
+--- programs load it. Families that store parameters rearranged (fused, transposed, in 4 bits) are refused.
+--- @param folder string
+function Model:save(folder)
+  if type(folder) ~= "string" then core.fail("usage", "model:save: the path of a folder was expected") end
+  self.model:save(self.tensors, folder)
 end
 
 -- ---- the command -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 /* Loading a checkpoint: what is missing, misshapen or left over is named with the file and both shapes; weights that lie as
- * they are needed are used in place, and the rest takes no more than the file. */
+ * they are needed are used in place, the rest takes no more than the file, and a saved model holds the same tensors. */
+#include "model/save.h"
 #include "support/golden.h"
 
 #include <stdio.h>
@@ -140,8 +141,53 @@ static void all_parameters_together_take_no_more_than_the_file(void **state) {
   }
 }
 
+/* What is written holds every tensor of the original, with its shape and its numbers. */
+static void assert_same_tensors(mg_checkpoint *original) {
+  mg_checkpoint *copy;
+  assert_ok(world.context, mg_checkpoint_open(world.context, path, NULL, &copy));
+  assert_int_equal(mg_checkpoint_count(copy), mg_checkpoint_count(original));
+  for (int64_t i = 0; i < mg_checkpoint_count(original); i++) {
+    mg_checkpoint_tensor a, b;
+    mg_checkpoint_at(original, i, &a);
+    assert_ok(world.context, mg_checkpoint_get(copy, a.name, &b));
+    assert_int_equal(a.dims, b.dims);
+    for (int32_t d = 0; d < a.dims; d++) assert_int_equal(a.shape[d], b.shape[d]);
+    const size_t bytes = (size_t)(a.rows * a.columns) * sizeof(float);
+    float *x = malloc(bytes), *y = malloc(bytes);
+    assert_ok(world.context, mg_checkpoint_read(original, &a, 0, a.rows, MG_F32, x));
+    assert_ok(world.context, mg_checkpoint_read(copy, &b, 0, b.rows, MG_F32, y));
+    assert_memory_equal(x, y, bytes);
+    free(x);
+    free(y);
+  }
+  mg_checkpoint_close(copy);
+}
+
+static void a_saved_model_is_the_one_that_was_loaded(void **state) {
+  (void)state;
+  static const char *const families[] = {"mixtral", "deepseek_v3", "phimoe", "qwen2_moe", "nllb-moe"};
+  for (size_t i = 0; i < MG_COUNT(families); i++) {
+    mg_golden golden;
+    mg_golden_open(&golden, &world, families[i], MG_BF16);
+    assert_ok(world.context, mg_model_save(golden.model, json_object_get(golden.family, "tensors"), path));
+    assert_same_tensors(golden.weights);
+    mg_golden_close(&golden);
+  }
+}
+
+static void what_is_stored_rearranged_is_not_saved(void **state) {
+  (void)state;
+  mg_golden golden;
+  mg_golden_open(&golden, &world, "dbrx", MG_BF16);
+  assert_refused(world.context, MG_UNSUPPORTED, "stored rearranged in tensor transformer.blocks.{layer}",
+                 mg_model_save(golden.model, json_object_get(golden.family, "tensors"), path));
+  mg_golden_close(&golden);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_tensors_are_named),
+                                     cmocka_unit_test(a_saved_model_is_the_one_that_was_loaded),
+                                     cmocka_unit_test(what_is_stored_rearranged_is_not_saved),
                                      cmocka_unit_test(a_tensor_that_nothing_needs_is_named),
                                      cmocka_unit_test(weights_are_used_where_they_lie),
                                      cmocka_unit_test(all_parameters_together_take_no_more_than_the_file)};
