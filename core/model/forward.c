@@ -59,7 +59,7 @@ static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const i
   for (int64_t i = 0; i < pass->stack->count; i++) {
     x = mg__block_forward(model, tape, pass, i, x, pass->blocks[i].moe ? record : NULL);
     hidden[i + 1] = x;
-    if (pass->blocks[i].moe) record++;
+    record += pass->blocks[i].moe != NULL;
   }
   return x;
 }
@@ -125,7 +125,7 @@ static mg_var *decode(mg_model *model, mg_tape *tape, const mg_model_batch *batc
   mg__pass pass = {.batch = batch,
                    .stack = &model->spec.decoder,
                    .blocks = model->blocks,
-                   .records = encoder_moe ? model->records + encoder_moe : model->records,
+                   .records = encoder_moe ? model->records + encoder_moe : model->records, /* which may be NULL */
                    .cache = batch->cache,
                    .tokens = batch->sequences * batch->sequence_tokens,
                    .sequence_tokens = batch->sequence_tokens,
