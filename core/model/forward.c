@@ -59,7 +59,7 @@ static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const i
   for (int64_t i = 0; i < pass->stack->count; i++) {
     x = mg__block_forward(model, tape, pass, i, x, pass->blocks[i].moe ? record : NULL);
     hidden[i + 1] = x;
-    record += pass->blocks[i].moe != NULL;
+    if (pass->blocks[i].moe) record++;
   }
   return x;
 }
