@@ -162,7 +162,7 @@ function chart.heatmaps(spec)
   local count = #spec.panels
   local across = math.min(count, 4)
   local down = math.ceil(count / across)
-  local lines = preamble(110 + 200 * across, 90 + 210 * down)
+  local lines = preamble(160 + 200 * across, 90 + 210 * down)
   lines[#lines + 1] = "unset grid\nunset key\nset format x '%g'"
   lines[#lines + 1] = ("set palette defined (0 '#2166ac', 1 '#f7f7f7', %s '#b2182b')"):format(number(spec.most))
   lines[#lines + 1] = ("set cbrange [0:%s]\nset cblabel %s"):format(number(spec.most), quoted(spec.scale_label))
@@ -180,13 +180,14 @@ function chart.heatmaps(spec)
     end
     data_block(lines, "panel" .. p, points)
   end
-  lines[#lines + 1] = ("set multiplot layout %d,%d margins 0.07,0.87,%.3f,%.3f spacing 0.035,%.3f"):format(
+  lines[#lines + 1] = ("set multiplot layout %d,%d margins 0.1,0.83,%.3f,%.3f spacing 0.035,%.3f"):format(
     down, across, spec.x_names and 0.3 or 0.24, down > 1 and 0.93 or 0.88, down > 1 and 0.16 or 0)
   for p, panel in ipairs(spec.panels) do
     local height, width = #panel.rows, #(panel.rows[1] or {})
     lines[#lines + 1] = ("set title %s offset 0,-0.6\nset xrange [-0.5:%g]\nset yrange [-0.5:%g]"):format(quoted(panel.title), width - 0.5, height - 0.5)
-    lines[#lines + 1] = (p - 1) % across == 0 and "set ylabel " .. quoted(spec.y_label) or "unset ylabel"
-    lines[#lines + 1] = p == count and "set colorbox user origin 0.9,0.2 size 0.018,0.6" or "unset colorbox"
+    local leftmost = (p - 1) % across == 0
+    lines[#lines + 1] = leftmost and "set format y '%g'\nset ylabel " .. quoted(spec.y_label) or "set format y ''\nunset ylabel"
+    lines[#lines + 1] = p == count and "set colorbox user origin 0.86,0.2 size 0.018,0.6" or "unset colorbox"
     lines[#lines + 1] = ("plot $panel%d using 1:2:3 with image pixels"):format(p)
   end
   lines[#lines + 1] = "unset multiplot"
