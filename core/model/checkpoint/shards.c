@@ -226,10 +226,11 @@ static mg_status check_rows(shard_index *index, unsigned char *seen) {
 static mg_status check_agreement(shard_index *index) {
   mg_checkpoint *checkpoint = index->checkpoint;
   MG_TRY(mg__index_tensors(checkpoint));
-  unsigned char *seen = mg_alloc(checkpoint->context, checkpoint->count);
-  if (!seen && checkpoint->count) return MG_MEMORY;
+  const size_t bytes = checkpoint->count + 1; /* at least one, so that NULL always means no memory */
+  unsigned char *seen = mg_alloc(checkpoint->context, bytes);
+  if (!seen) return MG_MEMORY;
   const mg_status status = check_rows(index, seen);
-  mg_free(checkpoint->context, seen, checkpoint->count);
+  mg_free(checkpoint->context, seen, bytes);
   return status;
 }
 

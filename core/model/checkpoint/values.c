@@ -50,6 +50,7 @@ mg_status mg__index_keys(mg_checkpoint *checkpoint) {
 
 bool mg_checkpoint_value(const mg_checkpoint *checkpoint, const char *key, mg_value *out) {
   const int64_t index = mg__names_find(&checkpoint->key_names, checkpoint, key_name_of, key);
+  *out = (mg_value){0};
   if (index >= 0) mg_checkpoint_key(checkpoint, index, out);
   return index >= 0;
 }
