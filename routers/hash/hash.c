@@ -176,7 +176,8 @@ static int64_t count_text(const mg_router *router, workshop *w, const int32_t *t
   for (int64_t i = 0; i < length; i++)
     if (text[i] >= 0 && text[i] < w->vocabulary) seen += w->order[text[i]].count++ == 0;
   for (int64_t i = 0; i < w->vocabulary * DIRECTIONS; i++) {
-    const double count = (double)w->order[i / DIRECTIONS].count;
+    const int64_t id = i / DIRECTIONS;
+    const double count = (double)w->order[id].count;
     w->other[i] = count > 0 ? (float)(mg_random_normal(stream, (uint64_t)i) / sqrt(count)) : 0;
   }
   qsort(w->order, (size_t)w->vocabulary, sizeof *w->order, more_frequent);
