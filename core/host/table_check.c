@@ -18,7 +18,7 @@ const char *mg__plugin_kind_name(mg_plugin_kind kind) {
   return kind == MG_PLUGIN_ROUTER ? "router" : "backend";
 }
 
-/* The fields that ABI 1 began with; everything after them may be missing and then counts as zero. */
+/* The fields that this ABI began with; everything after them may be missing and then counts as zero. */
 static size_t least_bytes(mg_plugin_kind kind) {
   return kind == MG_PLUGIN_ROUTER ? offsetof(mg_router_plugin, user) : offsetof(mg_backend_plugin, memory);
 }

@@ -25,9 +25,9 @@ accepted() {
 }
 
 refused "$zoo/no_symbol.so" "exports neither mg_router_entry nor mg_backend_entry; end its source with MG_ROUTER_PLUGIN"
-refused "$zoo/older_abi.so" "has plugin ABI 0, this moegauge"
-refused "$zoo/newer_abi.so" "has plugin ABI 2, this moegauge"
-refused "$zoo/newer_abi.so" "has ABI 1; rebuild it against this moegauge"
+refused "$zoo/older_abi.so" "has plugin ABI 1, this moegauge"
+refused "$zoo/newer_abi.so" "has plugin ABI 3, this moegauge"
+refused "$zoo/newer_abi.so" "has ABI 2; rebuild it against this moegauge"
 refused "$zoo/table_too_small.so" "its table has 16 bytes, at least"
 refused "$zoo/null_table.so" "returned NULL instead of a table"
 refused "$zoo/wild_table.so" "crashes while it is loaded (Segmentation fault)"

@@ -145,7 +145,7 @@ static void test_another_abi_names_both_numbers_and_the_fix(void **state) {
   world *w = *state;
   mg_router_plugin plugin = good_router();
   plugin.abi = MG_ABI + 1;
-  assert_refused(w->context, MG_PLUGIN, "has plugin ABI 2, this moegauge " MG_VERSION " has ABI 1; rebuild it",
+  assert_refused(w->context, MG_PLUGIN, "has plugin ABI 3, this moegauge " MG_VERSION " has ABI 2; rebuild it",
                  mg_registry_add_router(w->registry, &plugin));
 }
 

@@ -25,7 +25,7 @@
 
 /* The plugin ABI. It changes when a table's existing fields change; a table that only grows at its
  * tail keeps it, because every table states its own `size`. */
-#define MG_ABI 1u
+#define MG_ABI 2u
 
 /* Number of elements of a C array. */
 #define MG_COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -226,7 +226,7 @@ static mg_status check_rows(shard_index *index, unsigned char *seen) {
 static mg_status check_agreement(shard_index *index) {
   mg_checkpoint *checkpoint = index->checkpoint;
   MG_TRY(mg__index_tensors(checkpoint));
-  const size_t bytes = checkpoint->count + 1; /* at least one, so that NULL always means no memory */
+  const size_t bytes = checkpoint->count ? checkpoint->count : 1; /* so that NULL always means no memory */
   unsigned char *seen = mg_alloc(checkpoint->context, bytes);
   if (!seen) return MG_MEMORY;
   const mg_status status = check_rows(index, seen);
