@@ -45,7 +45,7 @@ return mg.experiment {
         { "Quality at 256 experts: no worse than flat, within 1 % of the loss", "loss", tree256, "<=", flat256, within = 0.01 },
         { "A beam sees fewer leaves, so a tree is less even at 256 experts", "cv", tree256, ">", flat256 },
       },
-      r:text [[Reading. The flat gate's work grows with the experts, the tree's with their logarithm; at 4096 experts the tree takes a tenth of the time. At each size the tree is a little behind the flat gate in loss, as in the paper's table, but three seeds of 98 steps cannot show that it is less than 1 %. Below 256 experts a tree of small products is no faster than one matrix product; how much slower needs a quiet machine to say.]],
+      r:text [[Reading. The flat gate's work grows with the experts, the tree's with their logarithm. Forward and backward the tree takes 4.3 microseconds a token at 4096 experts where the flat gate takes 15.5, and 1.1 against 0.5 at 16, where many small products lose to one. At 16 experts the tree is no worse in loss by 1 %; at 64 and 256 it is a little behind, as in the paper's table, and three seeds of 98 steps cannot show that it is less than 1 %.]],
       r:curve { x = "experts", y = "gate_ns_per_token", by = "gating", log_x = true, log_y = true },
       r:curve { x = "experts", y = "flops_per_token_gate", by = "gating", log_x = true, log_y = true },
       r:curve { x = "experts", y = "loss", by = "gating", log_x = true },
