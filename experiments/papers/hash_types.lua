@@ -52,7 +52,7 @@ return mg.experiment {
         { "Hashing tokens beats a dense layer", "loss", "random", "<", "dense" },
         { "Hashing tokens beats Switch", "loss", "random", "<", "switch" },
       },
-      r:text [[Reading. The oracle passes: what it knows is worth three nats. Order and distances of the hashes of the token are the paper's (balanced, random and dispersed alike, clusters worse), and all beat a dense layer and Switch. Experts by position are worse than a dense layer, where the paper has them near it: each sees two places of every sequence, a 64th of the text, and is starved after so few tokens. The token before, and both tokens, are as good a key as the token itself: two layers after 0.3 million tokens hardly attend to the token before, so an expert that knows it is worth something. A gate learned in 300 steps (Switch) is not yet worth more than none.]],
+      r:text [[Reading. The oracle passes: what it knows is worth three nats. Order and distances of the hashes of the token are the paper's (balanced, random and dispersed alike; clusters worse in the mean, which three seeds do not set apart), and all beat a dense layer and Switch. Experts by position are worse than a dense layer, where the paper has them near it: each sees two places of every sequence, a 64th of the text, and is starved after so few tokens. The token before, and both tokens, are as good a key as the token itself: two layers after 0.3 million tokens hardly attend to the token before, so an expert that knows it is worth something. A gate learned in 300 steps (Switch) is not yet worth more than none.]],
       r:chart("loss", "tokens", { axis = "routing" }),
     }
   end,
