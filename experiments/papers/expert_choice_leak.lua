@@ -56,7 +56,7 @@ return mg.experiment {
         { "The shorter the group, the larger the leak", "leak", leak(8), ">", leak(32), ">", leak(128) },
         { "Even among 128 tokens it leaks", "leak", leak(128), ">", 0 },
       },
-      r:text "Reading. With groups of 8 tokens the model learns to read its answers off the competition for places: its loss while experts choose lies 0.06 nats below the entropy of the text, which nothing can do that sees the past alone. Take the own successors away and 0.29 nats are lost, route each token by itself and more, so that the apparent gain over top-2 (0.13 nats in training) is a loss in use. With 32 tokens the leak is a twentieth of that, with 128 too small to be seen after 300 steps. How badly the weights do when tokens are routed alone differs between seeds. `moegauge check router expert_choice` finds the leak without any training: its row `causal` says \"not promised: earlier tokens see later ones\".",
+      r:text "Reading. With groups of 8 tokens the model learns to read its answers off the competition for places: its loss while experts choose lies 0.06 nats below the entropy of the text, which nothing can do that sees the past alone. Take the own successors away and 0.29 nats are lost, route each token by itself and more, so that the apparent gain over top-2 (0.13 nats in training) is a loss in use. With 32 tokens the leak is a twentieth of that, with 128 a thousandth after 300 steps. How badly the weights do when tokens are routed alone differs between seeds. `moegauge check router expert_choice` finds the leak without any training: its row `causal` says \"not promised: earlier tokens see later ones\".",
       r:chart("train_loss", "tokens"),
     }
   end,
