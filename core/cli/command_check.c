@@ -22,7 +22,7 @@ static const char *const kinds[] = {"backend", "router", NULL};
 static const mg_example examples[] = {
     {"moegauge check backend cpu", "compare every primitive with the reference"},
     {"moegauge check backend cpu --filter matmul --mode perf", "time the matrix products"},
-    {"moegauge check router tree --set branching=4 --set k=3", "20 checks of a router under these options"},
+    {"moegauge check router tree --set branching=4 --set k=3", "every check of a router under these options"},
     {"moegauge check router experiments/lua_routers.lua", "the routers that a Lua file defines"},
     {"moegauge check backend reference --mode support --json", "which dtypes each primitive takes, for a script"},
     MG_EXAMPLE_END};

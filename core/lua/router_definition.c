@@ -179,7 +179,7 @@ static mg_status read_promises(mg__lua_router *r) {
 
 /* Parts that are a number, or name an option or the experts. */
 static mg_status read_numbers(const mg__lua_router *r) {
-  static const char *const parts[] = {"choices", "mean_choices", "slots"};
+  static const char *const parts[] = {"choices", "mean_choices", "slots", "selection"};
   for (size_t i = 0; i < MG_COUNT(parts); i++) {
     const json_t *value = json_object_get(r->definition, parts[i]);
     const char *name = json_string_value(value);

@@ -56,6 +56,11 @@ static double mean_choices(const mg_router *router) {
   return number_of(router, "mean_choices", (double)choices(router));
 }
 
+/* The default is one selection over all experts for each token, none with slots. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  return (double)call->tokens * number_of(router, "selection", slots(router) ? 0 : (double)router->experts);
+}
+
 static mg_status check(const mg_router *router) {
   const int64_t count = choices(router);
   if (count >= 1 && count <= router->experts) return MG_OK;
@@ -294,6 +299,7 @@ static mg_status build(lua_router *r) {
                                  .after_step = after_step,
                                  .mean_choices = mean_choices,
                                  .slots = slots,
+                                 .selection_flops = selection_flops,
                                  .user = r};
   MG_TRY(mg__lua_router_read(r));
   return mg_registry_add_router(r->engine->settings.registry, &r->plugin);

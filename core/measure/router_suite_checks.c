@@ -387,7 +387,8 @@ const suite_check mg__router_checks[] = {
     {"ties", "equal experts are chosen by lowest id", 0, ties},
     {"all_experts", "with k = E every expert is chosen and weighed by its probability", 0, all_experts},
     {"capacity", "under every policy experts keep to their capacity and choices add up", 0, mg__check_capacity},
-    {"gate_flops", "the analytic cost is the counted one", 0, mg__check_flops},
+    {"gate_flops", "the analytic cost of the gate's products is the counted one", 0, mg__check_flops},
+    {"selection_flops", "the analytic cost of choosing is the counted one", 0, mg__check_selection_flops},
     {"backend", "in f32 another backend routes as the reference does", 0, mg__check_backend_agrees},
 };
 const size_t mg__router_checks_count = MG_COUNT(mg__router_checks);

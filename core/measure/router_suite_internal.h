@@ -85,6 +85,7 @@ mg_status mg__check_statistics_gradients(suite_subject *subject, mg_router_row *
 mg_status mg__check_learns(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_capacity(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_flops(suite_subject *subject, mg_router_row *row);
+mg_status mg__check_selection_flops(suite_subject *subject, mg_router_row *row);
 mg_status mg__check_backend_agrees(suite_subject *subject, mg_router_row *row);
 
 #endif

@@ -128,3 +128,36 @@ mg_status mg__check_flops(suite_subject *subject, mg_router_row *row) {
   return mg__router_suite_failed(row, "from width %d to %d the gate grows by %g FLOPs per token; gate_flops says %g",
                                  SUITE_WIDTH, 4 * SUITE_WIDTH, grew / SUITE_TOKENS, said / SUITE_TOKENS);
 }
+
+/* What top_k looked at in one call, and what the router says of it. */
+static mg_status selection(suite_subject *subject, int64_t tokens, bool training, double *counted, double *analytic) {
+  mg_tape *tape = subject->room->tape;
+  mg_counters *counters = mg_tape_counters(tape);
+  suite_outcome out;
+  suite_input input = mg__router_suite_input(subject, tokens);
+  const mg_route_input call = {.tokens = tokens, .sequence_tokens = tokens ? tokens : 1, .training = training};
+  input.training = training;
+  memset(counters, 0, sizeof *counters);
+  const mg_part before = mg_tape_set_part(tape, MG_PART_GATE);
+  const mg_status status = mg__router_suite_run(subject, &input, &out);
+  mg_tape_set_part(tape, before);
+  *counted = counters->flops[MG_PART_SELECTION];
+  *analytic = mg_router_selection_flops(subject->router, &call);
+  return status;
+}
+
+mg_status mg__check_selection_flops(suite_subject *subject, mg_router_row *row) {
+  static const struct {
+    int64_t tokens;
+    bool training;
+  } calls[] = {{SUITE_TOKENS, false}, {SUITE_TOKENS, true}, {2 * SUITE_TOKENS, false}, {2 * SUITE_TOKENS, true}};
+  for (size_t i = 0; i < MG_COUNT(calls); i++) {
+    double counted, analytic;
+    MG_TRY(selection(subject, calls[i].tokens, calls[i].training, &counted, &analytic));
+    if (counted == analytic) continue;
+    return mg__router_suite_failed(row, "choosing for %lld tokens%s takes %g FLOPs; selection_flops says %g",
+                                   (long long)calls[i].tokens, calls[i].training ? " in training" : "", counted,
+                                   analytic);
+  }
+  return MG_OK;
+}

@@ -1,9 +1,9 @@
 /* What a model costs by its specification alone: forward FLOPs per token of each part.
  *
  * A matrix product [T,K] x [K,N] is 2 K N FLOPs per token; attention is 2 * heads * (query width + value width) for every
- * (query, key) pair that is visible; elementwise work costs what core/tensor says for one element. Of the gate only the
- * products are predicted. Auxiliary losses and capacity policies are counted when they run but not predicted; drops make
- * the routed part smaller. */
+ * (query, key) pair that is visible; elementwise work costs what core/tensor says for one element. Of the gate the
+ * products and what is looked at to choose are predicted. Auxiliary losses and capacity policies are counted when they
+ * run but not predicted; drops make the routed part smaller. */
 #include "model/block.h"
 
 #include <string.h>
@@ -120,6 +120,7 @@ static void add_moe(const view *v, const mg_moe *moe, double flops[MG_PART_COUNT
   const double mixing = 2.0 * (double)(facts.slots * facts.experts) * width;
   const double choices = facts.slots ? computing : facts.computed_choices;
   flops[MG_PART_GATE] += facts.gate_flops_per_token;
+  flops[MG_PART_SELECTION] += mg_moe_selection_flops(moe, 1, v->tokens) / (double)v->tokens;
   flops[MG_PART_ROUTED] += choices * (facts.expert_flops_per_assignment + facts.expert_elementwise_flops);
   flops[MG_PART_DISPATCH] += mixing;
   flops[MG_PART_COMBINE] += 2.0 * choices * width + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;

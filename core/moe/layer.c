@@ -371,6 +371,11 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
   return facts;
 }
 
+double mg_moe_selection_flops(const mg_moe *moe, int64_t sequences, int64_t sequence_tokens) {
+  const mg_route_input call = {.tokens = sequences * sequence_tokens, .sequence_tokens = sequence_tokens};
+  return mg_router_selection_flops(moe->router, &call);
+}
+
 mg_router *mg_moe_router(mg_moe *moe) {
   return moe->router;
 }

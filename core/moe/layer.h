@@ -115,6 +115,8 @@ typedef struct mg_moe_facts {
   int64_t null_parameters;
 } mg_moe_facts;
 mg_moe_facts mg_moe_describe(const mg_moe *moe);
+/* Analytic FLOPs of choosing experts for `sequences` of `sequence_tokens`, forward and outside training. */
+double mg_moe_selection_flops(const mg_moe *moe, int64_t sequences, int64_t sequence_tokens);
 mg_router *mg_moe_router(mg_moe *moe);
 
 #endif

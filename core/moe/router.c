@@ -312,6 +312,13 @@ double mg_router_gate_flops(const mg_router *router) {
   return router->plugin->gate_flops ? router->plugin->gate_flops(router) : product_flops(router);
 }
 
+double mg_router_selection_flops(const mg_router *router, const mg_route_input *call) {
+  const mg_router_plugin *plugin = router->plugin;
+  const bool present = plugin->size >= offsetof(mg_router_plugin, selection_flops) + sizeof plugin->selection_flops;
+  if (present && plugin->selection_flops) return plugin->selection_flops(router, call);
+  return mg_router_slots(router) ? 0 : (double)(call->tokens * router->experts);
+}
+
 int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most) {
   const mg_router_plugin *plugin = router->plugin;
   const bool present = plugin->size >= offsetof(mg_router_plugin, groupings) + sizeof plugin->groupings;

@@ -56,6 +56,8 @@ double mg_router_mean_choices(const mg_router *router);
 int64_t mg_router_slots(const mg_router *router);
 uint32_t mg_router_promises(const mg_router *router);
 double mg_router_gate_flops(const mg_router *router);
+/* Of one forward call, of which the numbers of tokens and `training` count. */
+double mg_router_selection_flops(const mg_router *router, const mg_route_input *call);
 int64_t mg_router_groupings(const mg_router *router, int64_t *groups, int64_t most);
 
 #endif

@@ -184,6 +184,10 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  return call->training ? 0 : (double)(call->tokens * router->experts);
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -194,5 +198,6 @@ static const mg_router_plugin plugin = {
     .params = params,
     .choices = choices,
     .promises = promises,
-    .route = route};
+    .route = route,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -133,6 +133,13 @@ static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *dem
   return mg_router_store(router, tape, "bias", mg_sub(tape, bias, mg_scale(tape, step, o->rate)));
 }
 
+/* The best of each group, the best groups, and the best experts. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const int64_t groups = ((const deepseek_options *)router->options)->groups;
+  const int64_t each = groups > 1 ? 2 * router->experts + groups : router->experts;
+  return (double)(call->tokens * each);
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -149,5 +156,6 @@ static const mg_router_plugin plugin = {
     .promises = promises,
     .route = route,
     .after_step = after_step,
-    .groupings = groupings};
+    .groupings = groupings,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -249,6 +249,12 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
+/* Thresholds compare nothing with each other. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const bool chooses = call->training || ((const expert_choice_options *)router->options)->inference == CHOICE;
+  return chooses ? (double)(call->tokens * router->experts) : 0;
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -263,5 +269,6 @@ static const mg_router_plugin plugin = {
     .dimension = dimension,
     .promises = promises,
     .route = route,
-    .mean_choices = mean_choices};
+    .mean_choices = mean_choices,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -338,6 +338,12 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
+/* Nothing is compared. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  (void)router, (void)call;
+  return 0;
+}
+
 static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .size = sizeof(mg_router_plugin),
                                         .name = "hash",
@@ -352,5 +358,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .promises = promises,
                                         .route = route,
                                         .prepare = prepare,
-                                        .prepare_text = prepare_text};
+                                        .prepare_text = prepare_text,
+                                        .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

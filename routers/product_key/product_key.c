@@ -120,6 +120,11 @@ static double gate_flops(const mg_router *router) {
   return 2 * query * (double)router->width + 2 * query * (double)side_of(router);
 }
 
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const int64_t n = side_of(router), k = ((const product_key_options *)router->options)->k, count = k < n ? k : n;
+  return (double)(call->tokens * (2 * n + count * count));
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -134,5 +139,6 @@ static const mg_router_plugin plugin = {
     .dimension = dimension,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops};
+    .gate_flops = gate_flops,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

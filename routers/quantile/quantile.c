@@ -119,6 +119,15 @@ static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *dem
   return mg_router_store(router, tape, "thresholds", mg_router_param(router, tape, "next"));
 }
 
+/* Of T E scores each: the choice, and in training a cut, or cuts and the best of the others by turns. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const quantile_options *o = router->options;
+  int64_t looks = o->selection == TOP_K;
+  if (call->training && o->selection == THRESHOLD) looks++;
+  if (call->training && o->selection == TOP_K && o->k < router->experts) looks += 2 * o->iterations;
+  return (double)(looks * call->tokens * router->experts);
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -134,5 +143,6 @@ static const mg_router_plugin plugin = {
     .mean_choices = mean_choices,
     .promises = promises,
     .route = route,
-    .after_step = after_step};
+    .after_step = after_step,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

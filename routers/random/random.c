@@ -33,15 +33,29 @@ static mg_var *repeat_rows(mg_tape *tape, mg_var *ids, int64_t draws, int64_t ea
   return mg_cast(tape, mg_reshape2(tape, rows, draws * each, k), MG_I32);
 }
 
+/* Tokens that share a draw. */
+static int64_t tokens_each(const mg_router *router, const mg_route_input *in) {
+  const int64_t scope = ((const random_options *)router->options)->scope;
+  return scope == SEQUENCE ? in->sequence_tokens : scope == BATCH && in->tokens ? in->tokens : 1;
+}
+
+static int64_t draws_of(const mg_router *router, const mg_route_input *in) {
+  return in->tokens / tokens_each(router, in);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const random_options *o = router->options;
-  const int64_t each = o->scope == SEQUENCE ? in->sequence_tokens : o->scope == BATCH && in->tokens ? in->tokens : 1;
-  const int64_t draws = in->tokens / each, shape[] = {draws, router->experts}, out_shape[] = {in->tokens, o->k};
+  const int64_t each = tokens_each(router, in), draws = draws_of(router, in);
+  const int64_t shape[] = {draws, router->experts}, out_shape[] = {in->tokens, o->k};
   mg_var *u = mg_random(tape, MG_F32, 2, shape, MG_RANDOM_UNIFORM, in->noise, 0, 1);
   out->ids = mg_top_k(tape, u, o->k, NULL);
   if (each > 1) out->ids = repeat_rows(tape, out->ids, draws, each, o->k);
   out->weights = mg_fill(tape, mg_var_dtype(in->x), 2, out_shape, 1 / (double)o->k);
   return mg_tape_status(tape);
+}
+
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  return (double)(draws_of(router, call) * router->experts);
 }
 
 static const mg_router_plugin plugin = {.abi = MG_ABI,
@@ -53,5 +67,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .options = options,
                                         .options_size = sizeof(random_options),
                                         .promises = promises,
-                                        .route = route};
+                                        .route = route,
+                                        .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

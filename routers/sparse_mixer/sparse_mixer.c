@@ -77,8 +77,10 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
-static double gate_flops(const mg_router *router) {
-  return 2.0 * (double)router->experts * (double)router->width;
+/* Each choice looks for the best score left and for the expert. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const int64_t k = ((const sparse_mixer_options *)router->options)->k;
+  return (double)(call->tokens * 2 * k * router->experts);
 }
 
 static const mg_router_plugin plugin = {
@@ -93,5 +95,5 @@ static const mg_router_plugin plugin = {
     .params = params,
     .promises = promises,
     .route = route,
-    .gate_flops = gate_flops};
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -113,6 +113,12 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
+/* The smooth load looks for the (k+1)-th score once more. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  const double noisy = ((const topk_options *)router->options)->noise == LEARNED;
+  return (1 + noisy) * (double)(call->tokens * router->experts);
+}
+
 static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
@@ -126,5 +132,6 @@ static const mg_router_plugin plugin = {
     .check = check,
     .dimension = dimension,
     .promises = promises,
-    .route = route};
+    .route = route,
+    .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -223,6 +223,18 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   return mg_tape_status(tape);
 }
 
+/* The beam after each level that is wider, and the k best leaves. */
+static double selection_flops(const mg_router *router, const mg_route_input *call) {
+  tree_shape shape;
+  shape_of(router, &shape);
+  int64_t looks = 0;
+  for (int64_t l = 0; l < shape.levels; l++) {
+    const int64_t candidates = kept_before(&shape, l) * shape.branching[l];
+    if (candidates > shape.beam || l + 1 == shape.levels) looks += candidates;
+  }
+  return (double)(call->tokens * looks);
+}
+
 static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .size = sizeof(mg_router_plugin),
                                         .name = "tree",
@@ -238,5 +250,6 @@ static const mg_router_plugin plugin = {.abi = MG_ABI,
                                         .promises = promises,
                                         .route = route,
                                         .gate_flops = gate_flops,
-                                        .groupings = groupings};
+                                        .groupings = groupings,
+                                        .selection_flops = selection_flops};
 MG_ROUTER_PLUGIN(plugin)

@@ -196,6 +196,7 @@ function mg.sorted_pairs(t) end
 ---@field choices? string|integer  the most experts per token: a number, an option's name or "experts"; default: the option k
 ---@field mean_choices? string|number  experts per token on average, where most tokens choose fewer
 ---@field slots? string|integer  slots of each expert in a sequence, for a router that returns dispatch and combine
+---@field selection? string|integer  scores of a token that top_k looks at, for analytic FLOPs; default: the experts, with slots none
 ---@field promises? string[]
 ---@field route fun(r: moegauge.RouterCall, x: moegauge.Var, ids: moegauge.Var?): moegauge.Routing
 ---@field after_step? fun(r: moegauge.RouterCall, demand: moegauge.Var)  after an optimiser step, with the choices of each expert in it

@@ -94,7 +94,7 @@ specification.router = setmetatable({
   --- A router written in Lua: { name =, summary =, options = {}, params = {}, route = function(r, x, ids) ... end }.
   --- Returns its constructor.
   define = function(t)
-    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "mean_choices", "slots", "promises", "route", "after_step" }, "mg.router.define")
+    strict.keys(t, { "name", "summary", "paper", "options", "params", "choices", "mean_choices", "slots", "selection", "promises", "route", "after_step" }, "mg.router.define")
     for name, option in pairs(t.options or {}) do
       if type(option) == "table" then strict.keys(option, { "default", "min", "max", "choices", "float", "help" }, "mg.router.define: option " .. name) end
     end

@@ -68,6 +68,7 @@ static const char *const routers[] = {
     "{'name': 'residual', 'k': 3, 'renormalise': true}",
     "{'name': 'quantile'}",
     "{'name': 'quantile', 'k': 3, 'score': 'sigmoid', 'renormalise': true}",
+    "{'name': 'quantile', 'k': 3, 'iterations': 4}",
     "{'name': 'quantile', 'selection': 'threshold', 'score': 'sigmoid'}",
 };
 

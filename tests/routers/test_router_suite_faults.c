@@ -26,6 +26,7 @@
   X(all_experts, SHARPENED)                                                                                            \
   X(capacity, ALWAYS_EXPERT_0_AGAIN)                                                                                   \
   X(gate_flops, NO_COST)                                                                                               \
+  X(selection_flops, CHOOSES_TWICE)                                                                                    \
   X(backend, DIFFERS_ON_CPU)
 
 #define NAME_FAULT(check, fault) fault,
@@ -106,6 +107,7 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->logits = faulty_logits(tape, in, mg_router_param(router, tape, "gate"), fault);
   mg_var *probs = mg_softmax(tape, out->logits), *best;
   out->ids = mg_top_k(tape, probs, choices(router), &best);
+  if (fault == CHOOSES_TWICE) mg_top_k(tape, probs, 1, NULL);
   if (fault == ALWAYS_EXPERT_0 || fault == ALWAYS_EXPERT_0_AGAIN)
     out->ids = mg_cast(tape, mg_scale(tape, mg_cast(tape, out->ids, MG_F64), 0), MG_I32);
   out->weights = fault == WIDE_WEIGHTS ? probs : faulty_weights(tape, in, shares(tape, best), fault);

@@ -178,7 +178,7 @@ static void check_flops(const char *text, int gates) {
   mg_model_flops_per_token(w.model, LENGTH, expected);
   for (int part = 0; part < MG_PART_COUNT; part++) {
     const double counted = mg_tape_counters(w.base.tape)->flops[part];
-    if (part == MG_PART_LOSS || part == MG_PART_GATE || part == MG_PART_SELECTION) continue;
+    if (part == MG_PART_LOSS || part == MG_PART_GATE) continue;
     if (fabs(counted - TOKENS * expected[part]) > 1e-6)
       fail_msg("%s: counted %.3f FLOPs per token, expected %.3f", mg_part_name((mg_part)part), counted / TOKENS,
                expected[part]);
@@ -186,7 +186,7 @@ static void check_flops(const char *text, int gates) {
   const double *counted = mg_tape_counters(w.base.tape)->flops;
   assert_true(counted[MG_PART_LOSS] >= TOKENS * expected[MG_PART_LOSS]);
   assert_true(counted[MG_PART_GATE] >= TOKENS * expected[MG_PART_GATE]);
-  assert_true(counted[MG_PART_GATE] + counted[MG_PART_SELECTION] <= TOKENS * (expected[MG_PART_GATE] + 16 * gates));
+  assert_true(counted[MG_PART_GATE] <= TOKENS * (expected[MG_PART_GATE] + 16 * gates));
   close_world(&w);
 }
 

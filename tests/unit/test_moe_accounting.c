@@ -74,6 +74,7 @@ static void check_ledger(const char *capacity) {
   const double *flops = mg_tape_counters(world.tape)->flops;
   const double rows = (double)(counts.kept + counts.padded_rows), products = 2.0 * 2 * D * H;
   assert_close(flops[MG_PART_GATE], T * (mg_moe_describe(moe).gate_flops_per_token + 5 * E), 0); /* and a softmax */
+  assert_close(flops[MG_PART_SELECTION], mg_moe_selection_flops(moe, 1, T), 0);
   assert_close(flops[MG_PART_SELECTION], T * E, 0);              /* each score looked at once */
   assert_close(flops[MG_PART_ROUTED], rows * (products + H), 0); /* and the activation */
   assert_close(flops[MG_PART_COMBINE], 2 * D * rows, 0);

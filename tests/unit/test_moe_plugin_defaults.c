@@ -44,6 +44,7 @@ static void a_plugin_may_leave_out_all_but_route(void **state) {
   const mg_moe_facts facts = mg_moe_describe(moe);
   assert_int_equal(facts.choices, 3);                     /* the option k */
   assert_close(facts.gate_flops_per_token, 2 * 4 * 4, 0); /* the parameter that ends in the width */
+  assert_close(mg_moe_selection_flops(moe, 2, 8), 2 * 8 * 4, 0); /* one look at every expert's score */
   json_decref(spec);
   mg_moe_destroy(moe);
   moe_world_close(&world);

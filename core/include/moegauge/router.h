@@ -124,6 +124,10 @@ typedef struct mg_router_plugin {
   /* Optional: called after `prepare` with a sample of the training data in running order, `count` token ids with -1
    * between documents, to fill buffers from which tokens stand together. */
   mg_status (*prepare_text)(mg_router *router, mg_tape *tape, const int32_t *ids, int64_t count);
+  /* Optional: analytic FLOPs of choosing in one forward call: one for each score that mg_top_k looks at. `call` has its
+   * numbers of tokens and `training`, no variables. Default: one selection over all experts for each token, none for a
+   * router that mixes tokens. */
+  double (*selection_flops)(const mg_router *router, const mg_route_input *call);
 } mg_router_plugin;
 
 /* A router inside one layer. The core creates it. */
