@@ -29,6 +29,13 @@ static mg_var *feed_dense(mg_model *model, mg_tape *tape, const mg__pass *pass, 
   return mg__linear_forward(model, tape, block->down, mg_activate(tape, &activation, gate, up));
 }
 
+/* Every pass draws numbers of its own: each training batch, each batch of an evaluation, and each piece of a text that
+ * goes on from a cache. */
+static mg_stream noise_of(const mg_model *model, const mg__pass *pass, int64_t index) {
+  const char *name = pass->batch->training ? "router noise" : "router noise in evaluation";
+  return mg_stream_named(model->seed, name, (uint64_t)index, pass->batch->number + (uint64_t)pass->past);
+}
+
 static mg_var *feed_moe(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x,
                         mg_moe_record *record) {
   const mg_moe_input input = {.x = x,
@@ -36,8 +43,7 @@ static mg_var *feed_moe(mg_model *model, mg_tape *tape, const mg__pass *pass, in
                               .sequence_tokens = pass->sequence_tokens,
                               .training = pass->batch->training,
                               .previous = record > pass->records ? record[-1].route.logits : NULL,
-                              .noise =
-                                  mg_stream_named(model->seed, "router noise", (uint64_t)index, pass->batch->step)};
+                              .noise = noise_of(model, pass, index)};
   return mg_moe_forward(pass->blocks[index].moe, tape, &input, record);
 }
 

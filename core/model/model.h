@@ -46,7 +46,7 @@ typedef struct mg_model_batch {
   const int32_t *targets; /* [B*S], -1 = no target; NULL when only logits are wanted */
   int64_t sequences, sequence_tokens;
   bool training;
-  uint64_t step;   /* chooses the routers' noise */
+  uint64_t number; /* of the batch in its training or evaluation: chooses the routers' random numbers */
   bool last_only;  /* logits of each sequence's last token alone: [B,V] */
   mg_cache *cache; /* the tokens follow those that it holds, and are added to it; NULL = none */
   /* What an encoder reads, [B*source_tokens]; NULL without one, and when the cache has its output. */

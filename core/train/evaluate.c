@@ -131,9 +131,9 @@ static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg
   return MG_OK;
 }
 
-static mg_status add_batch(mg__run *run, scratch *s, int64_t sequences, bool full, mg__evaluation *e) {
+static mg_status add_batch(mg__run *run, scratch *s, int64_t index, int64_t sequences, bool full, mg__evaluation *e) {
   mg_model_output output;
-  const mg_model_batch batch = mg__run_model_batch(run, sequences, false, 0);
+  const mg_model_batch batch = mg__run_model_batch(run, sequences, false, index);
   const size_t tokens = (size_t)(sequences * run->batch.sequence_tokens);
   mg_tape_reset(run->tape);
   MG_TRY(mg_model_forward(run->model, run->tape, &batch, &output));
@@ -151,7 +151,7 @@ static mg_status add_all(mg__run *run, scratch *s, int64_t tokens, bool full, mg
   for (int64_t index = 0; tokens < 0 || e->tokens < tokens; index++) {
     int64_t filled;
     MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, index, &filled));
-    if (filled > 0) MG_TRY(add_batch(run, s, filled, full, e));
+    if (filled > 0) MG_TRY(add_batch(run, s, index, filled, full, e));
     if (filled < run->settings.batch) break;
   }
   if (e->targets == 0)

@@ -110,7 +110,7 @@ typedef struct mg__run {
 /* One optimiser step: batches, forward, backward, clipping, AdamW, the routers' after_step. */
 mg_status mg__run_step(mg__run *run);
 mg_status mg__run_fill_batch(mg__run *run, mg_split split, int64_t index, int64_t *filled);
-mg_model_batch mg__run_model_batch(const mg__run *run, int64_t sequences, bool training, int64_t step);
+mg_model_batch mg__run_model_batch(const mg__run *run, int64_t sequences, bool training, int64_t number);
 
 /* ---- load.c: how evenly the experts are loaded while training ----------------------------------------------- */
 

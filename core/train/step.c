@@ -10,13 +10,13 @@ mg_status mg__run_fill_batch(mg__run *run, mg_split split, int64_t index, int64_
   return mg_dataset_batch(run->data, split, seed, index, &run->batch, filled);
 }
 
-mg_model_batch mg__run_model_batch(const mg__run *run, int64_t sequences, bool training, int64_t step) {
+mg_model_batch mg__run_model_batch(const mg__run *run, int64_t sequences, bool training, int64_t number) {
   return (mg_model_batch){.inputs = run->batch.inputs,
                           .targets = run->batch.targets,
                           .sequences = sequences,
                           .sequence_tokens = run->batch.sequence_tokens,
                           .training = training,
-                          .step = (uint64_t)step};
+                          .number = (uint64_t)number};
 }
 
 static mg_status refuse_number(const mg__run *run, const char *what, double value) {

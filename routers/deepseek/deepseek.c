@@ -4,6 +4,7 @@
  *   w = scale * w / sum(w) when renormalised
  *   group score: the largest s + b of the group, or the sum of its two largest; experts outside the best groups are out
  *   after each step: b_i += rate * sign(mean c - c_i), or b_i += rate * (mean c - c_i) / mean c
+ *   multiplied bias: s b in place of s + b, b starting at 1
  *
  * DeepSeek-V2 (softmax, groups by largest), DeepSeek-V3, eqs 12-16 (sigmoid, bias, groups by sum of two), and Wang et
  * al. 2024, algorithm 1 (the bias). c_i is the load of expert i in the batch. No gradient passes the selection. */
@@ -13,22 +14,25 @@
 
 enum { SIGMOID, SOFTMAX, SQRT_SOFTPLUS };
 enum { NONE, SIGN, PROPORTIONAL };
+enum { ADDED, MULTIPLIED };
 enum { LARGEST, TOP2 };
 
 typedef struct deepseek_options {
-  int64_t k, score, bias, groups, groups_kept, group_score;
+  int64_t k, score, bias, form, groups, groups_kept, group_score;
   bool renormalise;
   double rate, scale;
 } deepseek_options;
 
 static const char *const scores[] = {"sigmoid", "softmax", "sqrt_softplus", NULL};
 static const char *const biases[] = {"none", "sign", "proportional", NULL};
+static const char *const forms[] = {"added", "multiplied", NULL};
 static const char *const group_scores[] = {"max", "top2", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_INT(deepseek_options, k, 2, 1, 65536, "experts kept per token"),
     MG_OPTION_CHOICE(deepseek_options, score, SIGMOID, scores, "how logits become affinities"),
     MG_OPTION_CHOICE(deepseek_options, bias, SIGN, biases, "how the selection bias moves after a step"),
+    MG_OPTION_CHOICE(deepseek_options, form, ADDED, forms, "how the bias joins the affinity to select"),
     MG_OPTION_FLOAT(deepseek_options, rate, 0.001, 0, 1, "how far the bias moves in a step"),
     MG_OPTION_INT(deepseek_options, groups, 1, 1, 65536, "equal runs of experts (nodes, devices)"),
     MG_OPTION_INT(deepseek_options, groups_kept, 1, 1, 65536, "groups from which a token may choose"),
@@ -37,9 +41,10 @@ static const mg_option options[] = {
     MG_OPTION_FLOAT(deepseek_options, scale, 1, 1e-6, 1e6, "factor on the weights"),
     MG_OPTION_END};
 
-enum { GATE, BIAS };
+enum { GATE, BIAS, FACTOR };
 static const mg_param_spec params[] = {[GATE] = {"gate", {MG_DIM_EXPERTS, MG_DIM_WIDTH}, MG_INIT_NORMAL, 0.02, false},
                                        [BIAS] = {"bias", {MG_DIM_CUSTOM}, MG_INIT_ZERO, 0, true},
+                                       [FACTOR] = {"factor", {MG_DIM_CUSTOM}, MG_INIT_ONE, 0, true},
                                        MG_PARAM_END};
 
 static mg_status check_groups(const mg_router *router, const deepseek_options *o) {
@@ -63,12 +68,17 @@ static mg_status check_groups(const mg_router *router, const deepseek_options *o
 static mg_status check(const mg_router *router) {
   const deepseek_options *o = router->options;
   MG_TRY(mg_router_check_k(router, o->k, o->renormalise));
+  if (o->bias == NONE && o->form == MULTIPLIED)
+    return mg_fail(router->context, MG_USAGE,
+                   "router deepseek: form 'multiplied' is about the bias, and bias is 'none'; use bias 'sign' or "
+                   "'proportional', or leave form out");
   return check_groups(router, o);
 }
 
 static int64_t dimension(const mg_router *router, int32_t param, int32_t dim) {
   (void)dim;
-  return param == BIAS && ((const deepseek_options *)router->options)->bias != NONE ? router->experts : 0;
+  const deepseek_options *o = router->options;
+  return o->bias != NONE && param == (o->form == MULTIPLIED ? FACTOR : BIAS) ? router->experts : 0;
 }
 
 static uint32_t promises(const mg_router *router) {
@@ -106,13 +116,23 @@ static mg_var *affinities(mg_tape *tape, mg_var *logits, int64_t kind) {
   return kind == SIGMOID ? mg_sigmoid(tape, logits) : mg_sqrt_softplus(tape, logits);
 }
 
+static const char *name_of_bias(const deepseek_options *o) {
+  return params[o->form == MULTIPLIED ? FACTOR : BIAS].name;
+}
+
+/* What experts are selected by; `bias` is NULL without one. */
+static mg_var *biased(mg_tape *tape, mg_var *affinity, mg_var *bias, int64_t form) {
+  mg_var *fixed = mg_detach(tape, affinity);
+  if (!bias) return fixed;
+  return form == MULTIPLIED ? mg_mul(tape, fixed, bias) : mg_add(tape, fixed, bias);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const deepseek_options *o = router->options;
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   mg_var *affinity = affinities(tape, out->logits, o->score);
   out->probs = o->score == SOFTMAX ? affinity : mg_shares(tape, affinity);
-  mg_var *selection = mg_detach(tape, affinity);
-  if (o->bias != NONE) selection = mg_add(tape, selection, mg_router_param(router, tape, "bias"));
+  mg_var *selection = biased(tape, affinity, mg_router_param(router, tape, name_of_bias(o)), o->form);
   if (o->groups > 1) selection = within_best_groups(tape, selection, o);
   out->ids = mg_top_k(tape, selection, o->k, NULL);
   out->weights = mg_gather_columns(tape, affinity, out->ids);
@@ -125,12 +145,12 @@ static mg_status after_step(mg_router *router, mg_tape *tape, const int32_t *dem
   const deepseek_options *o = router->options;
   if (o->bias == NONE) return MG_OK;
   const int64_t experts = router->experts;
-  mg_var *bias = mg_router_param(router, tape, "bias");
+  mg_var *bias = mg_router_param(router, tape, name_of_bias(o));
   mg_var *counts = mg_cast(tape, mg_tape_upload(tape, MG_I32, 1, &experts, demand), mg_var_dtype(bias));
   mg_var *mean = mg_mean(tape, counts), *excess = mg_sub(tape, counts, mean);
   mg_var *step = o->bias == SIGN ? mg_unary_op(tape, MG_UNARY_SIGN, excess, 0, 0)
                                  : mg_div(tape, excess, mg_unary_op(tape, MG_UNARY_CLAMP, mean, 1e-30, 1e30));
-  return mg_router_store(router, tape, "bias", mg_sub(tape, bias, mg_scale(tape, step, o->rate)));
+  return mg_router_store(router, tape, name_of_bias(o), mg_sub(tape, bias, mg_scale(tape, step, o->rate)));
 }
 
 /* The best of each group, the best groups, and the best experts. */

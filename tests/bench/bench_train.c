@@ -71,7 +71,7 @@ static mg_status train_step(train_state *s) {
                                 .sequences = SEQUENCES,
                                 .sequence_tokens = LENGTH,
                                 .training = true,
-                                .step = (uint64_t)s->step};
+                                .number = (uint64_t)s->step};
   mg_tape_reset(s->tape);
   MG_TRY(mg_model_forward(s->model, s->tape, &batch, &output));
   MG_TRY(mg_tape_backward(s->tape, output.total));

@@ -47,6 +47,7 @@ static const char *const routers[] = {
     "{'name': 'deepseek', 'k': 3, 'score': 'softmax', 'bias': 'none', 'renormalise': false}",
     "{'name': 'deepseek', 'k': 3, 'bias': 'proportional', 'groups': 4, 'groups_kept': 2, 'scale': 2.5}",
     "{'name': 'deepseek', 'k': 2, 'groups': 4, 'groups_kept': 2, 'group_score': 'max'}",
+    "{'name': 'deepseek', 'k': 3, 'form': 'multiplied', 'groups': 4, 'groups_kept': 2}",
     "{'name': 'expert_choice'}",
     "{'name': 'expert_choice', 'factor': 1, 'scope': 'sequence'}",
     "{'name': 'expert_choice', 'inference': 'threshold', 'renormalise': true}",

@@ -8,18 +8,20 @@ enum { T = ROUTER_TOKENS, D = ROUTER_WIDTH, E = 12, K_MAX = 4 };
 
 typedef struct setting {
   const char *spec;
-  bool softmax, biased, renormalise;
+  bool softmax, biased, multiplied, renormalise;
   int k, groups, groups_kept, of_group; /* how many scores of a group are added */
   double scale;
 } setting;
 
 static const setting settings[] = {
-    {"{'name': 'deepseek', 'k': 3}", false, true, true, 3, 1, 1, 0, 1},
-    {"{'name': 'deepseek', 'k': 3, 'bias': 'none'}", false, false, true, 3, 1, 1, 0, 1},
-    {"{'name': 'deepseek', 'k': 4, 'groups': 4, 'groups_kept': 2, 'scale': 2.5}", false, true, true, 4, 4, 2, 2, 2.5},
+    {"{'name': 'deepseek', 'k': 3}", false, true, false, true, 3, 1, 1, 0, 1},
+    {"{'name': 'deepseek', 'k': 3, 'form': 'multiplied'}", false, true, true, true, 3, 1, 1, 0, 1},
+    {"{'name': 'deepseek', 'k': 3, 'bias': 'none'}", false, false, false, true, 3, 1, 1, 0, 1},
+    {"{'name': 'deepseek', 'k': 4, 'groups': 4, 'groups_kept': 2, 'scale': 2.5}", false, true, false, true, 4, 4, 2, 2,
+     2.5},
     {"{'name': 'deepseek', 'k': 4, 'score': 'softmax', 'bias': 'none', 'groups': 6, 'groups_kept': 3,"
      " 'group_score': 'max', 'renormalise': false}",
-     true, false, false, 4, 6, 3, 1, 1}};
+     true, false, false, false, 4, 6, 3, 1, 1}};
 
 /* The index of the largest of `count` numbers, which is then removed. */
 static int take_largest(double *numbers, int count) {
@@ -58,7 +60,7 @@ static void check_token(const setting *s, const double *h, const double *bias, c
   for (int e = 0; e < E; e++) all += exp(h[e]);
   for (int e = 0; e < E; e++) {
     affinity[e] = s->softmax ? exp(h[e]) / all : 1 / (1 + exp(-h[e]));
-    selection[e] = affinity[e] + bias[e];
+    selection[e] = s->multiplied ? affinity[e] * bias[e] : affinity[e] + bias[e];
   }
   limit(selection, s);
   for (int j = 0; j < s->k; j++) {
@@ -78,7 +80,7 @@ static void the_bias_selects_and_does_not_weigh(void **state) {
     int32_t ids[T * K_MAX];
     router_world_open(&r, s->spec, E, 0.4);
     for (int e = 0; e < E && s->biased; e++) bias[e] = 0.11 * (e % 5) - 0.2;
-    if (s->biased) moe_set_param(&r.world, "r.bias", bias, E);
+    if (s->biased) moe_set_param(&r.world, s->multiplied ? "r.factor" : "r.bias", bias, E);
     router_world_route(&r, false, (mg_stream){0});
     moe_read(&r.world, r.out.logits, h, T * E);
     moe_read(&r.world, r.out.weights, weights, T * s->k);
@@ -108,6 +110,28 @@ static void the_bias_moves_against_the_load(void **state) {
     for (int e = 0; e < 4; e++) assert_close(bias[e], start[e] + (proportional ? by_share : by_sign)[e], 1e-12);
     router_world_close(&r);
   }
+}
+
+/* The factors of a new layer are 1, which changes nothing, and move as a bias does. */
+static void a_multiplied_bias_starts_at_one(void **state) {
+  (void)state;
+  static const int32_t demand[] = {4, 2, 1, 1};
+  static const float moved[] = {0.75F, 1, 1.25F, 1.25F};
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  json_t *spec = moe_json("{'experts': 4, 'width': 2, 'router': {'name': 'deepseek', 'form': 'multiplied',"
+                          " 'rate': 0.25}}");
+  const mg_moe_place place = {.width = D, .prefix = "", .seed = 1};
+  mg_moe *moe;
+  assert_ok(world.context, mg_moe_create(world.context, world.registry, spec, place, world.params, &moe));
+  const mg_param *factor = mg_params_look(world.params, mg_params_find(world.params, "router.factor"));
+  for (int e = 0; e < 4; e++) assert_close(((const float *)factor->value.data)[e], 1, 0);
+  mg_router *router = mg_moe_router(moe);
+  assert_ok(world.context, router->plugin->after_step(router, world.tape, demand));
+  for (int e = 0; e < 4; e++) assert_close(((const float *)factor->value.data)[e], moved[e], 0);
+  json_decref(spec);
+  mg_moe_destroy(moe);
+  moe_world_close(&world);
 }
 
 /* A layer whose expert 0 starts far ahead: after some steps no expert has more than twice its share. */
@@ -149,13 +173,13 @@ static void options_that_do_not_fit_are_refused(void **state) {
   assert_router_refused("{'name': 'deepseek', 'k': 3, 'groups': 4}", 8, "k = 3 is more than the 2");
   assert_router_refused("{'name': 'deepseek', 'groups': 8, 'groups_kept': 4}", 8, "top2");
   assert_router_refused("{'name': 'deepseek', 'k': 1}", 8, "renormalise");
+  assert_router_refused("{'name': 'deepseek', 'bias': 'none', 'form': 'multiplied'}", 8, "bias is 'none'");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(the_bias_selects_and_does_not_weigh),
-      cmocka_unit_test(the_bias_moves_against_the_load),
-      cmocka_unit_test(steps_of_a_layer_even_out_the_load),
+      cmocka_unit_test(the_bias_selects_and_does_not_weigh), cmocka_unit_test(the_bias_moves_against_the_load),
+      cmocka_unit_test(a_multiplied_bias_starts_at_one),     cmocka_unit_test(steps_of_a_layer_even_out_the_load),
       cmocka_unit_test(options_that_do_not_fit_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

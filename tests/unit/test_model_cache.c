@@ -176,10 +176,31 @@ static void longrope_takes_the_factors_of_the_length(void **state) {
   json_decref(far);
 }
 
+/* One token after the other from a cache: each is sent somewhere else, not where the first went. */
+static void every_pass_over_a_cache_draws_anew(void **state) {
+  (void)state;
+  mg_model *model = make_model("{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"feed_forward\":"
+                               " {\"kind\": \"moe\", \"experts\": 4, \"width\": 2,"
+                               "  \"router\": {\"name\": \"random\", \"k\": 1}}}");
+  int chosen[4] = {0};
+  mg_cache *cache;
+  mg_model_output out;
+  assert_ok(world.context, mg_cache_create(model, MG_F32, 1, TOKENS, &cache));
+  for (int32_t t = 0; t < TOKENS; t++) {
+    int32_t id;
+    assert_ok(world.context, run(model, cache, &(int32_t){t % 11}, 1, &out));
+    assert_ok(world.context, mg_tape_download(world.tape, out.records[0].ids, &id, sizeof id));
+    chosen[id]++;
+  }
+  for (int e = 0; e < 4; e++) assert_in_range(chosen[e], 1, TOKENS / 2);
+  mg_cache_destroy(cache);
+  mg_model_destroy(model);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_window_forgets_and_gives_the_same), cmocka_unit_test(what_does_not_fit_is_refused),
-      cmocka_unit_test(last_logits_are_those_of_all), cmocka_unit_test(tables_follow_their_papers),
-      cmocka_unit_test(longrope_takes_the_factors_of_the_length)};
+      cmocka_unit_test(every_pass_over_a_cache_draws_anew), cmocka_unit_test(a_window_forgets_and_gives_the_same),
+      cmocka_unit_test(what_does_not_fit_is_refused),       cmocka_unit_test(last_logits_are_those_of_all),
+      cmocka_unit_test(tables_follow_their_papers),         cmocka_unit_test(longrope_takes_the_factors_of_the_length)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -294,6 +294,19 @@ static void analytic_costs_know_that_most_choices_are_not_made(void **state) {
   close_run(&r);
 }
 
+/* One draw for a whole batch of 4 sequences: the 11 of the validation are three batches, which go to different experts. */
+static void every_batch_of_an_evaluation_draws_anew(void **state) {
+  (void)state;
+  run r;
+  open_run(&r,
+           "{'layers': 1, 'width': 16, 'heads': 2, 'vocabulary': 24, 'feed_forward': {'kind': 'moe', 'experts': 16,"
+           " 'width': 4, 'router': {'name': 'random', 'k': 1, 'scope': 'batch'}}}",
+           train_text);
+  assert_ok(r.world.context, train(&r));
+  assert_near(metric(&r, "dead_experts"), 16 - 3, 0);
+  close_run(&r);
+}
+
 static void tables_hold_the_load_over_training_and_per_domain(void **state) {
   (void)state;
   run r;
@@ -580,6 +593,7 @@ int main(void) {
                                      cmocka_unit_test(a_moe_model_learns_and_tells_how_it_routes),
                                      cmocka_unit_test(routers_get_the_token_counts_before_and_the_load_after_a_step),
                                      cmocka_unit_test(analytic_costs_know_that_most_choices_are_not_made),
+                                     cmocka_unit_test(every_batch_of_an_evaluation_draws_anew),
                                      cmocka_unit_test(tables_hold_the_load_over_training_and_per_domain),
                                      cmocka_unit_test(the_same_seed_gives_the_same_bits),
                                      cmocka_unit_test(the_process_holds_no_more_than_the_account_says),

@@ -35,7 +35,7 @@ typedef struct mg_route_input {
   int64_t tokens;          /* T */
   int64_t sequence_tokens; /* tokens per sequence; T is a multiple */
   bool training;           /* noise and jitter only when true */
-  mg_stream noise;         /* random numbers for this layer and step */
+  mg_stream noise;         /* random numbers for this layer and batch, in evaluation too */
   mg_var *previous;        /* [T,E] logits of the mixture before; NULL if it gave none or has other experts */
 } mg_route_input;
 
