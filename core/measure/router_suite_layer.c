@@ -125,7 +125,9 @@ mg_status mg__check_flops(suite_subject *subject, mg_router_row *row) {
   MG_TRY(status);
   const double grew = wide_counted - counted, said = wide_analytic - analytic;
   if (fabs(grew - said) <= 0.05 * fmax(grew, said)) return MG_OK;
-  return mg__router_suite_failed(row, "from width %d to %d the gate grows by %g FLOPs per token; gate_flops says %g",
+  return mg__router_suite_failed(row,
+                                 "from width %d to %d the gate grows by %g FLOPs per token; gate_flops says %g: "
+                                 "correct or give it",
                                  SUITE_WIDTH, 4 * SUITE_WIDTH, grew / SUITE_TOKENS, said / SUITE_TOKENS);
 }
 
@@ -155,9 +157,9 @@ mg_status mg__check_selection_flops(suite_subject *subject, mg_router_row *row) 
     double counted, analytic;
     MG_TRY(selection(subject, calls[i].tokens, calls[i].training, &counted, &analytic));
     if (counted == analytic) continue;
-    return mg__router_suite_failed(row, "choosing for %lld tokens%s takes %g FLOPs; selection_flops says %g",
-                                   (long long)calls[i].tokens, calls[i].training ? " in training" : "", counted,
-                                   analytic);
+    return mg__router_suite_failed(
+        row, "choosing for %lld tokens%s takes %g FLOPs; selection_flops says %g: correct or give it (Lua: selection)",
+        (long long)calls[i].tokens, calls[i].training ? " in training" : "", counted, analytic);
   }
   return MG_OK;
 }

@@ -35,9 +35,15 @@ static inline double zoo_no_flops(const mg_router *router) {
   return 0.0;
 }
 
+static inline double zoo_no_selection(const mg_router *router, const mg_route_input *call) {
+  (void)router, (void)call;
+  return 0.0;
+}
+
 /* The fields that are the same in every animal. */
 #define ZOO_COMMON(name_, choices_)                                                                                    \
-  .name = name_, .summary = "A router of the zoo.", .choices = choices_, .gate_flops = zoo_no_flops
+  .name = name_, .summary = "A router of the zoo.", .choices = choices_, .gate_flops = zoo_no_flops,                   \
+  .selection_flops = zoo_no_selection
 #define ZOO_HEADER .abi = MG_ABI, .size = sizeof(mg_router_plugin)
 
 #endif
