@@ -35,6 +35,27 @@ static inline float cpu_exp(float x) {
   return p * cpu_float_of_bits((int32_t)(((uint32_t)bits - 0x4b400000u + 127u) << 23));
 }
 
+#if defined(CPU_VECTOR_AVX512)
+#include <immintrin.h>
+
+/* cpu_exp of sixteen numbers; NaN stays NaN, because a maximum or minimum with NaN is its second operand. */
+static inline __m512 cpu_exp_16(__m512 x) {
+  const __m512 round_to_integer = _mm512_set1_ps(12582912.0f);
+  const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-88.0f), x));
+  const __m512 shifted = _mm512_fmadd_ps(clamped, _mm512_set1_ps(1.44269504f), round_to_integer);
+  const __m512 n = _mm512_sub_ps(shifted, round_to_integer);
+  const __m512 most = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), clamped);
+  const __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), most), one = _mm512_set1_ps(1.0f);
+  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.0f / 720.0f), r, _mm512_set1_ps(1.0f / 120.0f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24.0f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6.0f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+  p = _mm512_fmadd_ps(_mm512_fmadd_ps(p, r, one), r, one);
+  const __m512i power = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127 - 0x4b400000));
+  return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(power, 23)));
+}
+#endif
+
 static inline float cpu_sigmoid(float x) {
   return 1.0f / (1.0f + cpu_exp(-x));
 }

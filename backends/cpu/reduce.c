@@ -70,6 +70,12 @@ static mg_status reduce_columns(mg_backend *backend, const mg_op_call *call, int
   const mg_tensor *x = call->in[0], *out = call->out[0];
   const mg_reduce kind = call->attributes.reduce.kind;
   const int64_t spans = cpu_max(1, cpu_ceil_div(columns, SPAN)), pieces = rows * spans, work = rows * columns;
+  if (spans == 1) {
+    CPU_PARALLEL(backend, work)
+    for (int64_t row = 0; row < rows; row++)
+      cpu_set(out, row, (float)finish(kind, (double)reduce_span(kind, x, row * columns, columns), columns));
+    return MG_OK;
+  }
   float *partial = mg__cpu_scratch(backend, (size_t)pieces * sizeof(float));
   if (!partial) return MG_MEMORY;
   CPU_PARALLEL(backend, work)
@@ -169,26 +175,115 @@ static float exp_sum(const float *x, float largest, int64_t n) {
   return sum;
 }
 
+static void softmax_row(const float *x, int64_t columns, float *out) {
+  const float largest = span_max(x, columns);
+  if (largest == -INFINITY) { /* nothing is chosen */
+    memset(out, 0, (size_t)columns * sizeof(float));
+    return;
+  }
+  const float scale = 1.0f / exp_row(x, largest, out, columns);
+#pragma omp simd
+  for (int64_t c = 0; c < columns; c++) out[c] *= scale;
+}
+
+enum { TOGETHER = 16, TOGETHER_COLUMNS_MAX = 512 }; /* narrow rows that are normalised at once */
+
+#if defined(CPU_VECTOR_AVX512)
+#include "pack_avx512.h"
+
+/* The largest, or the sum, of each of sixteen vectors. */
+static __m512 across(const __m512 part[TOGETHER], bool sum) {
+  __m512i row[TOGETHER];
+  for (int32_t i = 0; i < TOGETHER; i++) row[i] = _mm512_castps_si512(part[i]);
+  pack_transpose(row);
+#pragma GCC unroll 4
+  for (int32_t half = TOGETHER / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < half; i++) {
+      const __m512 a = _mm512_castsi512_ps(row[i]), b = _mm512_castsi512_ps(row[i + half]);
+      row[i] = _mm512_castps_si512(sum ? _mm512_add_ps(a, b) : _mm512_max_ps(a, b));
+    }
+  return _mm512_castsi512_ps(row[0]);
+}
+
+/* Sixteen columns or, under a mask, fewer; `whole` is known where this is called. */
+typedef struct columns_at {
+  int64_t first;
+  bool whole;
+  __mmask16 mask;
+} columns_at;
+
+static inline __m512 load_or(const float *x, columns_at at, __m512 otherwise) {
+  return at.whole ? _mm512_loadu_ps(x + at.first) : _mm512_mask_loadu_ps(otherwise, at.mask, x + at.first);
+}
+
+static inline void store_columns(float *x, columns_at at, __m512 value) {
+  if (at.whole)
+    _mm512_storeu_ps(x + at.first, value);
+  else
+    _mm512_mask_storeu_ps(x + at.first, at.mask, value);
+}
+
+#define EACH_COLUMNS(columns, statement)                                                                               \
+  do {                                                                                                                 \
+    columns_at at = {0, true, 0xffff};                                                                                 \
+    for (; at.first + 16 <= (columns); at.first += 16) statement;                                                      \
+    at = (columns_at){at.first, false, pack_mask((columns)-at.first)};                                                 \
+    if (at.mask) statement;                                                                                            \
+  } while (0)
+
+static inline __m512 exp_columns(const float *x, float shift, float *out, columns_at at, __m512 sum) {
+  const __m512 e = cpu_exp_16(_mm512_sub_ps(load_or(x, at, _mm512_setzero_ps()), _mm512_set1_ps(shift)));
+  store_columns(out, at, e);
+  return at.whole ? _mm512_add_ps(sum, e) : _mm512_mask_add_ps(sum, at.mask, sum, e);
+}
+
+/* Up to sixteen rows in three passes, none of which waits for the lanes of one row to be brought together. A NaN spoils
+ * its row's sum, and so the row. */
+static void softmax_together(const float *x, int64_t rows, int64_t columns, float *out) {
+  const __m512 least = _mm512_set1_ps(-INFINITY);
+  float shift[TOGETHER], scale[TOGETHER];
+  __m512 part[TOGETHER];
+  for (int64_t r = 0; r < TOGETHER; r++) part[r] = least;
+  for (int64_t r = 0; r < rows; r++)
+    EACH_COLUMNS(columns, part[r] = _mm512_max_ps(load_or(x + r * columns, at, least), part[r]));
+  const __m512 largest = across(part, false);
+  const __mmask16 some = _mm512_cmp_ps_mask(largest, least, _CMP_NEQ_UQ); /* else nothing is chosen */
+  _mm512_storeu_ps(shift, _mm512_maskz_mov_ps(some, largest));
+  for (int64_t r = 0; r < TOGETHER; r++) part[r] = _mm512_setzero_ps();
+  for (int64_t r = 0; r < rows; r++)
+    EACH_COLUMNS(columns, part[r] = exp_columns(x + r * columns, shift[r], out + r * columns, at, part[r]));
+  _mm512_storeu_ps(scale, _mm512_maskz_div_ps(some, _mm512_set1_ps(1.0f), across(part, true)));
+  for (int64_t r = 0; r < rows; r++) {
+    float *row = out + r * columns;
+    EACH_COLUMNS(columns, store_columns(row, at, _mm512_mul_ps(load_or(row, at, least), _mm512_set1_ps(scale[r]))));
+  }
+}
+#undef EACH_COLUMNS
+#else
+static void softmax_together(const float *x, int64_t rows, int64_t columns, float *out) {
+  for (int64_t r = 0; r < rows; r++) softmax_row(x + r * columns, columns, out + r * columns);
+}
+#endif
+
 mg_status CPU_NAME(softmax)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *x = call->in[0], *out = call->out[0];
   const int64_t columns = mg_tensor_columns(x), work = mg_tensor_count(x), rows = columns ? work / columns : 0;
-  float *buffers = cpu_row_buffers(backend, columns);
+  const bool narrow = columns <= TOGETHER_COLUMNS_MAX;
+  const int64_t step = narrow ? TOGETHER : 1;
+  float *buffers = cpu_row_buffers(backend, step * columns);
   if (!buffers) return MG_MEMORY;
   CPU_PARALLEL(backend, work)
-  for (int64_t row = 0; row < rows; row++) {
-    float *buffer = cpu_row_buffer(buffers, columns);
-    const float *values = cpu_read(x, row * columns, columns, buffer);
-    float *target = cpu_write_begin(out, row * columns, buffer);
-    const float largest = span_max(values, columns);
-    if (largest == -INFINITY) { /* nothing is chosen */
-      memset(target, 0, (size_t)columns * sizeof(float));
-      cpu_write_end(out, row * columns, columns, buffer);
-      continue;
-    }
-    const float scale = 1.0f / exp_row(values, largest, target, columns);
-#pragma omp simd
-    for (int64_t c = 0; c < columns; c++) target[c] *= scale;
-    cpu_write_end(out, row * columns, columns, buffer);
+  for (int64_t row = 0; row < rows; row += step) {
+    const int64_t here = cpu_min(step, rows - row), first = row * columns, count = here * columns;
+    float *buffer = cpu_row_buffer(buffers, step * columns);
+    const float *values = cpu_read(x, first, count, buffer);
+    float *target = cpu_write_begin(out, first, buffer);
+    if (narrow)
+      softmax_together(values, here, columns, target);
+    else
+      softmax_row(values, columns, target);
+    cpu_write_end(out, first, count, buffer);
   }
   return MG_OK;
 }
