@@ -9,6 +9,7 @@
 typedef struct model_options {
   bool json;
   int64_t context, stride, limit, precision, threads;
+  int64_t prompt, generate, depth, repeats;
   char text[MG_OPTION_STRING_MAX], choices[MG_OPTION_STRING_MAX], output[MG_OPTION_STRING_MAX];
   char backend[MG_OPTION_STRING_MAX];
 } model_options;
@@ -23,12 +24,16 @@ static const mg_option options[] = {
     MG_OPTION_STRING(model_options, output, "", "trace: the file to write"),
     MG_OPTION_INT(model_options, stride, 0, 0, 1 << 30, "eval: tokens that each pass moves on; 0 = half the context"),
     MG_OPTION_INT(model_options, limit, 0, 0, 1 << 30, "eval, trace: so many tokens or questions at most; 0 = all"),
-    MG_OPTION_CHOICE(model_options, precision, 0, precisions, "eval, trace: how products are computed"),
-    MG_OPTION_STRING(model_options, backend, "", "eval, trace: the backend; default: cpu where there is one"),
-    MG_OPTION_INT(model_options, threads, 0, 0, 4096, "eval, trace: threads of the backend; 0 = its default"),
+    MG_OPTION_CHOICE(model_options, precision, 0, precisions, "eval, trace, bench: how products are computed"),
+    MG_OPTION_STRING(model_options, backend, "", "eval, trace, bench: the backend; default: cpu where there is one"),
+    MG_OPTION_INT(model_options, threads, 0, 0, 4096, "eval, trace, bench: threads of the backend; 0 = its default"),
+    MG_OPTION_INT(model_options, prompt, 512, 0, 1 << 24, "bench: tokens read in one pass; 0 = none"),
+    MG_OPTION_INT(model_options, generate, 64, 0, 1 << 24, "bench: tokens then written one by one; 0 = none"),
+    MG_OPTION_INT(model_options, depth, 512, 0, 1 << 24, "bench: tokens in the cache before the first one written"),
+    MG_OPTION_INT(model_options, repeats, 5, 1, 10000, "bench: rounds after a first one that is not counted"),
     MG_OPTION_END};
 
-static const char *const actions[] = {"inspect", "counts", "eval", "trace", NULL};
+static const char *const actions[] = {"inspect", "counts", "eval", "trace", "bench", NULL};
 
 static const mg_example examples[] = {
     {"moegauge model inspect models/OLMoE-1B-7B", "parameters, FLOPs and bytes of the model in a folder"},
@@ -37,6 +42,7 @@ static const mg_example examples[] = {
     {"moegauge model eval models/OLMoE-1B-7B --text book.txt", "perplexity and bits per byte on a text"},
     {"moegauge model eval models/OLMoE-1B-7B --choices arc.jsonl --limit 500", "multiple choice: acc and acc_norm"},
     {"moegauge model trace models/OLMoE-1B-7B --text book.txt --output book.trace", "where each token was routed"},
+    {"moegauge model bench models/OLMoE-1B-7B --threads 2", "tokens per second, reading a prompt and writing"},
     MG_EXAMPLE_END};
 
 static mg_status answer_of(mg_engine *engine, const model_options *set, const char *action, const char *path,
@@ -77,14 +83,15 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_model = {
     .name = "model",
-    .words = "inspect|counts|eval|trace PATH",
-    .summary = "show what a released model costs, or run it: perplexity, multiple choice, routing traces",
+    .words = "inspect|counts|eval|trace|bench PATH",
+    .summary = "show what a released model costs, or run it: text, questions, routing traces, speed",
     .details =
         "inspect: PATH is a config.json or a folder that holds one; no weights are touched. Every field of the "
         "configuration is used or listed; one that is unknown and speaks of experts is an error. counts: PATH is a "
         "file of configurations with known numbers; what differs is printed as Markdown, and a difference ends "
-        "it with 7. eval and trace: "
-        "PATH is a folder with config.json, the weights in safetensors and tokenizer.json. Questions are lines "
+        "it with 7. eval, trace and bench: "
+        "PATH is a folder with config.json and the weights in safetensors, and for texts tokenizer.json. bench reads "
+        "random tokens and prints medians with the lowest and highest round. Questions are lines "
         "{\"context\": TEXT, \"choices\": [TEXT, ...], \"answer\": I}. `moegauge list families` shows which "
         "models are known and which run.",
     .options = options,

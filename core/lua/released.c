@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "lua/state.h"
+#include "measure/peak.h"
 #include "measure/score.h"
+#include "measure/speed.h"
 #include "measure/trace.h"
 #include "model/load.h"
 #include "model/save.h"
@@ -21,6 +23,7 @@ typedef struct released {
   mg_tokenizer *tokenizer; /* NULL until asked for */
   mg_model *model;
   mg_tape *tape;
+  mg_dtype precision;
   char *path;
 } released;
 
@@ -64,6 +67,7 @@ static mg_status open_model(mg_engine *engine, released *r, const json_t *wanted
   MG_TRY(mg_model_load(r->context, engine->settings.registry, r->backend, json_object_get(wanted, "spec"),
                        json_object_get(wanted, "tensors"), json_object_get(wanted, "ignored"), r->checkpoint, dtype,
                        &r->model));
+  r->precision = dtype;
   MG_TRY(mg_tape_create(r->backend, dtype, &r->tape));
   mg_tape_set_recording(r->tape, false);
   return MG_OK;
@@ -201,6 +205,50 @@ static int lua_trace(lua_State *L) {
   return 0;
 }
 
+/* ---- speed --------------------------------------------------------------------------------------------------- */
+
+/* speed(prompt, generate, depth, seed) -> what one round took, in ns and FLOPs, and the bytes that each decoded token
+ * must read at the mean depth */
+static int lua_speed(lua_State *L) {
+  const released *r = released_at(L);
+  const mg_speed_settings settings = {.prompt = luaL_checkinteger(L, 2),
+                                      .generate = luaL_checkinteger(L, 3),
+                                      .depth = luaL_checkinteger(L, 4),
+                                      .seed = (uint64_t)luaL_checkinteger(L, 5)};
+  mg_speed out;
+  const mg_status status = finish_pass(r, mg_speed_run(r->model, r->tape, r->precision, &settings, &out));
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
+  json_t **box = mg__push_box(L);
+  *box =
+      json_pack("{s:I, s:I, s:f, s:f, s:f}", "prefill_ns", (json_int_t)out.prefill_ns, "decode_ns",
+                (json_int_t)out.decode_ns, "prefill_flops", out.prefill_flops, "decode_flops", out.decode_flops,
+                "decode_bytes", mg_speed_decode_bytes(r->model, r->precision, settings.depth + settings.generate / 2));
+  mg__push_json(L, *box);
+  return 1;
+}
+
+/* backend() -> its name and what took effect */
+static int lua_backend(lua_State *L) {
+  const released *r = released_at(L);
+  char text[256] = "";
+  if (r->backend->plugin->describe) r->backend->plugin->describe(r->backend, text, sizeof text);
+  lua_pushfstring(L, "%s%s%s", r->backend->plugin->name, *text ? " " : "", text);
+  return 1;
+}
+
+/* peaks(threads) -> what this machine can do at most, per second; 0 threads = all processors */
+static int peaks(lua_State *L) {
+  mg_context *context = mg__engine_of(L)->context;
+  mg_peak peak;
+  const mg_status status = mg_peak_measure(context, (int32_t)luaL_checkinteger(L, 1), &peak);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(context));
+  json_t **box = mg__push_box(L);
+  *box = json_pack("{s:i, s:f, s:f, s:f, s:f}", "threads", peak.threads, "f32_flops", peak.f32_flops, "bf16_flops",
+                   peak.bf16_flops, "amx_flops", peak.amx_flops, "read_bytes", peak.read_bytes);
+  mg__push_json(L, *box);
+  return 1;
+}
+
 /* Copies FROM/name to TO/name; a file that is not there is no error unless it `must` be. */
 static mg_status copy_beside(const released *r, const char *folder, const char *name, bool must) {
   char from[PATH_MAX], to[PATH_MAX], *text;
@@ -291,11 +339,13 @@ static int read_json_lines(lua_State *L) {
 
 void mg__add_released(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"load_released", load_released}, {"read_json_lines", read_json_lines}, {NULL, NULL}};
+      {"load_released", load_released}, {"read_json_lines", read_json_lines}, {"peaks", peaks}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"encode", lua_encode},
                                      {"encode_file", encode_file},
                                      {"score", score},
                                      {"trace", lua_trace},
+                                     {"speed", lua_speed},
+                                     {"backend", lua_backend},
                                      {"spec", spec},
                                      {"save", save},
                                      {NULL, NULL}};

@@ -2,6 +2,7 @@
 
 local core = require "moegauge.core"
 local families = require "moegauge.families"
+local speed = require "moegauge.speed"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
 
@@ -154,6 +155,26 @@ function Model:trace(options)
   return { text = options.text, path = options.path, tokens = #ids, context = context }
 end
 
+-- ---- speed -------------------------------------------------------------------------------------------------------
+
+--- Tokens per second: reading `prompt` tokens in one pass, and writing `generate` tokens one by one after `depth` others.
+--- One round more than `repeats` is run, and the first is not counted. Tokens are random.
+--- @param options? { prompt?: integer, generate?: integer, depth?: integer, repeats?: integer }
+function Model:speed(options)
+  local where <const> = "model:speed"
+  options = options or {}
+  strict.keys(options, { "prompt", "generate", "depth", "repeats" }, where)
+  need_decoder(self, where)
+  local prompt, generate = whole(options, "prompt", 512, 0, where), whole(options, "generate", 64, 0, where)
+  local depth, repeats = whole(options, "depth", 512, 0, where), whole(options, "repeats", 5, 1, where)
+  local rounds = {}
+  for round = 0, repeats do
+    local took = self.model:speed(prompt, generate, depth, round)
+    if round > 0 then rounds[round] = took end
+  end
+  return speed.summary(rounds, { prompt = prompt, generate = generate, depth = depth })
+end
+
 -- ---- saving ------------------------------------------------------------------------------------------------------
 
 --- Writes the model to a folder under the names of its family, with its config.json and tokenizer.json, so that other
@@ -194,6 +215,13 @@ function released.command(action, path, set)
   if action == "eval" and not (text or choices) then core.fail_plain("usage", "model eval: --text FILE or --choices FILE is needed") end
   local model = released.load(path, load)
   local result, lines = { family = model.family, precision = load.precision }, {}
+  if action == "bench" then
+    result.backend = model.model:backend()
+    result.speed = model:speed { prompt = set.prompt, generate = set.generate, depth = set.depth, repeats = set.repeats }
+    result.peaks = core.peaks(set.threads)
+    speed.compare(result)
+    return { result = result, text = speed.text(path, result) }
+  end
   if action == "trace" then
     result.trace = model:trace { text = text, path = set.output, context = set.context, limit = limit }
     lines[1] = ("%s: %d tokens traced"):format(set.output, result.trace.tokens)
