@@ -70,6 +70,10 @@ typedef struct cpu_gemm {
                    cpu_result c, const char *next, int64_t next_step);
   /* c (+)= x for one row, rounded to bf16; `stream` as in cpu_result, where c is aligned for it. */
   void (*store_bf16)(uint16_t *c, const float *x, int64_t columns, bool accumulate, bool stream);
+  /* c [columns, rows] (+)= the transpose of a block of `rows` rows of results, as many floats apart as the register block
+   * has columns; rows of c are `stride` elements apart. NULL = products are never computed across. */
+  void (*store_across)(void *c, mg_dtype dtype, int64_t stride, const float *block, int32_t rows, int32_t columns,
+                       bool accumulate);
   /* Called by each thread before and after its products; NULL = nothing to do. */
   void (*enter)(void);
   void (*leave)(void);

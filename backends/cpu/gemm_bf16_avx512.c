@@ -48,6 +48,39 @@ static void store_bf16(uint16_t *c, const float *x, int64_t columns, bool accumu
   }
 }
 
+/* One row of c, at most 16 elements. */
+static void store_across_row(void *c, mg_dtype dtype, int64_t first, __mmask16 mask, __m512 x, bool accumulate) {
+  if (dtype == MG_F32) {
+    float *target = (float *)c + first;
+    if (accumulate) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, target));
+    _mm512_mask_storeu_ps(target, mask, x);
+    return;
+  }
+  uint16_t *target = (uint16_t *)c + first;
+  if (accumulate) {
+    const __m512i old = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, target));
+    x = _mm512_add_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(old, 16)));
+  }
+  _mm256_mask_storeu_epi16(target, mask, (__m256i)_mm512_cvtneps_pbh(x));
+}
+
+static void store_across(void *c, mg_dtype dtype, int64_t stride, const float *block, int32_t rows, int32_t columns,
+                         bool accumulate) {
+  const __mmask16 mask = pack_mask(rows);
+  for (int32_t first = 0; first < columns; first += VECTOR_FLOATS) {
+    __m512i row[16];
+#pragma GCC unroll 16
+    for (int32_t r = 0; r < 16; r++)
+      row[r] =
+          r < rows ? _mm512_loadu_si512(block + r * PANEL_VECTORS * VECTOR_FLOATS + first) : _mm512_setzero_si512();
+    pack_transpose(row);
+    const int32_t here = columns - first < VECTOR_FLOATS ? columns - first : VECTOR_FLOATS;
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < 16; i++)
+      if (i < here) store_across_row(c, dtype, (first + i) * stride, mask, _mm512_castsi512_ps(row[i]), accumulate);
+  }
+}
+
 /* Streamed results must be in place before other threads are told so. */
 static void order_stores(void) {
   _mm_sfence();
@@ -62,4 +95,5 @@ const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .pack_rows = pack_rows,
                                                 .multiply = multiply,
                                                 .store_bf16 = store_bf16,
+                                                .store_across = store_across,
                                                 .leave = order_stores};

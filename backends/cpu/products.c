@@ -5,155 +5,10 @@
  * cache, pass. An operand that holds the kernel's words is read where it lies. Any other is packed: by the task when no
  * other task needs the same part, else once for all, before the tasks begin. Products with few rows need no padding: a
  * block has as many rows as there are, and rows are split evenly between blocks. */
-#include "gemm.h"
+#include "products.h"
+#include "dots.h"
 
-enum {
-  B_WORDS = 64 * 1024, /* packed words of b per task: 256 KiB; with as much of the next task, it fits 1 MiB of L2 */
-  COLUMNS_MAX = 1024,  /* per task */
-  DEPTH_WORDS = 1024,  /* most depth of one pass over an f32 result; a bf16 result takes the whole depth in one pass */
-  DEPTH_WORDS_MIN = 256,
-  TASKS_PER_THREAD = 6,
-  GROUP_WORDS = 32 * 1024, /* of the blocks of a that a task packs side by side */
-  BLOCK_GROUP = 8,         /* most blocks of a that are packed side by side */
-  PANEL_GROUP = 4,         /* panels of b that are packed side by side when they are packed for all tasks */
-  DIRECT_ROWS = 4,         /* up to so many rows read b in place: packing it would take longer than multiplying */
-  ROW_BLOCKS_MIN = 2,      /* blocks of rows in a task that shares its columns with others */
-  STREAM_BYTES = 32 << 20, /* results of so many bytes leave the caches before anybody reads them */
-  LINE_BYTES = 64,
-  SET_BYTES = 4096 /* rows so far apart in memory fall into the same sets of the L1 cache */
-};
-
-typedef enum operand_source { AS_STORED, PACKED_BY_TASK, PACKED_FOR_ALL } operand_source;
-
-/* How one product is cut; made once by plan(). */
-typedef struct product_plan {
-  int64_t words;      /* depth in padded words */
-  int64_t pass_words; /* depth of one pass */
-  int64_t blocks;     /* of rows */
-  int64_t columns;    /* per task, a multiple of gemm->columns */
-  int64_t column_chunks;
-  int64_t blocks_per_task;
-  int64_t row_chunks;
-  int64_t group; /* blocks of a that are packed side by side */
-  int64_t first_task, first_item;
-  operand_source a, b;
-  size_t a_word, b_word; /* where the parts packed for all begin */
-  bool direct;           /* few rows: b is read in place */
-} product_plan;
-
-typedef struct product_run {
-  const cpu_gemm *gemm;
-  const cpu_product *products;
-  product_plan *plans;
-  int64_t count, tasks;
-  int64_t items; /* groups of blocks and of panels that are packed for all */
-  cpu_product_settings settings;
-  bool round;
-  bool stream;      /* results are written past the caches */
-  uint32_t *shared; /* what is packed for all */
-  size_t shared_words;
-  uint32_t *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then one block of results */
-  size_t thread_words, b_words, a_words;
-} product_run;
-
-/* ---- planning ---------------------------------------------------------------------------------------------- */
-
-static const cpu_gemm *choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype b, mg_dtype compute) {
-  const bool exact = a == MG_BF16 && b == MG_BF16; /* products of bf16 are exact in f32 */
-  return state->gemm_bf16 && (compute == MG_BF16 || exact) ? state->gemm_bf16 : state->gemm_f32;
-}
-
-/* Both operands must run along the depth, and b must need no rounding. */
-static bool is_direct(const product_run *run, const cpu_product *product) {
-  const bool along = product->a.column == 1 && product->b.column == 1;
-  return along && product->rows <= DIRECT_ROWS && (product->b.dtype == MG_BF16 || run->settings.compute != MG_BF16);
-}
-
-/* Rows of a that meet in the L1 cache must not fall into the same sets. */
-static bool reads_a_as_stored(const product_run *run, const cpu_product *product) {
-  const cpu_matrix *a = &product->a;
-  const int64_t apart = (a->column == 1 ? a->row : a->column) * (a->dtype == MG_F32 ? 4 : 2);
-  return gemm_holds_words(run->gemm, a, product->depth, run->round) && apart % SET_BYTES != 0;
-}
-
-/* The depth of one pass: with few columns it is short enough for all of them to be packed at once. */
-static int64_t pass_words(const product_run *run, int64_t words, int64_t columns) {
-  const int64_t fit = B_WORDS / columns;
-  const int64_t most = fit >= DEPTH_WORDS_MIN ? cpu_min(DEPTH_WORDS, fit) : DEPTH_WORDS;
-  if (run->settings.c_dtype != MG_F32 || words <= most) return words;
-  return cpu_round_up(cpu_ceil_div(words, cpu_ceil_div(words, most)), 16);
-}
-
-static void plan_product(product_run *run, int64_t p) {
-  const cpu_product *product = &run->products[p];
-  const cpu_gemm *gemm = run->gemm;
-  const int64_t wanted = cpu_round_up(cpu_max(product->columns, 1), gemm->columns);
-  product_plan *plan = &run->plans[p];
-  *plan = (product_plan){.words = gemm_words(gemm, product->depth), .row_chunks = 1};
-  plan->pass_words = pass_words(run, plan->words, wanted);
-  const int64_t fit = B_WORDS / cpu_max(plan->pass_words, 1) / gemm->columns * gemm->columns;
-  plan->columns = cpu_min(wanted, cpu_min(COLUMNS_MAX, cpu_max(gemm->columns, fit)));
-  plan->column_chunks = product->rows ? cpu_ceil_div(product->columns, plan->columns) : 0;
-  plan->blocks = cpu_ceil_div(product->rows, gemm->rows);
-  plan->blocks_per_task = plan->blocks;
-  plan->group = cpu_max(1, cpu_min(BLOCK_GROUP, GROUP_WORDS / cpu_max(1, plan->pass_words * gemm->rows)));
-  plan->direct = is_direct(run, product);
-}
-
-/* Multiply-adds, and as much as sixteen of them for the rest of each result. */
-static double product_work(const cpu_product *product) {
-  return (double)product->rows * (double)product->columns * (double)(product->depth + 16);
-}
-
-/* Splits the rows of products that hold much of the work, so that all threads stay busy. */
-static void split_rows(product_run *run, int32_t threads, double work) {
-  for (int64_t p = 0; threads > 1 && work > 0 && p < run->count; p++) {
-    const cpu_product *product = &run->products[p];
-    product_plan *plan = &run->plans[p];
-    const int64_t tasks = (int64_t)(product_work(product) / work * threads * TASKS_PER_THREAD + 0.01);
-    const int64_t pieces = cpu_ceil_div(cpu_max(tasks, 1), cpu_max(plan->column_chunks, 1));
-    plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), ROW_BLOCKS_MIN);
-    plan->row_chunks = cpu_max(1, cpu_ceil_div(plan->blocks, plan->blocks_per_task));
-  }
-}
-
-/* Where the operands are read, and the memory that takes. */
-static void place_operands(product_run *run, int64_t p) {
-  const cpu_product *product = &run->products[p];
-  const cpu_gemm *gemm = run->gemm;
-  product_plan *plan = &run->plans[p];
-  plan->a = plan->column_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
-  if (reads_a_as_stored(run, product)) plan->a = AS_STORED;
-  plan->b = plan->row_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
-  if (plan->direct || plan->column_chunks == 0) plan->a = plan->b = AS_STORED;
-  plan->a_word = run->shared_words;
-  if (plan->a == PACKED_FOR_ALL) run->shared_words += (size_t)gemm_rows_words(gemm, product->rows, plan->words);
-  plan->b_word = run->shared_words = (run->shared_words + 15) / 16 * 16;
-  const int64_t panels = cpu_ceil_div(product->columns, gemm->columns);
-  if (plan->b == PACKED_FOR_ALL) run->shared_words += (size_t)(panels * gemm->columns * plan->words);
-  plan->first_item = run->items;
-  if (plan->a == PACKED_FOR_ALL) run->items += cpu_ceil_div(plan->blocks, plan->group);
-  if (plan->b == PACKED_FOR_ALL) run->items += cpu_ceil_div(panels, PANEL_GROUP);
-  plan->first_task = run->tasks;
-  run->tasks += plan->column_chunks * plan->row_chunks;
-
-  size_t b = plan->b == PACKED_BY_TASK ? (size_t)(plan->columns * plan->pass_words) : 0;
-  if (plan->direct) b = (size_t)(DIRECT_ROWS * product->depth);
-  const size_t a =
-      plan->a == PACKED_BY_TASK ? (size_t)gemm_rows_words(gemm, plan->group * gemm->rows, plan->pass_words) : 0;
-  if (b > run->b_words) run->b_words = b;
-  if (a > run->a_words) run->a_words = a;
-}
-
-static void plan_all(product_run *run, int32_t threads, double work) {
-  for (int64_t p = 0; p < run->count; p++) plan_product(run, p);
-  split_rows(run, threads, work);
-  for (int64_t p = 0; p < run->count; p++) place_operands(run, p);
-  run->shared_words = (run->shared_words + 15) / 16 * 16;
-  run->a_words = (run->a_words + 15) / 16 * 16;
-  run->b_words = (run->b_words + 15) / 16 * 16;
-  run->thread_words = run->b_words + run->a_words + (size_t)(run->gemm->rows * run->gemm->columns) + 16;
-}
+enum { LINE_BYTES = 64 };
 
 /* The product that task or packing item `index` belongs to. */
 static int64_t find_product(const product_run *run, int64_t index, bool by_task) {
@@ -171,7 +26,7 @@ static int64_t find_product(const product_run *run, int64_t index, bool by_task)
 
 static int64_t block_row(const product_run *run, int64_t p, int64_t block) {
   const product_plan *plan = &run->plans[p];
-  const int64_t rows = run->products[p].rows;
+  const int64_t rows = run->plans[p].product.rows;
   if (run->gemm->tiles) return cpu_min(block * run->gemm->rows, rows);
   return plan->blocks ? rows * block / plan->blocks : 0;
 }
@@ -186,7 +41,7 @@ typedef struct depth_range {
 
 static cpu_words packed_block(const product_run *run, const depth_range *range, int64_t block) {
   const int64_t row = block_row(run, range->p, block), rows = block_row(run, range->p, block + 1) - row;
-  if (!run->gemm->tiles && !gemm_runs_along(&run->products[range->p].a))
+  if (!run->gemm->tiles && !gemm_runs_along(&run->plans[range->p].product.a))
     return (cpu_words){range->packed + (row - range->row) * range->words, 1, rows};
   const int64_t stride = gemm_row_stride(range->words);
   return (cpu_words){range->packed + (row - range->row) * stride, stride, 1};
@@ -197,7 +52,7 @@ static cpu_words packed_block(const product_run *run, const depth_range *range, 
 static void pack_blocks(const product_run *run, const depth_range *range, int64_t first, int64_t end) {
   enum { STEP = 16 };
   const cpu_gemm *gemm = run->gemm;
-  const cpu_product *product = &run->products[range->p];
+  const cpu_product *product = &run->plans[range->p].product;
   const bool across = !gemm->tiles && !gemm_runs_along(&product->a);
   const int64_t step = across ? STEP : cpu_max(range->words, 1);
   for (int64_t w = 0; w < range->words; w += step)
@@ -219,7 +74,7 @@ static depth_range whole_depth(const product_run *run, int64_t p) {
 static void pack_item(const product_run *run, int64_t index) {
   const int64_t p = find_product(run, index, false);
   const product_plan *plan = &run->plans[p];
-  const cpu_product *product = &run->products[p];
+  const cpu_product *product = &run->plans[p].product;
   int64_t item = index - plan->first_item;
   if (plan->a == PACKED_FOR_ALL) {
     const int64_t groups = cpu_ceil_div(plan->blocks, plan->group);
@@ -266,7 +121,7 @@ static next_read read_of_task(const product_run *run, int64_t task) {
   next_read next = {.data = (const char *)run->thread_scratch};
   if (task >= run->tasks) return next;
   const int64_t p = find_product(run, task, true);
-  const cpu_product *product = &run->products[p];
+  const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
   if (plan->b != PACKED_BY_TASK) return next;
   const int64_t element = product->b.dtype == MG_F32 ? 4 : 2;
@@ -297,6 +152,16 @@ static const char *ask_for_next(next_read *next, int64_t words, int64_t *step) {
   return from;
 }
 
+/* The rows of a after the first block of a task across, which reads them where they lie. */
+static next_read read_across(const product_run *run, int64_t p, int64_t first, int64_t end) {
+  const cpu_matrix *a = &run->plans[p].product.a;
+  const int64_t row = block_row(run, p, first + 1 < end ? first + 1 : end),
+                row_bytes = a->row * (int64_t)sizeof(uint16_t);
+  next_read next = {.data = (const char *)a->data + row * row_bytes, .row_bytes = LINE_BYTES, .stride = LINE_BYTES};
+  next.rows = (block_row(run, p, end) - row) * row_bytes / LINE_BYTES;
+  return next;
+}
+
 /* One task over one pass: its columns of b, packed from `b` on, and how its blocks of a are found. */
 typedef struct task_pass {
   depth_range range;
@@ -311,7 +176,7 @@ static cpu_words block_words(const product_run *run, const task_pass *pass, int6
   if (plan->a == PACKED_BY_TASK) return packed_block(run, &pass->range, block);
   cpu_words a;
   if (plan->a == AS_STORED) {
-    const cpu_matrix *stored = &run->products[pass->range.p].a;
+    const cpu_matrix *stored = &run->plans[pass->range.p].product.a;
     a = gemm_words_as_stored(run->gemm, stored, block_row(run, pass->range.p, block));
   } else {
     const depth_range whole = whole_depth(run, pass->range.p);
@@ -321,9 +186,28 @@ static cpu_words block_words(const product_run *run, const task_pass *pass, int6
   return a;
 }
 
+/* The same for a product across: each row of results is a column of c. A block asks for as much of a as it reads. */
+static void multiply_across(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
+  const int64_t p = pass->range.p, words = pass->range.words;
+  const product_plan *plan = &run->plans[p];
+  const cpu_gemm *gemm = run->gemm;
+  const int64_t row = block_row(run, p, block), element = run->settings.c_dtype == MG_F32 ? 4 : 2;
+  const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
+  const cpu_words a = block_words(run, pass, block);
+  int64_t step;
+  const char *ask = ask_for_next(next, words, &step);
+  for (int64_t first = 0; first < pass->columns; first += gemm->columns, step = 0) {
+    const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
+    gemm->multiply(rows, here, words, a, pass->b + first * pass->panel_words, gemm->columns,
+                   (cpu_result){pass->results, gemm->columns, false, false}, ask, step);
+    char *c = (char *)plan->product.c + ((pass->column + first) * plan->c_row + row) * element;
+    gemm->store_across(c, run->settings.c_dtype, plan->c_row, pass->results, rows, here, run->settings.accumulate);
+  }
+}
+
 static void multiply_block(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
   const int64_t p = pass->range.p, words = pass->range.words;
-  const cpu_product *product = &run->products[p];
+  const cpu_product *product = &run->plans[p].product;
   const cpu_gemm *gemm = run->gemm;
   const int64_t row = block_row(run, p, block);
   const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
@@ -347,46 +231,34 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
   }
 }
 
-/* x . w for f32 x and w of either dtype. */
-static float dot_in_place(const float *x, const cpu_matrix *w, int64_t column, int64_t depth) {
-  float sum = 0.0f;
-  if (w->dtype == MG_F32) {
-    const float *values = (const float *)w->data + column * w->row;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < depth; k++) sum += x[k] * values[k];
-  } else {
-    const uint16_t *values = (const uint16_t *)w->data + column * w->row;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < depth; k++) sum += x[k] * cpu_bf16_to_f32(values[k]);
-  }
-  return sum;
-}
-
 /* Columns [column, column + columns) of a product with few rows, which are first converted into `rows`. */
 static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
                             float *rows) {
   const bool round = run->settings.compute == MG_BF16 && product->a.dtype == MG_F32;
-  const int64_t depth = product->depth;
+  const int64_t depth = product->depth, element = product->b.dtype == MG_F32 ? 4 : 2;
   for (int64_t r = 0; r < product->rows; r++) {
     const mg_tensor a = {.data = (void *)(uintptr_t)product->a.data, .dtype = product->a.dtype};
     const float *values = cpu_read(&a, r * product->a.row, depth, rows + r * depth);
     for (int64_t k = 0; k < depth; k++)
       rows[r * depth + k] = round ? cpu_bf16_to_f32(cpu_bf16_from_f32(values[k])) : values[k];
   }
-  for (int64_t n = column; n < column + columns; n++)
+  const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
+  for (int64_t n = column; n < column + columns; n++) {
+    float sums[DOTS_ROWS];
+    cpu_dots((int32_t)product->rows, rows, depth, (const char *)product->b.data + n * product->b.row * element,
+             product->b.dtype, depth, sums);
     for (int64_t r = 0; r < product->rows; r++) {
-      const float sum = dot_in_place(rows + r * depth, &product->b, n, depth);
-      const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
       const int64_t at = r * product->columns + n;
-      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sum : sum);
+      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r] : sums[r]);
     }
+  }
 }
 
 /* Blocks [first, end) of one pass. */
 static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch,
                      next_read *next) {
   const int64_t p = pass->range.p;
-  const cpu_product *product = &run->products[p];
+  const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
   if (plan->b == PACKED_FOR_ALL) {
     pass->panel_words = plan->words;
@@ -401,13 +273,18 @@ static void run_pass(const product_run *run, task_pass *pass, int64_t first, int
     const int64_t group_end = cpu_min(end, group + plan->group);
     pass->range.row = block_row(run, p, group);
     if (plan->a == PACKED_BY_TASK) pack_blocks(run, &pass->range, group, group_end);
-    for (int64_t block = group; block < group_end; block++) multiply_block(run, pass, block, next);
+    for (int64_t block = group; block < group_end; block++) {
+      if (plan->across)
+        multiply_across(run, pass, block, next);
+      else
+        multiply_block(run, pass, block, next);
+    }
   }
 }
 
-static void run_task(const product_run *run, int64_t task, int32_t threads, uint32_t *scratch) {
+static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
   const int64_t p = find_product(run, task, true);
-  const cpu_product *product = &run->products[p];
+  const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
   const int64_t local = task - plan->first_task, chunk = local % plan->row_chunks;
   const int64_t column = local / plan->row_chunks * plan->columns;
@@ -417,7 +294,7 @@ static void run_task(const product_run *run, int64_t task, int32_t threads, uint
     return;
   }
   const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
-  next_read next = read_of_task(run, task + threads);
+  next_read next = plan->across ? read_across(run, p, first, end) : read_of_task(run, task + run->threads);
   task_pass pass = {
       .column = column, .columns = columns, .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
   int64_t word = 0;
@@ -428,8 +305,8 @@ static void run_task(const product_run *run, int64_t task, int32_t threads, uint
   } while (word < plan->words);
 }
 
-static void run_all(const product_run *run, int32_t threads) {
-#pragma omp parallel num_threads(threads) if (threads > 1)
+static void run_all(const product_run *run) {
+#pragma omp parallel num_threads(run->threads) if (run->threads > 1)
   {
     uint32_t *scratch = run->thread_scratch + (size_t)omp_get_thread_num() * run->thread_words;
     if (run->gemm->enter) run->gemm->enter();
@@ -437,40 +314,30 @@ static void run_all(const product_run *run, int32_t threads) {
 #pragma omp for schedule(dynamic, 1)
       for (int64_t item = 0; item < run->items; item++) pack_item(run, item);
     }
+    if (run->direct) {
+#pragma omp for schedule(guided)
+      for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, scratch);
+    } else {
 #pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, threads, scratch);
+      for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, scratch);
+    }
     if (run->gemm->leave) run->gemm->leave();
   }
-}
-
-/* Whether the results are too many to stay in the caches, and each is written once. */
-static bool is_streamed(const product_run *run) {
-  double bytes = 0;
-  for (int64_t p = 0; p < run->count; p++) {
-    if (run->plans[p].pass_words < run->plans[p].words) return false;
-    bytes += (double)run->products[p].rows * (double)run->products[p].columns;
-  }
-  bytes *= run->settings.c_dtype == MG_F32 ? 4 : 2;
-  return !run->settings.accumulate && bytes >= STREAM_BYTES;
 }
 
 mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
                              cpu_product_settings settings) {
   cpu_state *state = cpu_state_of(backend);
   if (count == 0) return MG_OK;
-  product_run run = {.products = products, .count = count, .settings = settings, .round = settings.compute == MG_BF16};
-  run.gemm = choose_gemm(state, products->a.dtype, products->b.dtype, settings.compute);
+  product_run run = {.products = products, .count = count, .settings = settings};
   run.plans = mg__cpu_grow(backend, &state->plans, (size_t)count * sizeof *run.plans);
   if (!run.plans) return MG_MEMORY;
-  double work = 0;
-  for (int64_t p = 0; p < count; p++) work += product_work(&products[p]);
-  const int32_t threads = CPU_WORTH_THREADS(work, 1e5) ? state->threads : 1;
-  plan_all(&run, threads, work);
+  CPU_NAME(plan_products)(&run, state);
   if (run.tasks == 0) return MG_OK;
-  run.stream = is_streamed(&run);
-  run.shared = mg__cpu_scratch(backend, (run.shared_words + (size_t)threads * run.thread_words) * sizeof(uint32_t));
+  const size_t words = run.shared_words + (size_t)run.threads * run.thread_words;
+  run.shared = mg__cpu_scratch(backend, words * sizeof(uint32_t));
   if (!run.shared) return MG_MEMORY;
   run.thread_scratch = run.shared + run.shared_words;
-  run_all(&run, threads);
+  run_all(&run);
   return MG_OK;
 }
