@@ -227,6 +227,7 @@ void mg__push_core(lua_State *L) {
   luaL_newlib(L, functions);
   mg__add_training(L);
   mg__add_inspect(L);
+  mg__add_gguf(L);
   mg__add_released(L);
   mg__add_routers(L);
   lua_pushliteral(L, MG_VERSION);

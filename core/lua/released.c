@@ -9,9 +9,9 @@
 #include "measure/score.h"
 #include "measure/speed.h"
 #include "measure/trace.h"
+#include "model/checkpoint_vocabulary.h"
 #include "model/load.h"
 #include "model/save.h"
-#include "model/tokenizer.h"
 
 static const char released_name[] = "moegauge.released";
 enum { LINES_BYTES_MOST = 1 << 30 };
@@ -91,7 +91,7 @@ static int load_released(lua_State *L) {
 /* ---- text ---------------------------------------------------------------------------------------------------- */
 
 static mg_status need_tokenizer(released *r) {
-  return r->tokenizer ? MG_OK : mg_tokenizer_load(r->context, r->path, &r->tokenizer);
+  return r->tokenizer ? MG_OK : mg_model_tokenizer(r->context, r->path, &r->tokenizer);
 }
 
 static mg_status encode(released *r, const char *text, size_t bytes, bool special, mg_token_list *list) {

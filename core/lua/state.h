@@ -68,6 +68,7 @@ void mg__watch(lua_State *L);
 void mg__push_core(lua_State *L);
 void mg__add_training(lua_State *L); /* adds to the table on top */
 void mg__add_inspect(lua_State *L);
+void mg__add_gguf(lua_State *L);
 void mg__add_released(lua_State *L);
 void mg__add_routers(lua_State *L);
 void mg__free_routers(mg_engine *engine);

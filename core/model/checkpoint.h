@@ -58,6 +58,8 @@ typedef struct mg_checkpoint_tensor {
  * .safetensors file, or a .gguf file (its first part if it is split). `limits` may be NULL for the defaults. */
 mg_status mg_checkpoint_open(mg_context *context, const char *path, const mg_checkpoint_limits *limits,
                              mg_checkpoint **out);
+/* Whether mg_checkpoint_open would open a GGUF model there; false also where there is no model. */
+bool mg_checkpoint_names_gguf(mg_context *context, const char *path);
 /* Ends every view. NULL is allowed. */
 void mg_checkpoint_close(mg_checkpoint *checkpoint);
 

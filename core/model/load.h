@@ -6,16 +6,20 @@
 #include "model/checkpoint.h"
 #include "model/model.h"
 
-/* `rules` is a list of [from, to, how ...]. `from` names a tensor of the checkpoint, or two of them, numbers and scales;
- * `to` a parameter, or a list of those that share the tensor. {layer} stands for a layer's number on both sides, and
- * {expert} in `from` for that of an expert, whose matrix is a slice of the parameter. Of several rules for one parameter
- * the first counts whose tensor is there. `how`, in this order:
+/* `rules` is a list of [from, to, how ...]. `from` names a tensor of the checkpoint, or two of them (numbers and scales, or
+ * the two that a latent's heads are made from); `to` a parameter, or a list of those that share the tensor. {layer} stands
+ * for a layer's number on both sides, and {expert} in `from` for that of an expert, whose matrix is a slice of the
+ * parameter. Of several rules for one parameter the first counts whose tensor is there. Sizes of 1 before the others are
+ * not compared. `how`, in this order:
  *
+ *   unpermute            rows of each head stand in rotary pairs (2i, 2i + 1), of the parameter in halves (i, i + width / 2)
  *   unpack               [E*R, C] is [E, R, C]
  *   transpose            each matrix is stored [in, out]
  *   split_rows           the rows of each matrix are those of the first parameter, then of the second, ...
  *   deinterleave_rows    row r belongs to parameter r mod n
  *   deinterleave_columns the same of columns
+ *   latent_heads         of two tensors [heads, rank, nope] and [heads, value, rank]: head by head the columns of the first
+ *                        as rows, then the rows of the second
  *   mxfp4, fp8_blocks    the checkpoint decodes by itself
  *
  * `ignored` (NULL = none) lists patterns of tensors that no parameter needs: * is any run of characters, {module} the layer

@@ -6,54 +6,13 @@
 
 #include "model/load_internal.h"
 
-/* The parameter as E matrices of R rows and C columns; a vector is one row. */
-typedef struct place {
-  const mg_param *param;
-  const mg__load_source *source;
-  int64_t matrices, rows, columns;
-  bool by_expert; /* each matrix is a tensor of its own */
-  mg_dtype dtype;
+/* Where the parameter's numbers go. */
+typedef struct target {
+  mg__place place;
   mg_tensor value;
-} place;
-
-/* Stored without a dimension of rows: a vector, or the vector of one expert. */
-static bool is_vector(const place *p) {
-  return p->param->value.dims == 1 || (p->by_expert && p->param->value.dims == 2);
-}
+} target;
 
 /* ---- shapes -------------------------------------------------------------------------------------------------- */
-
-/* What a tensor of the rule must look like, in `dims` sizes. */
-static mg_checkpoint_tensor wanted_of(const place *p) {
-  const mg__load_rule *rule = p->source->rule;
-  const int64_t shares = rule->to_count;
-  int64_t rows = rule->split_rows ? p->source->all : rule->deinterleave_rows ? shares * p->rows : p->rows;
-  int64_t columns = rule->deinterleave_columns ? shares * p->columns : p->columns;
-  mg_checkpoint_tensor wanted = {.dims = 2};
-  if (is_vector(p)) {
-    wanted.dims = 1;
-    wanted.shape[0] = rule->split_rows ? p->source->all : columns;
-    return wanted;
-  }
-  if (rule->unpack) {
-    wanted.shape[0] = p->matrices * rows;
-    wanted.shape[1] = columns; /* as `transpose` of unpacked matrices still has these rows in the file */
-    if (rule->transpose) {
-      wanted.shape[0] = p->matrices * columns;
-      wanted.shape[1] = rows;
-    }
-    return wanted;
-  }
-  if (rule->transpose) {
-    const int64_t swap = rows;
-    rows = columns;
-    columns = swap;
-  }
-  if (p->param->value.dims == 3 && !p->by_expert) wanted.shape[wanted.dims++ - 2] = p->matrices;
-  wanted.shape[wanted.dims - 2] = rows;
-  wanted.shape[wanted.dims - 1] = columns;
-  return wanted;
-}
 
 static const char *shape_text(const mg_checkpoint_tensor *tensor, char text[MG_SHAPE_TEXT_BYTES]) {
   mg_tensor shown = {.dims = tensor->dims < MG_DIMS_MAX ? tensor->dims : MG_DIMS_MAX};
@@ -61,21 +20,37 @@ static const char *shape_text(const mg_checkpoint_tensor *tensor, char text[MG_S
   return mg_shape_text(&shown, text);
 }
 
-/* The tensor, marked as used, of the shape that the parameter needs. */
-static mg_status find_tensor(mg__loader *loader, const place *p, int64_t expert, mg_checkpoint_tensor *out) {
-  char name[MG__TENSOR_NAME_BYTES], came[MG_SHAPE_TEXT_BYTES], due[MG_SHAPE_TEXT_BYTES];
-  MG_TRY(mg__load_name(loader, p->source, expert, name));
+/* Dimensions of size 1 before the others, the last one aside: GGUF files leave them out. */
+static int32_t leading_ones(const mg_checkpoint_tensor *tensor) {
+  int32_t ones = 0;
+  while (ones + 1 < tensor->dims && tensor->shape[ones] == 1) ones++;
+  return ones;
+}
+
+static bool same_shape(const mg_checkpoint_tensor *a, const mg_checkpoint_tensor *b) {
+  const int32_t i = leading_ones(a), j = leading_ones(b), dims = a->dims - i;
+  if (a->dims < 1 || dims != b->dims - j) return false;
+  return memcmp(a->shape + i, b->shape + j, (size_t)dims * sizeof *a->shape) == 0;
+}
+
+mg_status mg__load_tensor(mg__loader *loader, const char *name, const mg_checkpoint_tensor *stored,
+                          const mg_param *param, mg_checkpoint_tensor *out) {
+  char came[MG_SHAPE_TEXT_BYTES], due[MG_SHAPE_TEXT_BYTES];
   MG_TRY(mg_checkpoint_get(loader->checkpoint, name, out));
-  const mg_checkpoint_tensor wanted = wanted_of(p);
-  bool fits = out->dims == wanted.dims;
-  for (int32_t i = 0; fits && i < wanted.dims; i++) fits = out->shape[i] == wanted.shape[i];
-  if (!fits)
+  if (!same_shape(out, stored))
     return mg_fail(loader->context, MG_FILE, "%s: tensor %s is %s, but %s was expected for parameter %s",
-                   mg_checkpoint_path(loader->checkpoint), name, shape_text(out, came), shape_text(&wanted, due),
-                   p->param->name);
+                   mg_checkpoint_path(loader->checkpoint), name, shape_text(out, came), shape_text(stored, due),
+                   param->name);
   loader->used[out->index] = true;
   if (out->scales >= 0) loader->used[out->scales] = true;
   return MG_OK;
+}
+
+static mg_status find_tensor(mg__loader *loader, const mg__place *p, int64_t expert, mg_checkpoint_tensor *out) {
+  char name[MG__TENSOR_NAME_BYTES];
+  const mg_checkpoint_tensor stored = mg__place_stored(p);
+  MG_TRY(mg__load_name(loader, p->source, expert, name));
+  return mg__load_tensor(loader, name, &stored, p->param, out);
 }
 
 /* ---- dtypes -------------------------------------------------------------------------------------------------- */
@@ -90,7 +65,7 @@ static bool is_rounded(const mg_param *param) {
          strcmp(param->name, "embedding.weight") != 0;
 }
 
-static mg_dtype dtype_for(const mg__loader *loader, const mg_param *param, const mg_checkpoint_tensor *tensor) {
+mg_dtype mg__load_dtype(const mg__loader *loader, const mg_param *param, const mg_checkpoint_tensor *tensor) {
   if (param->value.dims == 1 || param->fixed) return MG_F32;
   if (tensor->storage == MG_STORAGE_BF16 && tensor->scaling == MG_SCALING_NONE) return MG_BF16;
   return is_rounded(param) ? loader->precision : MG_F32;
@@ -98,71 +73,61 @@ static mg_dtype dtype_for(const mg__loader *loader, const mg_param *param, const
 
 /* ---- in place ------------------------------------------------------------------------------------------------ */
 
-static bool is_one_run(const place *p) {
-  const mg__load_rule *rule = p->source->rule;
-  const bool whole = !rule->split_rows && !rule->deinterleave_rows && !rule->deinterleave_columns;
-  return !rule->transpose && !p->by_expert && (whole || (rule->split_rows && p->matrices == 1));
+static bool is_one_run(const mg__place *p) {
+  return mg__place_keeps_rows(p) && !p->by_expert && (!p->source->rule->split_rows || p->matrices == 1);
 }
 
 /* *done is false where the parameter needs memory of its own. */
-static mg_status use_in_place(mg__loader *loader, int64_t index, place *p, const mg_checkpoint_tensor *tensor,
+static mg_status use_in_place(mg__loader *loader, int64_t index, target *t, const mg_checkpoint_tensor *tensor,
                               bool *done) {
   const mg_backend *backend = mg_model_backend(loader->model);
   const void *start;
   *done = false;
-  if (!backend->plugin->host_memory || tensor->scaling != MG_SCALING_NONE || !is_one_run(p)) return MG_OK;
-  if (tensor->storage != mg_storage_of_dtype(p->dtype)) return MG_OK;
+  if (!backend->plugin->host_memory || tensor->scaling != MG_SCALING_NONE || !is_one_run(&t->place)) return MG_OK;
+  if (tensor->storage != mg_storage_of_dtype(t->value.dtype)) return MG_OK;
   MG_TRY(mg_checkpoint_view(loader->checkpoint, tensor, &start));
-  const size_t each = mg_dtype_bytes(p->dtype);
+  const size_t each = mg_dtype_bytes(t->value.dtype);
   if ((uintptr_t)start % each != 0) return MG_OK;
   const char *bytes = start;
-  bytes += (size_t)(p->source->before * p->columns) * each;
-  memcpy(&p->value.data, &bytes, sizeof bytes); /* read only from here on; tensors have no const memory */
+  bytes += (size_t)mg__place_element(&t->place, tensor, 0, 0) * each;
+  memcpy(&t->value.data, &bytes, sizeof bytes); /* read only from here on; tensors have no const memory */
   *done = true;
-  return mg_params_bind(loader->params, index, &p->value, false);
+  return mg_params_bind(loader->params, index, &t->value, false);
 }
 
 /* ---- copies -------------------------------------------------------------------------------------------------- */
 
 /* The parameter's matrix `e` as a tensor. */
-static mg_tensor matrix_of(const place *p, int64_t e) {
-  mg_tensor matrix = {.dtype = p->dtype, .dims = 2, .shape = {p->rows, p->columns}};
-  matrix.data = (char *)p->value.data + (size_t)(e * p->rows * p->columns) * mg_dtype_bytes(p->dtype);
+static mg_tensor matrix_of(const target *t, int64_t e) {
+  const int64_t rows = t->place.rows, columns = t->place.columns;
+  mg_tensor matrix = {.dtype = t->value.dtype, .dims = 2, .shape = {rows, columns}};
+  matrix.data = (char *)t->value.data + (size_t)(e * rows * columns) * mg_dtype_bytes(matrix.dtype);
   return matrix;
 }
 
-/* Element (r, c) of the parameter's matrix stands at this place of the file's, which has `stride` columns. */
-static int64_t element_at(const place *p, int64_t r, int64_t c, int64_t stride) {
-  const mg__load_rule *rule = p->source->rule;
-  const int64_t shares = rule->to_count, target = p->source->target;
-  if (rule->split_rows) *(is_vector(p) ? &c : &r) += p->source->before;
-  if (rule->deinterleave_rows) r = r * shares + target;
-  if (rule->deinterleave_columns) c = c * shares + target;
-  return rule->transpose ? c * stride + r : r * stride + c;
-}
-
-static void pick(const place *p, const void *from, int64_t stride, void *to) {
+static void pick(const target *t, const mg_checkpoint_tensor *tensor, const void *from, void *to) {
+  const mg__place *p = &t->place;
   for (int64_t r = 0; r < p->rows; r++)
     for (int64_t c = 0; c < p->columns; c++) {
-      const int64_t at = element_at(p, r, c, stride), target = r * p->columns + c;
-      if (p->dtype == MG_BF16)
-        ((uint16_t *)to)[target] = ((const uint16_t *)from)[at];
+      const int64_t at = mg__place_element(p, tensor, r, c), here = r * p->columns + c;
+      if (t->value.dtype == MG_BF16)
+        ((uint16_t *)to)[here] = ((const uint16_t *)from)[at];
       else
-        ((float *)to)[target] = ((const float *)from)[at];
+        ((float *)to)[here] = ((const float *)from)[at];
     }
 }
 
 /* Reads `rows` rows from `first` on to the host and picks the parameter's elements from them. */
-static mg_status pick_matrix(mg__loader *loader, const place *p, const mg_checkpoint_tensor *tensor, int64_t first,
+static mg_status pick_matrix(mg__loader *loader, const target *t, const mg_checkpoint_tensor *tensor, int64_t first,
                              int64_t rows, const mg_tensor *out) {
   mg_backend *backend = mg_model_backend(loader->model);
-  const size_t each = mg_dtype_bytes(p->dtype), read = (size_t)(rows * tensor->columns) * each;
+  const size_t read = (size_t)(rows * tensor->columns) * mg_dtype_bytes(out->dtype);
   const size_t write = mg_tensor_bytes(out);
   void *from = mg_alloc(loader->context, read), *to = mg_alloc(loader->context, write);
   mg_status status = from && to ? MG_OK : MG_MEMORY;
-  if (status == MG_OK) status = mg_checkpoint_read(loader->checkpoint, tensor, first, rows, p->dtype, from);
+  if (status == MG_OK) status = mg_checkpoint_read(loader->checkpoint, tensor, first, rows, out->dtype, from);
   if (status == MG_OK) {
-    pick(p, from, tensor->columns, to);
+    pick(t, tensor, from, to);
     status = backend->plugin->upload(backend, out->data, to, write);
   }
   mg_free(loader->context, from, from ? read : 0);
@@ -170,53 +135,46 @@ static mg_status pick_matrix(mg__loader *loader, const place *p, const mg_checkp
   return status;
 }
 
-static mg_status fill_matrix(mg__loader *loader, const place *p, const mg_checkpoint_tensor *tensor, int64_t e) {
-  const mg__load_rule *rule = p->source->rule;
+static mg_status fill_matrix(mg__loader *loader, const target *t, const mg_checkpoint_tensor *tensor, int64_t e) {
+  const mg__place *p = &t->place;
   const int64_t here = p->by_expert ? 0 : e, inside = p->by_expert ? 1 : p->matrices, rows = tensor->rows / inside;
-  const mg_tensor matrix = matrix_of(p, e);
-  const bool plain = !rule->transpose && !rule->deinterleave_rows && !rule->deinterleave_columns;
-  if (plain && !is_vector(p))
+  const mg_tensor matrix = matrix_of(t, e);
+  if (mg__place_keeps_rows(p) && !mg__place_is_vector(p))
     return mg_checkpoint_load_rows(loader->checkpoint, mg_model_backend(loader->model), tensor,
                                    here * rows + p->source->before, &matrix);
-  return pick_matrix(loader, p, tensor, here * rows, rows, &matrix);
+  return pick_matrix(loader, t, tensor, here * rows, rows, &matrix);
 }
 
-static mg_status fill_all(mg__loader *loader, const place *p, mg_checkpoint_tensor *tensor) {
-  for (int64_t e = 0; e < p->matrices; e++) {
-    if (p->by_expert && e > 0) MG_TRY(find_tensor(loader, p, e, tensor));
-    MG_TRY(fill_matrix(loader, p, tensor, e));
+static mg_status fill_all(mg__loader *loader, const target *t, mg_checkpoint_tensor *tensor) {
+  if (t->place.source->rule->latent_heads) return mg__load_latent(loader, t->place.param, t->place.source, &t->value);
+  for (int64_t e = 0; e < t->place.matrices; e++) {
+    if (t->place.by_expert && e > 0) MG_TRY(find_tensor(loader, &t->place, e, tensor));
+    MG_TRY(fill_matrix(loader, t, tensor, e));
   }
   return MG_OK;
 }
 
-static place place_of(const mg_param *param, const mg__load_source *source) {
-  const mg_tensor *value = &param->value;
-  place p = {.param = param, .source = source, .matrices = 1, .rows = 1, .columns = mg_tensor_columns(value)};
-  if (value->dims == 3) p.matrices = value->shape[0];
-  if (value->dims > 1) p.rows = value->shape[value->dims - 2];
-  p.by_expert = mg__load_by_expert(source->rule);
-  if (p.by_expert && value->dims == 2) { /* a vector of each expert */
-    p.matrices = p.rows;
-    p.rows = 1;
-  }
-  return p;
+/* The tensor, or the first of several, in which the parameter is stored. */
+static mg_status find_first(mg__loader *loader, const mg__place *p, mg_checkpoint_tensor *out) {
+  char name[MG__TENSOR_NAME_BYTES];
+  if (!p->source->rule->latent_heads) return find_tensor(loader, p, p->by_expert ? 0 : -1, out);
+  MG_TRY(mg__load_name(loader, p->source, -1, name));
+  return mg_checkpoint_get(loader->checkpoint, name, out);
 }
 
 mg_status mg__load_fill(mg__loader *loader, int64_t index, const mg__load_source *source) {
   const mg_param *param = mg_params_look(loader->params, index);
   mg_backend *backend = mg_model_backend(loader->model);
-  place p = place_of(param, source);
+  target t = {.place = mg__place_of(loader->model, param, source), .value = param->value};
   mg_checkpoint_tensor tensor;
-  bool done;
-  MG_TRY(find_tensor(loader, &p, p.by_expert ? 0 : -1, &tensor));
-  p.dtype = dtype_for(loader, param, &tensor);
-  p.value = param->value;
-  p.value.dtype = p.dtype;
-  MG_TRY(use_in_place(loader, index, &p, &tensor, &done));
+  bool done = false;
+  MG_TRY(find_first(loader, &t.place, &tensor));
+  t.value.dtype = mg__load_dtype(loader, param, &tensor);
+  if (!source->rule->latent_heads) MG_TRY(use_in_place(loader, index, &t, &tensor, &done));
   if (done) return MG_OK;
-  MG_TRY(backend->plugin->allocate(backend, mg_tensor_bytes(&p.value), &p.value.data));
-  const mg_status status = fill_all(loader, &p, &tensor);
-  if (status == MG_OK) return mg_params_bind(loader->params, index, &p.value, true);
-  backend->plugin->release(backend, p.value.data, mg_tensor_bytes(&p.value));
+  MG_TRY(backend->plugin->allocate(backend, mg_tensor_bytes(&t.value), &t.value.data));
+  const mg_status status = fill_all(loader, &t, &tensor);
+  if (status == MG_OK) return mg_params_bind(loader->params, index, &t.value, true);
+  backend->plugin->release(backend, t.value.data, mg_tensor_bytes(&t.value));
   return status;
 }

@@ -12,8 +12,9 @@ typedef struct mg__load_rule {
   size_t from_bytes;
   const char *to[MG__RULE_TARGETS_MAX];
   int64_t to_count;
-  bool pair; /* MXFP4: NAME_blocks and NAME_scales */
-  bool unpack, transpose, split_rows, deinterleave_rows, deinterleave_columns;
+  const char *second; /* of two tensors that make the parameter; NULL = one does */
+  bool pair;          /* MXFP4: NAME_blocks and NAME_scales */
+  bool unpermute, unpack, transpose, split_rows, deinterleave_rows, deinterleave_columns, latent_heads;
 } mg__load_rule;
 
 typedef struct mg__load_rules {
@@ -41,6 +42,25 @@ typedef struct mg__load_source {
   int64_t all;    /* rows of all of them */
 } mg__load_source;
 
+/* A parameter beside what it is stored in: E matrices of R rows and C columns; a vector is one row. */
+typedef struct mg__place {
+  const mg_param *param;
+  const mg__load_source *source;
+  int64_t matrices, rows, columns;
+  int64_t head;   /* rows of a head, where `unpermute` moves them; else 0 */
+  bool by_expert; /* each matrix is a tensor of its own */
+} mg__place;
+
+mg__place mg__place_of(const mg_model *model, const mg_param *param, const mg__load_source *source);
+/* Stored without a dimension of rows: a vector, or the vector of one expert. */
+bool mg__place_is_vector(const mg__place *place);
+/* dims, shape, rows and columns of a tensor of the rule; of one expert, where each has its own. */
+mg_checkpoint_tensor mg__place_stored(const mg__place *place);
+/* Where element (r, c) of one of the parameter's matrices stands in the matrix of a stored tensor. */
+int64_t mg__place_element(const mg__place *place, const mg_checkpoint_tensor *stored, int64_t r, int64_t c);
+/* Whether the rows of each of its matrices stand together and in order. */
+bool mg__place_keeps_rows(const mg__place *place);
+
 typedef struct mg__loader {
   mg_context *context;
   mg_model *model;
@@ -55,6 +75,14 @@ typedef struct mg__loader {
 /* The name of a tensor of the rule; `expert` -1 where the rule has no {expert}. */
 mg_status mg__load_name(const mg__loader *loader, const mg__load_source *source, int64_t expert,
                         char name[MG__TENSOR_NAME_BYTES]);
+/* The tensor `name`, marked as used, which must have the shape of `stored`. */
+mg_status mg__load_tensor(mg__loader *loader, const char *name, const mg_checkpoint_tensor *stored,
+                          const mg_param *param, mg_checkpoint_tensor *out);
+/* What a parameter that is made from this tensor is held in. */
+mg_dtype mg__load_dtype(const mg__loader *loader, const mg_param *param, const mg_checkpoint_tensor *tensor);
+/* Fills the parameter's own memory `out` from the two tensors of `latent_heads`. */
+mg_status mg__load_latent(mg__loader *loader, const mg_param *param, const mg__load_source *source,
+                          const mg_tensor *out);
 /* Binds parameter `index` to its tensors. */
 mg_status mg__load_fill(mg__loader *loader, int64_t index, const mg__load_source *source);
 

@@ -12,11 +12,13 @@ static bool set_how(mg__load_rule *rule, const char *how) {
   struct {
     const char *name;
     bool *flag;
-  } const words[] = {{"unpack", &rule->unpack},
+  } const words[] = {{"unpermute", &rule->unpermute},
+                     {"unpack", &rule->unpack},
                      {"transpose", &rule->transpose},
                      {"split_rows", &rule->split_rows},
                      {"deinterleave_rows", &rule->deinterleave_rows},
                      {"deinterleave_columns", &rule->deinterleave_columns},
+                     {"latent_heads", &rule->latent_heads},
                      {"mxfp4", NULL},
                      {"fp8_blocks", NULL}};
   for (size_t i = 0; how && i < MG_COUNT(words); i++) {
@@ -28,15 +30,15 @@ static bool set_how(mg__load_rule *rule, const char *how) {
 }
 
 static bool set_from(mg__load_rule *rule, const json_t *from) {
-  const bool pair = json_is_array(from);
-  rule->from = json_string_value(pair ? json_array_get(from, 0) : from);
+  const bool two = json_is_array(from);
+  const size_t end = sizeof blocks_end - 1;
+  rule->from = json_string_value(two ? json_array_get(from, 0) : from);
   if (!rule->from) return false;
   rule->from_bytes = strlen(rule->from);
-  const size_t end = sizeof blocks_end - 1;
-  if (pair && rule->from_bytes > end && strcmp(rule->from + rule->from_bytes - end, blocks_end) == 0)
-    rule->from_bytes -= end;
-  rule->pair = pair;
-  return true;
+  rule->pair = two && rule->from_bytes > end && strcmp(rule->from + rule->from_bytes - end, blocks_end) == 0;
+  if (rule->pair) rule->from_bytes -= end;
+  if (two && !rule->pair) rule->second = json_string_value(json_array_get(from, 1));
+  return two == (rule->pair || rule->second);
 }
 
 static bool set_to(mg__load_rule *rule, const json_t *to) {
@@ -57,7 +59,7 @@ static bool read_rule(const json_t *json, mg__load_rule *rule) {
   for (size_t i = 2; good && i < json_array_size(json); i++)
     good = set_how(rule, json_string_value(json_array_get(json, i)));
   const int shares = rule->split_rows + rule->deinterleave_rows + rule->deinterleave_columns;
-  return good && (rule->to_count > 1 ? shares == 1 : shares == 0);
+  return good && (rule->to_count > 1 ? shares == 1 : shares == 0) && rule->latent_heads == (rule->second != NULL);
 }
 
 mg_status mg__load_rules_read(mg_context *context, const json_t *json, mg__load_rules *out) {

@@ -150,7 +150,7 @@ function mg.corpus(t) end
 ---@return moegauge.RunResult
 function mg.train(t) end
 
----@param path string      config.json, or a folder that holds it
+---@param path string      config.json, a GGUF file, or a folder that holds one
 ---@param context? integer tokens of the context that FLOPs and memory are for; default 4096
 ---@return table           keys as in scripts/README.md
 function mg.inspect(path, context) end
@@ -168,7 +168,7 @@ function mg.inspect(path, context) end
 ---Writes the model to a folder under the names of its family, with config.json and tokenizer.json.
 ---@field save fun(self: Released, folder: string)
 
----Loads the checkpoint in a folder: config.json, weights in safetensors, tokenizer.json. Precision is "bf16" unless given.
+---Loads the checkpoint in a folder (config.json, weights in safetensors, tokenizer.json), or a GGUF file. Precision is "bf16" unless given.
 ---@param path string
 ---@param options? { backend?: string, precision?: "bf16"|"f32", threads?: integer }
 ---@return Released

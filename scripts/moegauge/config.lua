@@ -53,14 +53,14 @@ local ignored_everywhere <const> = set_of(common_ignored)
 
 local function range_text(range) return ("an integer from %d to %d"):format(range[1], range[2]) end
 
---- Opens what core.read_config gave.
+--- Opens what core.read_config gave. `told` has the keys of the file where those of `config` are not its own.
 function config.open(read)
-  return setmetatable({ file = read.file, values = read.config, names = read.names, path = "", used = {}, parts = {} }, Config)
+  return setmetatable({ file = read.file, values = read.config, names = read.names, told = read.told or {}, path = "", used = {}, parts = {} }, Config)
 end
 
 --- Fails, naming the file, the key and the rule.
 function Config:refuse(key, rule)
-  core.fail_plain("file", ("%s: key '%s%s': %s"):format(self.file, self.path, key, rule))
+  core.fail_plain("file", ("%s: key '%s': %s"):format(self.file, self.told[self.path .. key] or self.path .. key, rule))
 end
 
 local function describe(value)
@@ -148,7 +148,7 @@ function Config:table(key)
   local names = {}
   for name in pairs(value) do names[#names + 1] = name end
   table.sort(names)
-  self.parts[key] = setmetatable({ file = self.file, values = value, names = names, path = self.path .. key .. ".", used = {}, parts = {} }, Config)
+  self.parts[key] = setmetatable({ file = self.file, values = value, names = names, told = self.told, path = self.path .. key .. ".", used = {}, parts = {} }, Config)
   return self.parts[key]
 end
 

@@ -104,7 +104,7 @@ local function memory_of(result, elements, context)
   return { inference_bf16 = result.weight_bytes.bf16 + cache, cache_bf16 = cache, training_f32 = 16 * result.total }
 end
 
---- The costs of a configuration, `source` being what core.read_config gives.
+--- The costs of a configuration, `source` being what families.open gives.
 function inspect.of(source, context)
   local read = families.read(source)
   local described = describe(read, context)
@@ -133,7 +133,7 @@ function inspect.of(source, context)
   return result
 end
 
---- @param path string   config.json, or a folder that holds it
+--- @param path string   config.json, a GGUF file, or a folder that holds one
 --- @param context? integer  tokens of the context that FLOPs and memory are for
 function inspect.run(path, context)
   if type(path) ~= "string" then core.fail("usage", "mg.inspect: the path of a configuration was expected") end
@@ -141,7 +141,7 @@ function inspect.run(path, context)
   if math.type(context) ~= "integer" or context < 1 or context > 1 << 30 then
     core.fail("usage", "mg.inspect: 'context' must be an integer from 1 to 1073741824")
   end
-  return inspect.of(core.read_config(path), context)
+  return inspect.of(families.open(path), context)
 end
 
 -- ---- as text -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ function released.load(path, options)
     core.fail_plain("file", ("%s: %s is a family for accounting only: it can be inspected, not run"):format(read.file, read.family.name))
   end
   local model = core.load_released {
-    path = path, spec = read.spec, tensors = read.family.tensors, ignored = read.family.ignored_tensors or core.list {},
+    path = path, spec = read.spec, tensors = read.tensors, ignored = read.ignored_tensors,
     backend = options.backend or core.backend_name(), precision = options.precision or "bf16",
     options = options.threads and { threads = options.threads } or nil,
   }

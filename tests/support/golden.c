@@ -6,8 +6,8 @@
 
 #include "lua/engine.h"
 
-/* What scripts/moegauge/families makes of the folder's config.json. */
-static json_t *read_family(mg_world *world, const char *folder) {
+/* What scripts/moegauge/families makes of the model at a path. */
+static json_t *read_family(mg_world *world, const char *path) {
   char scripts[1024], text[2048];
   mg_engine *engine;
   json_t *family;
@@ -16,26 +16,42 @@ static json_t *read_family(mg_world *world, const char *folder) {
   assert_ok(world->context, mg_engine_create(world->context, &settings, &engine));
   snprintf(text, sizeof text,
            "local read = require('moegauge.families').read '%s'; return { spec = "
-           "read.spec, tensors = read.family.tensors, ignored = read.family.ignored_tensors }",
-           folder);
+           "read.spec, tensors = read.tensors, ignored = read.ignored_tensors }",
+           path);
   assert_ok(world->context, mg_engine_run_text(engine, text, "=golden", &family));
   mg_engine_destroy(engine);
   return family;
 }
 
-void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision) {
-  char path[1100];
-  *golden = (mg_golden){.world = world};
-  snprintf(golden->folder, sizeof golden->folder, "%s/tests/golden/models/%s", getenv("MOEGAUGE_SOURCE"), family);
-  golden->family = read_family(world, golden->folder);
-  snprintf(path, sizeof path, "%s/model.safetensors", golden->folder);
-  assert_ok(world->context, mg_checkpoint_open(world->context, path, NULL, &golden->weights));
-  snprintf(path, sizeof path, "%s/golden.safetensors", golden->folder);
-  assert_ok(world->context, mg_checkpoint_open(world->context, path, NULL, &golden->expected));
+/* The model at `described` with these files of weights and of what it computes. */
+static void open_files(mg_golden *golden, const char *described, const char *weights, const char *expected,
+                       mg_dtype precision) {
+  mg_world *world = golden->world;
+  golden->family = read_family(world, described);
+  assert_ok(world->context, mg_checkpoint_open(world->context, weights, NULL, &golden->weights));
+  assert_ok(world->context, mg_checkpoint_open(world->context, expected, NULL, &golden->expected));
   assert_ok(world->context,
             mg_model_load(world->context, world->registry, world->backend, json_object_get(golden->family, "spec"),
                           json_object_get(golden->family, "tensors"), json_object_get(golden->family, "ignored"),
                           golden->weights, precision, &golden->model));
+}
+
+void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision) {
+  char weights[1100], expected[1100];
+  *golden = (mg_golden){.world = world};
+  snprintf(golden->folder, sizeof golden->folder, "%s/tests/golden/models/%s", getenv("MOEGAUGE_SOURCE"), family);
+  snprintf(weights, sizeof weights, "%s/model.safetensors", golden->folder);
+  snprintf(expected, sizeof expected, "%s/golden.safetensors", golden->folder);
+  open_files(golden, golden->folder, weights, expected, precision);
+}
+
+void mg_golden_open_gguf(mg_golden *golden, mg_world *world, const char *name, mg_dtype precision) {
+  char weights[1100], expected[1100];
+  *golden = (mg_golden){.world = world};
+  snprintf(golden->folder, sizeof golden->folder, "%s/tests/golden/gguf", getenv("MOEGAUGE_SOURCE"));
+  snprintf(weights, sizeof weights, "%s/%s.gguf", golden->folder, name);
+  snprintf(expected, sizeof expected, "%s/%s.safetensors", golden->folder, name);
+  open_files(golden, weights, weights, expected, precision);
 }
 
 void mg_golden_close(mg_golden *golden) {

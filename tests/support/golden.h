@@ -1,4 +1,4 @@
-/* The golden models of tests/golden/models: a family's checkpoint as a model, and what transformers computed from it. */
+/* The golden models of tests/golden: a family's checkpoint as a model, and what transformers computed from it. */
 #ifndef MG_TESTS_SUPPORT_GOLDEN_H
 #define MG_TESTS_SUPPORT_GOLDEN_H
 
@@ -20,6 +20,8 @@ typedef struct mg_golden {
 
 /* Loads the model on the world's backend for tapes of `precision`. */
 void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision);
+/* The same of tests/golden/gguf/NAME.gguf, of which only tokens and logits are known. */
+void mg_golden_open_gguf(mg_golden *golden, mg_world *world, const char *name, mg_dtype precision);
 void mg_golden_close(mg_golden *golden);
 
 /* A stored array, named as in make_models.py, to be freed with mg_golden_free. NULL if there is none and `must` is false.

@@ -1,10 +1,12 @@
 /* Which files make a checkpoint, and the life of one. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "model/checkpoint/internal.h"
 
@@ -63,6 +65,25 @@ static mg_status choose_file(mg_context *context, const char *named, char path[P
     if (stat(path, &about) == 0) return MG_OK;
   }
   return find_gguf(context, named, path);
+}
+
+static bool begins_as_gguf(const char *path) {
+  char magic[4] = {0};
+  struct stat about;
+  if (stat(path, &about) != 0 || !S_ISREG(about.st_mode)) return false;
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  const bool read_all = file >= 0 && read(file, magic, sizeof magic) == (ssize_t)sizeof magic;
+  if (file >= 0) close(file);
+  return read_all && memcmp(magic, "GGUF", sizeof magic) == 0;
+}
+
+bool mg_checkpoint_names_gguf(mg_context *context, const char *path) {
+  char file[PATH_MAX];
+  struct stat about;
+  if (stat(path, &about) != 0) return false;
+  if (S_ISDIR(about.st_mode) && choose_file(context, path, file) != MG_OK) return false;
+  const char *chosen = S_ISDIR(about.st_mode) ? file : path;
+  return ends_with(chosen, ".gguf") || begins_as_gguf(chosen);
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,10 @@
 /* From the keys tokenizer.ggml.* of a GGUF file to the tables that a tokenizer is made from. */
 #include "model/checkpoint_vocabulary.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model/checkpoint/internal.h"
 
@@ -116,5 +119,22 @@ mg_status mg_checkpoint_tokenizer(const mg_checkpoint *checkpoint, mg_tokenizer 
   mg_free(context, t.merges, t.vocabulary.merges_count * sizeof *t.merges);
   mg_free(context, t.scores, count * NUMBER_BYTES);
   mg_free(context, t.types, count * NUMBER_BYTES);
+  return status;
+}
+
+static bool has_tokenizer_file(const char *folder) {
+  char file[PATH_MAX];
+  const int length = snprintf(file, sizeof file, "%s/tokenizer.json", folder);
+  return length > 0 && (size_t)length < sizeof file && access(file, F_OK) == 0;
+}
+
+mg_status mg_model_tokenizer(mg_context *context, const char *path, mg_tokenizer **out) {
+  mg_checkpoint *checkpoint;
+  *out = NULL;
+  if (has_tokenizer_file(path) || !mg_checkpoint_names_gguf(context, path))
+    return mg_tokenizer_load(context, path, out);
+  MG_TRY(mg_checkpoint_open(context, path, NULL, &checkpoint));
+  const mg_status status = mg_checkpoint_tokenizer(checkpoint, out);
+  mg_checkpoint_close(checkpoint);
   return status;
 }

@@ -11,6 +11,7 @@
 
 local config = require "moegauge.config"
 local core = require "moegauge.core"
+local gguf_names = require "moegauge.gguf_names"
 
 local families = {}
 
@@ -65,10 +66,26 @@ local function quantisation(c)
   return { method = tostring(stored.quant_method or stored.quant_type or "unknown"), block = block }
 end
 
---- What a configuration says -> { file, family, model_type, spec, fields, quantisation }; `source` is the path of a file or of
---- a folder that holds config.json, or { file =, config =, names = } as core.read_config gives it. Fails with file, key and rule.
+-- The metadata of a GGUF file as a configuration.
+local function read_gguf(gguf)
+  local described, told = gguf_names.config(gguf)
+  local names = {}
+  for name in pairs(described) do names[#names + 1] = name end
+  return { file = gguf.file, config = described, names = names, told = told, architecture = gguf.metadata["general.architecture"] }
+end
+
+--- The configuration of a model at a path, as families.read takes it: config.json or a folder that holds it, or a GGUF file or
+--- a folder whose weights are one, which then also says the `architecture` that its tensors are named for.
+function families.open(path)
+  local gguf = core.read_gguf(path)
+  return gguf and read_gguf(gguf) or core.read_config(path)
+end
+
+--- What a configuration says -> { file, family, model_type, spec, fields, quantisation, tensors, ignored_tensors }; `source` is a
+--- path for families.open, or what it gives. Fails with file, key and rule.
 function families.read(source)
-  local root = config.open(type(source) == "string" and core.read_config(source) or source)
+  source = type(source) == "string" and families.open(source) or source
+  local root = config.open(source)
   local family, c = find(root), root
   local model_type = root.values.model_type
   if family.inside and root:has(family.inside) then
@@ -77,7 +94,12 @@ function families.read(source)
   end
   local stored = quantisation(root)
   local spec = family.spec(c)
-  return { file = root.file, family = family, model_type = model_type, spec = spec, fields = root:finish(family.ignored), quantisation = stored }
+  local gguf = source.architecture
+  return {
+    file = root.file, family = family, model_type = model_type, spec = spec, fields = root:finish(family.ignored), quantisation = stored,
+    tensors = gguf and gguf_names.tensors(gguf) or family.tensors,
+    ignored_tensors = gguf and gguf_names.ignored_tensors or family.ignored_tensors or core.list {},
+  }
 end
 
 -- ---- tensors -----------------------------------------------------------------------------------------------------
