@@ -118,7 +118,7 @@ static mg_status put(listing *l, const numbers *from, mg_dtype dtype, int64_t co
   const int64_t rows = columns ? from->count / columns : from->count;
   *tensor = (mg_tensor){.dtype = dtype, .dims = columns ? 2 : 1, .shape = {rows, columns}};
   snprintf(l->names[l->count], NAME_BYTES, format, block);
-  l->items[l->count] = (mg_safetensors_item){l->names[l->count], tensor};
+  l->items[l->count] = (mg_safetensors_item){.name = l->names[l->count], .tensor = tensor};
   const size_t bytes = mg_tensor_bytes(tensor);
   if (bytes) MG_TRY(l->backend->plugin->allocate(l->backend, bytes, &tensor->data));
   l->count++;

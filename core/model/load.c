@@ -21,25 +21,6 @@ static bool is_there(const mg__loader *loader, const mg__load_rule *rule, const 
   return mg_checkpoint_find(loader->checkpoint, rule->pair ? blocks : name) >= 0;
 }
 
-static int64_t rows_of(const mg_tensor *value) {
-  return value->dims > 1 ? value->shape[value->dims - 2] : 1;
-}
-
-/* Rows of the rule's parameters in each matrix, where they lie one below the other. */
-static mg_status count_rows(const mg__loader *loader, mg__load_source *source) {
-  char name[MG_PARAM_NAME_BYTES];
-  for (int64_t t = 0; t < source->rule->to_count && source->rule->split_rows; t++) {
-    const char *to = source->rule->to[t];
-    MG_TRY(mg__load_expand(loader->context, to, strlen(to), source->layer, -1, name, sizeof name));
-    const mg_param *param = mg_params_look(loader->params, mg_params_find(loader->params, name));
-    if (!param) return mg_fail(loader->context, MG_BUG, "load: there is no parameter %s beside its neighbours", name);
-    const int64_t rows = param->value.dims > 1 ? rows_of(&param->value) : mg_tensor_columns(&param->value);
-    if (t < source->target) source->before += rows;
-    source->all += rows;
-  }
-  return MG_OK;
-}
-
 /* The first rule for the parameter whose tensor is there; else the first rule, and *there is false. */
 static mg_status find_source(const mg__loader *loader, const char *parameter, mg__load_source *out, bool *there) {
   char name[MG__TENSOR_NAME_BYTES];
@@ -55,7 +36,7 @@ static mg_status find_source(const mg__loader *loader, const char *parameter, mg
       *there = is_there(loader, found.rule, name);
       if (*there || !out->rule) *out = found;
     }
-  return out->rule ? count_rows(loader, out)
+  return out->rule ? mg__load_count_rows(loader->context, loader->params, out)
                    : mg_fail(loader->context, MG_BUG, "load: the family does not say where parameter %s comes from",
                              parameter);
 }

@@ -42,6 +42,9 @@ typedef struct mg__load_source {
   int64_t all;    /* rows of all of them */
 } mg__load_source;
 
+/* Fills before and all: rows (elements of vectors) of the rule's parameters, where they lie one below the other. */
+mg_status mg__load_count_rows(mg_context *context, const mg_params *params, mg__load_source *source);
+
 /* A parameter beside what it is stored in: E matrices of R rows and C columns; a vector is one row. */
 typedef struct mg__place {
   const mg_param *param;

@@ -3,6 +3,24 @@
 
 #include "model/load_internal.h"
 
+static int64_t rows_of(const mg_tensor *value) {
+  return value->dims > 1 ? value->shape[value->dims - 2] : mg_tensor_columns(value);
+}
+
+mg_status mg__load_count_rows(mg_context *context, const mg_params *params, mg__load_source *source) {
+  char name[MG_PARAM_NAME_BYTES];
+  source->before = source->all = 0;
+  for (int64_t t = 0; t < source->rule->to_count && source->rule->split_rows; t++) {
+    const char *to = source->rule->to[t];
+    MG_TRY(mg__load_expand(context, to, strlen(to), source->layer, -1, name, sizeof name));
+    const mg_param *param = mg_params_look(params, mg_params_find(params, name));
+    if (!param) return mg_fail(context, MG_BUG, "load: there is no parameter %s beside its neighbours", name);
+    if (t < source->target) source->before += rows_of(&param->value);
+    source->all += rows_of(&param->value);
+  }
+  return MG_OK;
+}
+
 mg__place mg__place_of(const mg_model *model, const mg_param *param, const mg__load_source *source) {
   const mg_tensor *value = &param->value;
   const mg__stack_spec *stack = &model->spec.decoder;

@@ -9,13 +9,17 @@
 
 #include "moegauge/backend.h"
 
-/* One tensor to be written; both are borrowed for the call, the tensor lies in the backend's memory. */
+/* One tensor to be written, borrowed for the call. Its data lies in the backend's memory; where it is NULL, `make` writes
+ * all its bytes to host memory when its turn has come. */
 typedef struct mg_safetensors_item {
   const char *name;
   const mg_tensor *tensor;
+  mg_status (*make)(void *user, void *bytes);
+  void *user;
 } mg_safetensors_item;
 
-/* Replaces `path` as mg_file_write_atomic does, holding one megabyte at a time. `metadata` is an object of texts. */
+/* Replaces `path` as mg_file_write_atomic does, holding one megabyte at a time, and one tensor that is made. `metadata` is
+ * an object of texts. */
 mg_status mg_safetensors_write(mg_context *context, mg_backend *backend, const char *path,
                                const mg_safetensors_item *items, int64_t count, const json_t *metadata);
 

@@ -52,8 +52,21 @@ static mg_status append(writer *w, const void *data, size_t bytes) {
   return mg_file_stream_append(w->stream, data, bytes);
 }
 
-static mg_status append_tensor(writer *w, const mg_tensor *tensor) {
+static mg_status append_made(writer *w, const mg_safetensors_item *item) {
+  mg_context *context = w->backend->context;
+  const size_t bytes = mg_tensor_bytes(item->tensor);
+  void *made = mg_alloc(context, bytes);
+  if (bytes && !made) return MG_MEMORY;
+  mg_status status = item->make(item->user, made);
+  if (status == MG_OK) status = append(w, made, bytes);
+  mg_free(context, made, bytes);
+  return status;
+}
+
+static mg_status append_tensor(writer *w, const mg_safetensors_item *item) {
+  const mg_tensor *tensor = item->tensor;
   const size_t bytes = mg_tensor_bytes(tensor);
+  if (item->make) return append_made(w, item);
   for (size_t done = 0; done < bytes;) {
     const size_t part = bytes - done < MG__SAFETENSORS_BLOCK ? bytes - done : MG__SAFETENSORS_BLOCK;
     MG_TRY(w->backend->plugin->download(w->backend, w->block, (const char *)tensor->data + done, part));
@@ -69,7 +82,7 @@ static mg_status write_all(writer *w, const char *header, const mg_safetensors_i
   for (int i = 0; i < 8; i++) prefix[i] = (unsigned char)(length >> (8 * i));
   MG_TRY(append(w, prefix, sizeof prefix));
   MG_TRY(append(w, header, length));
-  for (int64_t i = 0; i < count; i++) MG_TRY(append_tensor(w, items[i].tensor));
+  for (int64_t i = 0; i < count; i++) MG_TRY(append_tensor(w, &items[i]));
   char checksum[MG__CHECKSUM_DIGITS + 1];
   mg__hash_text(XXH3_128bits_digest(w->hash), checksum);
   const char *place = strstr(header, MG__CHECKSUM_EMPTY);

@@ -1,71 +1,156 @@
-/* Parameters as tensors of a released checkpoint: one each, or one for each expert's slice. */
+/* Parameters as tensors of a released checkpoint: as they are, one expert's slice each, or rearranged to the form that the
+ * rules would read back. */
 #include "model/save.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "model/load_internal.h"
 #include "model/safetensors.h"
 
+/* One tensor of the file. */
+typedef struct stored {
+  struct saver *saver;
+  const mg__load_rule *rule;
+  int64_t layer, expert; /* -1 = none */
+  mg_tensor tensor;      /* data NULL: it is made when it is written */
+  char name[MG__TENSOR_NAME_BYTES];
+} stored;
+
 typedef struct saver {
   mg_context *context;
-  mg_params *params;
+  mg_model *model;
+  mg_backend *backend;
+  const mg_params *params;
   mg__load_rules rules;
   int64_t count, room;
+  stored *tensors;
   mg_safetensors_item *items;
-  mg_tensor *tensors;
-  char (*names)[MG__TENSOR_NAME_BYTES];
 } saver;
 
-static bool is_plain(const mg__load_rule *rule) {
-  return !rule->pair && !rule->unpack && !rule->transpose && rule->to_count == 1;
-}
+/* ---- which rule ---------------------------------------------------------------------------------------------- */
 
-/* The first rule that stores the parameter as it is. */
-static mg_status find_rule(const saver *s, const char *parameter, const mg__load_rule **rule, int64_t *layer) {
-  const mg__load_rule *rearranged = NULL;
+/* The first rule that stores the parameter as what it is; out->rule NULL = none. */
+static mg_status find_source(const saver *s, const char *parameter, mg__load_source *out) {
   for (int64_t r = 0; r < s->rules.count; r++)
     for (int64_t t = 0; t < s->rules.rule[r].to_count; t++) {
       int64_t unused;
-      const char *to = s->rules.rule[r].to[t];
-      if (!mg__load_matches(to, strlen(to), parameter, layer, &unused)) continue;
-      *rule = &s->rules.rule[r];
-      if (is_plain(*rule)) return MG_OK;
-      rearranged = *rule;
+      const mg__load_rule *rule = &s->rules.rule[r];
+      *out = (mg__load_source){.rule = rule, .target = t};
+      if (rule->pair || rule->second) continue;
+      if (!mg__load_matches(rule->to[t], strlen(rule->to[t]), parameter, &out->layer, &unused)) continue;
+      return mg__load_count_rows(s->context, s->params, out);
     }
-  if (!rearranged)
-    return mg_fail(s->context, MG_UNSUPPORTED, "save: the family has no tensor for parameter %s", parameter);
-  return mg_fail(s->context, MG_UNSUPPORTED,
-                 "save: parameter %s is stored rearranged in tensor %.*s; only families that store it as it is can be "
-                 "written",
-                 parameter, (int)rearranged->from_bytes, rearranged->from);
+  *out = (mg__load_source){0};
+  return MG_OK;
 }
 
-/* How many tensors the parameter is stored in. */
-static int64_t parts_of(const mg_param *param, const mg__load_rule *rule) {
-  return mg__load_by_expert(rule) ? param->value.shape[0] : 1;
+/* Parameter `target` of a tensor's rule and its place there. */
+static mg_status place_in(const stored *t, int64_t target, mg__load_source *source, mg__place *out) {
+  const saver *s = t->saver;
+  char name[MG_PARAM_NAME_BYTES];
+  const char *to = t->rule->to[target];
+  *source = (mg__load_source){.rule = t->rule, .layer = t->layer, .target = target};
+  MG_TRY(mg__load_expand(s->context, to, strlen(to), t->layer, -1, name, sizeof name));
+  const mg_param *param = mg_params_look(s->params, mg_params_find(s->params, name));
+  if (!param) return mg_fail(s->context, MG_UNSUPPORTED, "save: there is no parameter %s beside its neighbours", name);
+  MG_TRY(mg__load_count_rows(s->context, s->params, source));
+  *out = mg__place_of(s->model, param, source);
+  return MG_OK;
 }
 
-/* Slice `part` of `parts` along the first dimension, which it then lacks. */
-static mg_tensor slice_of(const mg_tensor *value, int64_t parts, int64_t part) {
-  mg_tensor slice = *value;
-  if (parts == 1) return slice;
-  slice.dims--;
-  memmove(slice.shape, slice.shape + 1, (size_t)slice.dims * sizeof *slice.shape);
-  slice.data = (char *)slice.data + (size_t)part * mg_tensor_bytes(&slice);
-  return slice;
+/* ---- rearranging --------------------------------------------------------------------------------------------- */
+
+static float number_of(const void *values, mg_dtype dtype, int64_t at) {
+  if (dtype == MG_F32) return ((const float *)values)[at];
+  if (dtype == MG_F64) return (float)((const double *)values)[at];
+  const uint32_t bits = (uint32_t)((const uint16_t *)values)[at] << 16;
+  float number;
+  memcpy(&number, &bits, sizeof number);
+  return number;
 }
 
+/* Writes a parameter's values to their places in the tensor's bytes, in its dtype or as f32. */
+static void scatter(const stored *t, const mg__place *p, const void *values, void *bytes) {
+  const mg_checkpoint_tensor whole = mg__place_stored(p);
+  const mg_dtype from = p->param->value.dtype;
+  const size_t each = mg_dtype_bytes(from);
+  const int64_t matrices = p->by_expert ? 1 : p->matrices, inside = whole.rows * whole.columns / matrices;
+  for (int64_t e = 0; e < matrices; e++)
+    for (int64_t r = 0; r < p->rows; r++)
+      for (int64_t c = 0; c < p->columns; c++) {
+        const int64_t here = ((p->by_expert ? t->expert : e) * p->rows + r) * p->columns + c;
+        const int64_t there = e * inside + mg__place_element(p, &whole, r, c);
+        if (from == t->tensor.dtype)
+          memcpy((char *)bytes + (size_t)there * each, (const char *)values + (size_t)here * each, each);
+        else
+          ((float *)bytes)[there] = number_of(values, from, here);
+      }
+}
+
+static mg_status make(void *user, void *bytes) {
+  const stored *t = user;
+  mg_backend *backend = t->saver->backend;
+  for (int64_t i = 0; i < t->rule->to_count; i++) {
+    mg__load_source source;
+    mg__place p = {0};
+    MG_TRY(place_in(t, i, &source, &p));
+    const size_t size = mg_tensor_bytes(&p.param->value);
+    void *values = mg_alloc(t->saver->context, size);
+    if (size && !values) return MG_MEMORY;
+    const mg_status status = backend->plugin->download(backend, values, p.param->value.data, size);
+    if (status == MG_OK) scatter(t, &p, values, bytes);
+    mg_free(t->saver->context, values, size);
+    MG_TRY(status);
+  }
+  return MG_OK;
+}
+
+/* ---- the list ------------------------------------------------------------------------------------------------ */
+
+/* The dtype that all parameters of the tensor have, else f32. */
+static mg_status common_dtype(const stored *t, mg_dtype *out) {
+  for (int64_t i = 0; i < t->rule->to_count; i++) {
+    mg__load_source source;
+    mg__place p = {0};
+    MG_TRY(place_in(t, i, &source, &p));
+    if (i > 0 && p.param->value.dtype != *out) {
+      *out = MG_F32;
+      return MG_OK;
+    }
+    *out = p.param->value.dtype;
+  }
+  return MG_OK;
+}
+
+static mg_status describe(stored *t, const mg__place *p) {
+  const mg_checkpoint_tensor whole = mg__place_stored(p);
+  t->tensor = (mg_tensor){.dtype = p->param->value.dtype, .dims = whole.dims};
+  memcpy(t->tensor.shape, whole.shape, sizeof t->tensor.shape);
+  MG_TRY(mg__load_expand(t->saver->context, t->rule->from, t->rule->from_bytes, t->layer, t->expert, t->name,
+                         sizeof t->name));
+  if (t->rule->to_count > 1 || !mg__place_keeps_rows(p)) return common_dtype(t, &t->tensor.dtype);
+  const int64_t slice = t->expert > 0 ? t->expert : 0;
+  t->tensor.data = (char *)p->param->value.data + (size_t)slice * mg_tensor_bytes(&t->tensor);
+  return MG_OK;
+}
+
+/* Adds the tensors that the parameter is stored in; one that several share comes with the first of them. */
 static mg_status add(saver *s, const mg_param *param) {
-  const mg__load_rule *rule = NULL;
-  int64_t layer = -1;
-  MG_TRY(find_rule(s, param->name, &rule, &layer));
-  const int64_t parts = parts_of(param, rule);
+  mg__load_source source;
+  MG_TRY(find_source(s, param->name, &source));
+  if (!source.rule && param->fixed) return MG_OK; /* what training counted */
+  if (!source.rule)
+    return mg_fail(s->context, MG_UNSUPPORTED, "save: the family has no tensor for parameter %s", param->name);
+  const mg__place p = mg__place_of(s->model, param, &source);
+  const int64_t parts = source.target > 0 ? 0 : p.by_expert ? p.matrices : 1;
   for (int64_t e = 0; e < parts; e++, s->count++) {
     if (!s->items) continue; /* counting */
-    s->tensors[s->count] = slice_of(&param->value, parts, e);
-    MG_TRY(
-        mg__load_expand(s->context, rule->from, rule->from_bytes, layer, e, s->names[s->count], MG__TENSOR_NAME_BYTES));
-    s->items[s->count] = (mg_safetensors_item){s->names[s->count], &s->tensors[s->count]};
+    stored *t = &s->tensors[s->count];
+    *t = (stored){.saver = s, .rule = source.rule, .layer = source.layer, .expert = p.by_expert ? e : -1};
+    MG_TRY(describe(t, &p));
+    s->items[s->count] =
+        (mg_safetensors_item){.name = t->name, .tensor = &t->tensor, .make = t->tensor.data ? NULL : make, .user = t};
   }
   return MG_OK;
 }
@@ -78,24 +163,21 @@ static mg_status add_all(saver *s) {
 
 static mg_status make_room(saver *s) {
   s->room = s->count;
-  const size_t room = (size_t)s->room;
-  s->tensors = mg_alloc(s->context, room * sizeof *s->tensors);
-  s->names = mg_alloc(s->context, room * sizeof *s->names);
-  s->items = mg_alloc(s->context, room * sizeof *s->items);
-  return s->tensors && s->names && s->items ? MG_OK : MG_MEMORY;
+  s->tensors = mg_alloc(s->context, (size_t)s->room * sizeof *s->tensors);
+  s->items = mg_alloc(s->context, (size_t)s->room * sizeof *s->items);
+  return s->tensors && s->items ? MG_OK : MG_MEMORY;
 }
 
 static void release(saver *s) {
   const size_t room = (size_t)s->room;
   mg__load_rules_release(s->context, &s->rules);
   mg_free(s->context, s->tensors, s->tensors ? room * sizeof *s->tensors : 0);
-  mg_free(s->context, s->names, s->names ? room * sizeof *s->names : 0);
   mg_free(s->context, s->items, s->items ? room * sizeof *s->items : 0);
 }
 
 mg_status mg_model_save(mg_model *model, const json_t *rules, const char *path) {
   mg_backend *backend = mg_model_backend(model);
-  saver s = {.context = backend->context, .params = mg_model_params(model)};
+  saver s = {.context = backend->context, .model = model, .backend = backend, .params = mg_model_params(model)};
   json_t *metadata = json_pack("{s:s}", "format", "pt"); /* transformers asks for it */
   mg_status status = metadata ? mg__load_rules_read(s.context, rules, &s.rules) : MG_MEMORY;
   if (status == MG_OK) status = add_all(&s);

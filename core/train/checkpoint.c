@@ -97,7 +97,7 @@ typedef struct tensor_list {
 static void list_add(tensor_list *list, const char *prefix, const char *name, const mg_tensor *tensor) {
   if (!tensor->data) return;
   snprintf(list->names[list->count], sizeof list->names[0], "%s%s", prefix, name);
-  list->items[list->count] = (mg_safetensors_item){list->names[list->count], tensor};
+  list->items[list->count] = (mg_safetensors_item){.name = list->names[list->count], .tensor = tensor};
   list->count++;
 }
 

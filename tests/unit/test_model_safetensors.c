@@ -35,7 +35,7 @@ static void write_two(mg_tensor *a, mg_tensor *b) {
   *a = mg_world_tensor(&world, MG_F32, 2, (int64_t[]){2, 3}, numbers);
   *b = mg_world_tensor(&world, MG_I32, 1, (int64_t[]){LONG}, NULL);
   for (int32_t i = 0; i < LONG; i++) ((int32_t *)b->data)[i] = i * 3;
-  const mg_safetensors_item items[] = {{"a", a}, {"b", b}};
+  const mg_safetensors_item items[] = {{.name = "a", .tensor = a}, {.name = "b", .tensor = b}};
   json_t *metadata = json_pack("{s:s}", "note", "hello");
   assert_ok(world.context, mg_safetensors_write(world.context, world.backend, path, items, 2, metadata));
   json_decref(metadata);
