@@ -63,7 +63,7 @@ return mg.experiment {
         end },
         { "The middle layer repeats more than token ids alone explain", "repeats_first_choice_in_middle", "learned", ">", "hash" },
       },
-      r:text "Reading. As in the paper the middle layer sends consecutive tokens to the same expert three times as often as chance (40 % against 12.5 %; the paper: 26 %), and more often than token ids explain (26 %). The first layer is at the level of the ids (23 % against 25 %), not of chance: the vocabulary has 1024 tokens, and they repeat. The last of four layers does not fall back as the last of Mixtral's 32 does. The random control is at chance within what 1024 draws can tell.",
+      r:text "Reading. As in the paper the middle layer sends consecutive tokens to the same expert three times as often as chance (40 % against 12.5 %; the paper: 26 %), and more often than token ids explain (26 %). The first layer is at the level of the ids (23 % against 25 %), not of chance: the vocabulary has 1024 tokens, and they repeat. The last of four layers does not fall back as the last of Mixtral's 32 does. The random control is at chance, within half a per cent.",
       r:text "First choices of the middle layer by domain, percent.",
       r:table("router", domains),
       r:table("router", { "loss", "cv", "repetition_first", "repetition_chance_first", "repetition_any", "repetition_chance_any" }),
