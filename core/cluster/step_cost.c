@@ -161,6 +161,10 @@ static mg_status refuse(const mg_step_cost *cost, double tokens, double mean_con
                  c->values[c->count - 1]);
 }
 
+double mg_step_cost_most_tokens(const mg_step_cost *cost) {
+  return cost->tokens.count > 1 ? cost->tokens.values[cost->tokens.count - 1] : INFINITY;
+}
+
 mg_status mg_step_cost_seconds(const mg_step_cost *cost, double tokens, double mean_context, double *seconds) {
   int64_t row, column;
   double down, right;

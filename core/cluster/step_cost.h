@@ -25,6 +25,9 @@ mg_status mg_step_cost_create(mg_context *context, const char *where, const doub
 mg_status mg_step_cost_from_json(mg_context *context, const char *where, const json_t *json, mg_step_cost **out);
 void mg_step_cost_destroy(mg_step_cost *cost);
 
+/* The most tokens that the table knows; infinity where the cost does not depend on them. */
+double mg_step_cost_most_tokens(const mg_step_cost *cost);
+
 /* MG_USAGE outside the grid, with both numbers and both ranges in the message. */
 mg_status mg_step_cost_seconds(const mg_step_cost *cost, double tokens, double mean_context, double *seconds);
 

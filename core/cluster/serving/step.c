@@ -3,6 +3,8 @@
  * A step may add a token to every running sequence, and compute prompt tokens of requests on their way to their first
  * token. It lasts decode(sequences, mean length) + prefill(tokens, mean context), longer while a node is slow. The sum is
  * an upper bound for a step that does both, in which weights are read once. */
+#include <math.h>
+
 #include "cluster/serving/internal.h"
 
 static mg__request *request(mg__simulation *sim, int32_t id) {
@@ -102,6 +104,7 @@ static mg_status admit_ready(mg__simulation *sim, mg__pool *pool, mg__instance *
 
 typedef struct prefill_work {
   double tokens, attended; /* and the context of each, summed */
+  double seconds;
   int64_t budget;
 } prefill_work;
 
@@ -138,26 +141,36 @@ static prefill_work plan_prefill(mg__simulation *sim, mg__pool *pool, mg__instan
 /* ---- the step ------------------------------------------------------------------------------------------------ */
 
 static mg_status duration(const mg__simulation *sim, const mg__pool *pool, const mg__instance *instance,
-                          const prefill_work *work, double *seconds) {
+                          prefill_work *work, double *seconds) {
   const double group = (double)sim->plan->set.group, running = (double)instance->running.count;
-  double prefill = 0, decode = 0;
+  double decode = 0;
   if (work->tokens > 0)
-    MG_TRY(
-        mg_step_cost_seconds(pool->plan->prefill_step, work->tokens * group, work->attended / work->tokens, &prefill));
+    MG_TRY(mg_step_cost_seconds(pool->plan->prefill_step, work->tokens * group, work->attended / work->tokens,
+                                &work->seconds));
   if (instance->decoding)
     MG_TRY(mg_step_cost_seconds(pool->plan->decode_step, running * group, (double)instance->context_tokens / running,
                                 &decode));
-  *seconds = (prefill + decode) * (sim->now < instance->slow_until ? pool->plan->set.slowdown : 1);
+  *seconds = (work->seconds + decode) * (sim->now < instance->slow_until ? pool->plan->set.slowdown : 1);
   return MG_OK;
 }
 
-/* How full it is: a prefill instance works or not, a decoding one has sequences and memory left. */
-static double occupancy(mg__pool *pool, const mg__instance *instance) {
+/* The share of its capacity that an instance uses. Where it decodes, of sequences or of memory, whichever is fuller. Where
+ * it only prefills, the time that its tokens would take in full steps against the time that they take: one that works all
+ * day on half-empty steps is not fully used. */
+static mg_status occupancy(const mg__simulation *sim, mg__pool *pool, mg__instance *instance,
+                           const prefill_work *work) {
   const double kv = (double)instance->kv_tokens / (double)pool->plan->kv_tokens;
   const double sequences =
       (double)(instance->running.count + instance->prefilling.count) / (double)pool->plan->sequences;
-  if (kv > pool->kv_peak) pool->kv_peak = kv;
-  return !pool->plan->decodes ? 1 : kv > sequences ? kv : sequences;
+  pool->kv_peak = fmax(pool->kv_peak, kv);
+  instance->occupancy = fmax(kv, sequences);
+  if (pool->plan->decodes) return MG_OK;
+  const double group = (double)sim->plan->set.group;
+  const double full = fmin((double)pool->plan->step_tokens * group, mg_step_cost_most_tokens(pool->plan->prefill_step));
+  double seconds;
+  MG_TRY(mg_step_cost_seconds(pool->plan->prefill_step, full, work->attended / work->tokens, &seconds));
+  instance->occupancy = work->seconds > 0 ? fmin(work->tokens * group / full * seconds / work->seconds, 1) : 1;
+  return MG_OK;
 }
 
 static void rest(mg__simulation *sim, mg__pool *pool, mg__instance *instance) {
@@ -180,7 +193,7 @@ mg_status mg__step_begin(mg__simulation *sim, mg__pool *pool, mg__instance *inst
     return MG_OK;
   }
   MG_TRY(duration(sim, pool, instance, &work, &seconds));
-  instance->occupancy = occupancy(pool, instance);
+  MG_TRY(occupancy(sim, pool, instance, &work));
   return mg__events_add(&sim->events, (mg__event){.seconds = sim->now + seconds,
                                                   .kind = MG__STEP_ENDS,
                                                   .pool = (int32_t)(pool - sim->pools),
