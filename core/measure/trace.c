@@ -1,10 +1,9 @@
-/* Collects ids and weights of every MoE layer on the host, and writes them as named tensors. */
+/* Collects ids and weights of every MoE layer on the host. */
 #include "measure/trace.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "model/safetensors.h"
+#include "measure/trace_file.h"
 
 /* A growing array of 4-byte numbers. */
 typedef struct numbers {
@@ -25,7 +24,7 @@ struct mg_trace {
   numbers tokens, starts;
 };
 
-enum { NUMBER_BYTES = 4, NAME_BYTES = 64 };
+enum { NUMBER_BYTES = 4 };
 
 /* Room for `count` more; where they go, or NULL when memory runs out. */
 static void *grow(mg_context *context, numbers *n, int64_t count) {
@@ -104,73 +103,26 @@ mg_status mg_trace_add(mg_trace *trace, mg_tape *tape, const int32_t *ids, int64
 
 /* ---- the file ------------------------------------------------------------------------------------------------ */
 
-typedef struct listing {
-  mg_backend *backend;
-  mg_safetensors_item *items;
-  mg_tensor *tensors; /* in the backend's memory, from which files are written */
-  char (*names)[NAME_BYTES];
-  int64_t count, room;
-} listing;
-
-static mg_status put(listing *l, const numbers *from, mg_dtype dtype, int64_t columns, const char *format,
-                     long long block) {
-  mg_tensor *tensor = &l->tensors[l->count];
-  const int64_t rows = columns ? from->count / columns : from->count;
-  *tensor = (mg_tensor){.dtype = dtype, .dims = columns ? 2 : 1, .shape = {rows, columns}};
-  snprintf(l->names[l->count], NAME_BYTES, format, block);
-  l->items[l->count] = (mg_safetensors_item){.name = l->names[l->count], .tensor = tensor};
-  const size_t bytes = mg_tensor_bytes(tensor);
-  if (bytes) MG_TRY(l->backend->plugin->allocate(l->backend, bytes, &tensor->data));
-  l->count++;
-  return bytes ? l->backend->plugin->upload(l->backend, tensor->data, from->data, bytes) : MG_OK;
-}
-
-static mg_status put_all(const mg_trace *trace, listing *l) {
-  MG_TRY(put(l, &trace->tokens, MG_I32, 0, "tokens", 0));
-  MG_TRY(put(l, &trace->starts, MG_I32, 0, "starts", 0));
-  for (int64_t i = 0; i < trace->layers_count; i++) {
-    const traced_layer *layer = &trace->layers[i];
-    const long long block = (long long)mg_model_moe_block(trace->model, i);
-    MG_TRY(put(l, &layer->experts, MG_I32, layer->choices, "layers.%lld.experts", block));
-    MG_TRY(put(l, &layer->weights, MG_F32, layer->choices, "layers.%lld.weights", block));
-  }
-  return MG_OK;
-}
-
-/* "format", "version" and "experts" over what the caller says. */
-static json_t *metadata_of(const mg_trace *trace, const json_t *about) {
-  json_t *metadata = about ? json_deep_copy(about) : json_object();
-  const size_t room = (size_t)trace->layers_count * NAME_BYTES;
-  char *text = mg_alloc(trace->context, room);
-  size_t used = 0;
-  for (int64_t i = 0; i < trace->layers_count && text; i++)
-    used += (size_t)snprintf(text + used, room - used, "%s%lld:%lld", i ? " " : "",
-                             (long long)mg_model_moe_block(trace->model, i),
-                             (long long)mg_moe_describe(mg_model_moe(trace->model, i)).experts);
-  json_object_set_new(metadata, "format", json_string("moegauge-trace"));
-  json_object_set_new(metadata, "version", json_string("1"));
-  const bool good = text && json_object_set_new(metadata, "experts", json_string(text)) == 0;
-  mg_free(trace->context, text, text ? room : 0);
-  if (good) return metadata;
-  json_decref(metadata);
-  return NULL;
-}
-
 mg_status mg_trace_write(const mg_trace *trace, const char *path, const json_t *about) {
-  const int64_t room = 2 + 2 * trace->layers_count;
-  listing l = {.backend = mg_model_backend(trace->model), .room = room};
-  l.items = mg_alloc(trace->context, (size_t)room * sizeof *l.items);
-  l.tensors = mg_alloc(trace->context, (size_t)room * sizeof *l.tensors);
-  l.names = mg_alloc(trace->context, (size_t)room * sizeof *l.names);
-  json_t *metadata = metadata_of(trace, about);
-  mg_status status = l.items && l.tensors && l.names && metadata ? MG_OK : MG_MEMORY;
-  if (status == MG_OK) status = put_all(trace, &l);
-  if (status == MG_OK) status = mg_safetensors_write(trace->context, l.backend, path, l.items, l.count, metadata);
-  json_decref(metadata);
-  for (int64_t i = 0; i < room && l.tensors; i++)
-    if (l.tensors[i].data) l.backend->plugin->release(l.backend, l.tensors[i].data, mg_tensor_bytes(&l.tensors[i]));
-  mg_free(trace->context, l.items, l.items ? (size_t)room * sizeof *l.items : 0);
-  mg_free(trace->context, l.tensors, l.tensors ? (size_t)room * sizeof *l.tensors : 0);
-  mg_free(trace->context, l.names, l.names ? (size_t)room * sizeof *l.names : 0);
+  const size_t bytes = (size_t)trace->layers_count * sizeof(mg_trace_layer);
+  mg_trace_layer *layers = mg_alloc(trace->context, bytes);
+  if (!layers) return MG_MEMORY;
+  for (int64_t i = 0; i < trace->layers_count; i++) {
+    const traced_layer *from = &trace->layers[i];
+    layers[i] = (mg_trace_layer){.block = mg_model_moe_block(trace->model, i),
+                                 .experts = mg_moe_describe(mg_model_moe(trace->model, i)).experts,
+                                 .choices = from->choices,
+                                 .ids = (const int32_t *)(const void *)from->experts.data,
+                                 .weights = (const float *)(const void *)from->weights.data};
+  }
+  const mg_trace_content content = {.tokens = (const int32_t *)(const void *)trace->tokens.data,
+                                    .tokens_count = trace->tokens.count,
+                                    .starts = (const int32_t *)(const void *)trace->starts.data,
+                                    .starts_count = trace->starts.count,
+                                    .layers = layers,
+                                    .layers_count = trace->layers_count};
+  const mg_status status =
+      mg_trace_write_content(trace->context, mg_model_backend(trace->model), &content, path, about);
+  mg_free(trace->context, layers, bytes);
   return status;
 }

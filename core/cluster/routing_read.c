@@ -1,0 +1,150 @@
+/* Reads a trace and believes nothing in it: checksum, format, shapes, and every id. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/routing.h"
+#include "model/checkpoint.h"
+
+enum { NAME_BYTES = 64, LAYERS_MOST = 4096, EXPERTS_MOST = 65536 };
+
+typedef struct reader {
+  mg_context *context;
+  const char *path;
+  mg_checkpoint *file;
+  const char *experts; /* the metadata's "N:E N:E ..." */
+} reader;
+
+static mg_status check_format(const reader *r) {
+  const char *format, *version;
+  MG_TRY(mg_checkpoint_text(r->file, "format", &format));
+  MG_TRY(mg_checkpoint_text(r->file, "version", &version));
+  if (strcmp(format, "moegauge-trace") == 0 && strcmp(version, "1") == 0) return MG_OK;
+  return mg_fail(r->context, MG_FILE, "%s: is '%s' version '%s', not 'moegauge-trace' version '1'", r->path, format,
+                 version);
+}
+
+/* The next "N:E" of the list; false at its end or where it is malformed. */
+static bool next_layer(const char **at, int64_t *block, int64_t *experts) {
+  char *end;
+  *block = strtoll(*at, &end, 10);
+  if (end == *at || *end != ':' || *block < 0 || *block > LAYERS_MOST) return false;
+  const char *second = end + 1;
+  *experts = strtoll(second, &end, 10);
+  if (end == second || (*end != ' ' && *end != '\0') || *experts < 1 || *experts > EXPERTS_MOST) return false;
+  *at = *end == ' ' ? end + 1 : end;
+  return true;
+}
+
+/* Counts the layers, and proves that they have one number of experts. */
+static mg_status count_layers(const reader *r, int64_t *layers, int64_t *experts) {
+  const char *at = r->experts;
+  *layers = 0;
+  *experts = 0;
+  while (*at) {
+    int64_t block, here;
+    if (*layers >= LAYERS_MOST || !next_layer(&at, &block, &here))
+      return mg_fail(r->context, MG_FILE, "%s: metadata 'experts' must be \"N:E N:E ...\", not '%.80s'", r->path,
+                     r->experts);
+    if (*layers > 0 && here != *experts)
+      return mg_fail(r->context, MG_FILE,
+                     "%s: layers of %lld and %lld experts in one trace; the simulator needs one number", r->path,
+                     (long long)*experts, (long long)here);
+    *experts = here;
+    ++*layers;
+  }
+  if (*layers > 0) return MG_OK;
+  return mg_fail(r->context, MG_FILE, "%s: holds no layer", r->path);
+}
+
+static mg_status get(const reader *r, const char *format, int64_t block, int32_t dims, int64_t rows, int64_t columns,
+                     mg_checkpoint_tensor *out) {
+  char name[NAME_BYTES];
+  snprintf(name, sizeof name, format, (long long)block);
+  MG_TRY(mg_checkpoint_get(r->file, name, out));
+  const bool good = out->dims == dims && (rows < 0 || out->shape[0] == rows) &&
+                    (dims == 1 || columns < 0 || out->shape[1] == columns);
+  if (good) return MG_OK;
+  return mg_fail(r->context, MG_FILE, "%s: tensor '%s' has another shape than the other layers", r->path, name);
+}
+
+/* Tensors of one dimension are one row. */
+static mg_status read_all(const reader *r, const mg_checkpoint_tensor *tensor, mg_dtype dtype, void *out) {
+  return tensor->rows > 0 ? mg_checkpoint_read(r->file, tensor, 0, tensor->rows, dtype, out) : MG_OK;
+}
+
+static mg_status check_ids(const reader *r, const mg_routing *routing, int64_t layer) {
+  const int32_t *ids = mg_routing_layer(routing, layer);
+  for (int64_t t = 0; t < routing->tokens; t++, ids += routing->choices)
+    for (int64_t c = 0; c < routing->choices; c++) {
+      if (ids[c] < -1 || ids[c] >= routing->experts)
+        return mg_fail(r->context, MG_FILE, "%s: block %ld, token %lld chooses %ld, which is no expert of %lld",
+                       r->path, (long)routing->blocks[layer], (long long)t, (long)ids[c], (long long)routing->experts);
+      for (int64_t d = 0; d < c; d++)
+        if (ids[c] >= 0 && ids[c] == ids[d])
+          return mg_fail(r->context, MG_FILE, "%s: block %ld, token %lld chooses expert %ld twice", r->path,
+                         (long)routing->blocks[layer], (long long)t, (long)ids[c]);
+    }
+  return MG_OK;
+}
+
+static mg_status read_layers(const reader *r, mg_routing *routing) {
+  const char *at = r->experts;
+  for (int64_t i = 0; i < routing->layers; i++) {
+    int64_t block, experts;
+    mg_checkpoint_tensor ids, weights;
+    next_layer(&at, &block, &experts);
+    routing->blocks[i] = (int32_t)block;
+    MG_TRY(get(r, "layers.%lld.experts", block, 2, routing->tokens, routing->choices, &ids));
+    MG_TRY(get(r, "layers.%lld.weights", block, 2, routing->tokens, routing->choices, &weights));
+    const int64_t offset = i * routing->tokens * routing->choices;
+    MG_TRY(read_all(r, &ids, MG_I32, routing->ids + offset));
+    MG_TRY(read_all(r, &weights, MG_F32, routing->weights + offset));
+    MG_TRY(check_ids(r, routing, i));
+  }
+  return MG_OK;
+}
+
+static mg_status check_starts(const reader *r, const mg_routing *routing) {
+  int64_t before = -1;
+  for (int64_t i = 0; i < routing->starts_count; i++) {
+    if (routing->starts[i] <= before || routing->starts[i] >= routing->tokens)
+      return mg_fail(r->context, MG_FILE, "%s: 'starts' must rise within the %lld tokens", r->path,
+                     (long long)routing->tokens);
+    before = routing->starts[i];
+  }
+  return MG_OK;
+}
+
+static mg_status read_file(reader *r, mg_routing **out) {
+  int64_t layers, experts, block, first_experts;
+  mg_checkpoint_tensor tokens, starts, ids;
+  MG_TRY(check_format(r));
+  MG_TRY(mg_checkpoint_verify(r->file));
+  MG_TRY(mg_checkpoint_text(r->file, "experts", &r->experts));
+  MG_TRY(count_layers(r, &layers, &experts));
+  const char *at = r->experts;
+  next_layer(&at, &block, &first_experts);
+  MG_TRY(get(r, "tokens", 0, 1, -1, -1, &tokens));
+  MG_TRY(get(r, "starts", 0, 1, -1, -1, &starts));
+  MG_TRY(get(r, "layers.%lld.experts", block, 2, tokens.shape[0], -1, &ids));
+  if (tokens.shape[0] < 1 || ids.shape[1] < 1 || starts.shape[0] > tokens.shape[0])
+    return mg_fail(r->context, MG_FILE, "%s: a trace has at least one token, one choice and one layer", r->path);
+  MG_TRY(mg__routing_create(r->context, tokens.shape[0], layers, experts, ids.shape[1], starts.shape[0], out));
+  MG_TRY(read_all(r, &tokens, MG_I32, (*out)->token_ids));
+  MG_TRY(read_all(r, &starts, MG_I32, (*out)->starts));
+  MG_TRY(check_starts(r, *out));
+  return read_layers(r, *out);
+}
+
+mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **out) {
+  *out = NULL;
+  reader r = {.context = context, .path = path};
+  MG_TRY(mg_checkpoint_open(context, path, NULL, &r.file));
+  const mg_status status = read_file(&r, out);
+  mg_checkpoint_close(r.file);
+  if (status == MG_OK) return MG_OK;
+  mg_routing_destroy(*out);
+  *out = NULL;
+  return status;
+}
