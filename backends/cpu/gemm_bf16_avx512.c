@@ -18,6 +18,30 @@ static inline block_word block_all(const char *a) {
 static inline vector block_multiply(block_word a, block_word b, vector sum) {
   return _mm512_dpbf16_ps(sum, a, b);
 }
+
+#define BLOCK_HALF
+typedef __m256 half_vector;
+typedef __m256bh half_word;
+static inline half_word half_load(const uint32_t *b) {
+  return (__m256bh)_mm256_loadu_si256((const __m256i *)(const void *)b);
+}
+static inline half_word half_all(const char *a) {
+  int32_t word;
+  memcpy(&word, a, sizeof word);
+  return (__m256bh)_mm256_set1_epi32(word);
+}
+static inline half_vector half_multiply(half_word a, half_word b, half_vector sum) {
+  return _mm256_dpbf16_ps(sum, a, b);
+}
+static inline half_vector half_zero(void) {
+  return _mm256_setzero_ps();
+}
+static inline half_vector half_load_sum(const float *from) {
+  return _mm256_loadu_ps(from);
+}
+static inline void half_store(float *to, half_vector x) {
+  _mm256_storeu_ps(to, x);
+}
 #include "gemm_block.h"
 
 static void pack_lanes(uint32_t *dst, int64_t stride, const cpu_matrix *view, int64_t lane, int32_t lanes,
@@ -88,7 +112,7 @@ static void order_stores(void) {
 
 const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .columns = PANEL_VECTORS * VECTOR_FLOATS,
-                                                .lanes = VECTOR_FLOATS,
+                                                .lanes = BLOCK_LANES,
                                                 .pack = 2,
                                                 .depth_words = 1,
                                                 .pack_lanes = pack_lanes,
