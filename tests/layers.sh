@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fails when a layer includes one above it, a plugin includes anything but moegauge/*.h, or lua.h is seen outside core/lua.
+# Fails when a layer includes one above it, a plugin includes anything but moegauge/*.h, lua.h is seen outside core/lua, or
+# the sources that all GPU backends share name a vendor.
 set -u
 source_dir=${1:?usage: layers.sh SOURCE_DIR}
 cd "$source_dir" || exit 1
@@ -9,7 +10,7 @@ for i in "${!layers[@]}"; do rank[${layers[$i]}]=$i; done
 bad=0
 complain() { echo "$1"; bad=1; }
 
-includes() { grep -rHoE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<][^">]+' --include='*.c' --include='*.h' "$1" 2>/dev/null | sed -E 's/:[[:space:]]*#[[:space:]]*include[[:space:]]*["<]/ /'; }
+includes() { grep -rHoE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<][^">]+' --include='*.c' --include='*.h' --include='*.cpp' "$1" 2>/dev/null | sed -E 's/:[[:space:]]*#[[:space:]]*include[[:space:]]*["<]/ /'; }
 
 while read -r file included; do
   own=$(cut -d/ -f2 <<<"$file")
@@ -35,6 +36,10 @@ for tree in routers backends; do
     [ -n "${rank[$target]:-}" ] && complain "$file: a plugin may include only moegauge/*.h, not $included"
   done < <(includes "$tree")
 done
+
+while IFS= read -r line; do
+  complain "$line: names a vendor; what differs between GPUs belongs into gpu_vendor.h"
+done < <(grep -HnoE '\b_*(cuda|hip|CUDA|HIP|NVCC|rocm|ROCM|AMDGCN|NVPTX)[A-Z_a-z]*' backends/gpu/*.{c,h,cpp})
 
 for folder in core/*/; do
   name=$(basename "$folder")

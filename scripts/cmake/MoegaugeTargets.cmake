@@ -14,10 +14,11 @@ function(mg_layer name)
   set_property(GLOBAL APPEND PROPERTY MG_LAYERS moegauge_${name})
 endfunction()
 
-# mg_plugin(KIND NAME SOURCES ... [LIBS ...] [OPTIONS ...]): the sources once as the object library moegauge_KIND_NAME, which
+# mg_plugin(KIND NAME [UNLINKED] [FOLDER ...] SOURCES ... [LIBS ...] [OPTIONS ...]): the sources once as the object library moegauge_KIND_NAME, which
 # tests link, and lib/moegauge/KIND/NAME.so, which is those objects behind the one exported entry. KIND is routers or backends.
+# UNLINKED: the test programs are not linked with it. FOLDER: where the plugin goes, which is then not installed.
 function(mg_plugin kind name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;OPTIONS" ${ARGN})
+  cmake_parse_arguments(ARG "UNLINKED" "FOLDER" "SOURCES;LIBS;OPTIONS" ${ARGN})
   add_library(moegauge_${kind}_${name} OBJECT ${ARG_SOURCES})
   target_include_directories(moegauge_${kind}_${name} PUBLIC ${CMAKE_SOURCE_DIR}/core/include)
   target_compile_definitions(moegauge_${kind}_${name} PRIVATE MG_PLUGIN_STATIC=mg_static_${kind}_${name})
@@ -38,16 +39,24 @@ const mg_${one}_plugin *mg_${one}_entry(void) {
   return mg_static_${kind}_${name}();
 }
 ")
+  set(folder ${CMAKE_BINARY_DIR}/lib/moegauge/${kind})
+  if(ARG_FOLDER)
+    set(folder ${ARG_FOLDER})
+  endif()
   add_library(${kind}_${name} MODULE ${entry} $<TARGET_OBJECTS:moegauge_${kind}_${name}>)
   set_target_properties(${kind}_${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name}
-    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/moegauge/${kind}
+    LIBRARY_OUTPUT_DIRECTORY ${folder}
     INSTALL_RPATH "$ORIGIN/../.." BUILD_RPATH "$ORIGIN/../..")
   target_link_libraries(${kind}_${name} PRIVATE moegauge m ${ARG_LIBS})
   if(NOT MG_SANITIZE)
     target_link_options(${kind}_${name} PRIVATE -Wl,-z,defs -Wl,--exclude-libs,ALL)
   endif()
-  install(TARGETS ${kind}_${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/moegauge/${kind})
-  set_property(GLOBAL APPEND PROPERTY MG_STATIC_PLUGINS ${kind}_${name})
+  if(NOT ARG_FOLDER)
+    install(TARGETS ${kind}_${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/moegauge/${kind})
+  endif()
+  if(NOT ARG_UNLINKED)
+    set_property(GLOBAL APPEND PROPERTY MG_STATIC_PLUGINS ${kind}_${name})
+  endif()
 endfunction()
 
 # What every test is told. Clang's OpenMP tells the thread sanitizer through Archer which threads wait for which; without

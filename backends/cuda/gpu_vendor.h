@@ -1,0 +1,153 @@
+/* The neutral names of backends/gpu/README.md in CUDA's runtime and kernel language. */
+#ifndef MG_GPU_VENDOR_H
+#define MG_GPU_VENDOR_H
+
+#include <stdio.h>
+
+#include <cuda_runtime_api.h>
+
+#include "gpu_types.h"
+
+/* ---- the runtime ---------------------------------------------------------------------------------------------- */
+
+#define GPU_BACKEND_NAME "cuda"
+#define GPU_BACKEND_SUMMARY "One NVIDIA GPU through CUDA; f32 and bf16"
+#define GPU_RUNTIME "CUDA"
+#define GPU_WARP 32 /* threads in step */
+#define GPU_REBUILD "-DMG_CUDA_ARCHITECTURES=..."
+
+typedef cudaError_t gpu_error;
+typedef cudaStream_t gpu_stream;
+typedef cudaEvent_t gpu_event;
+
+#define GPU_OK cudaSuccess
+#define gpu_error_text cudaGetErrorString
+#define gpu_last_error cudaGetLastError
+#define gpu_device_count cudaGetDeviceCount
+#define gpu_device_choose cudaSetDevice
+#define gpu_memory_free cudaMemGetInfo
+#define gpu_malloc(pointer, bytes) cudaMalloc(pointer, bytes)
+#define gpu_free cudaFree
+#define gpu_host_malloc(pointer, bytes) cudaMallocHost(pointer, bytes)
+#define gpu_host_free cudaFreeHost
+#define gpu_upload(device, host, bytes, stream) cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream)
+#define gpu_download(host, device, bytes, stream) cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream)
+#define gpu_copy(to, from, bytes, stream) cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream)
+#define gpu_set cudaMemsetAsync
+#define gpu_stream_create(stream) cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking)
+#define gpu_stream_destroy cudaStreamDestroy
+#define gpu_stream_wait cudaStreamSynchronize
+#define gpu_event_create cudaEventCreate
+#define gpu_event_destroy cudaEventDestroy
+#define gpu_event_record cudaEventRecord
+#define gpu_event_wait cudaEventSynchronize
+#define gpu_event_milliseconds cudaEventElapsedTime
+
+static inline gpu_problem gpu_problem_of(gpu_error error) {
+  switch (error) {
+  case cudaSuccess: return GPU_PROBLEM_NONE;
+  case cudaErrorMemoryAllocation: return GPU_PROBLEM_MEMORY;
+  case cudaErrorNoDevice:
+  case cudaErrorInsufficientDriver:
+  case cudaErrorStubLibrary:
+  case cudaErrorInvalidDevice: return GPU_PROBLEM_NO_DEVICE;
+  case cudaErrorNoKernelImageForDevice:
+  case cudaErrorInvalidDeviceFunction:
+  case cudaErrorUnsupportedPtxVersion: return GPU_PROBLEM_ARCHITECTURE;
+  case cudaErrorInvalidValue:
+  case cudaErrorInvalidConfiguration:
+  case cudaErrorLaunchOutOfResources: return GPU_PROBLEM_CALL;
+  default: return GPU_PROBLEM_LOST;
+  }
+}
+
+static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts) {
+  struct cudaDeviceProp properties;
+  int driver = 0;
+  gpu_error error = cudaGetDeviceProperties(&properties, device);
+  if (error == cudaSuccess) error = cudaDriverGetVersion(&driver);
+  if (error != cudaSuccess) return error;
+  snprintf(facts->name, sizeof facts->name, "%s", properties.name);
+  snprintf(facts->architecture, sizeof facts->architecture, "sm_%d%d", properties.major, properties.minor);
+  snprintf(facts->driver, sizeof facts->driver, "%d.%d", driver / 1000, driver % 1000 / 10);
+  snprintf(facts->bus, sizeof facts->bus, "%08x:%02x:%02x.0", (unsigned)properties.pciDomainID,
+           (unsigned)properties.pciBusID, (unsigned)properties.pciDeviceID);
+  facts->multiprocessors = properties.multiProcessorCount;
+  facts->memory_bytes = (int64_t)properties.totalGlobalMem;
+  facts->warp = properties.warpSize;
+  return error;
+}
+
+/* ---- the kernel language -------------------------------------------------------------------------------------- */
+
+#ifdef __cplusplus
+#include <cuda_runtime.h>
+
+#define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define GPU_DEVICE __device__ __forceinline__
+#define GPU_SHARED(type, name, count) __shared__ type name[count]
+#define GPU_DYNAMIC_SHARED(type, name)                                                                                 \
+  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                                                  \
+  type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+
+GPU_DEVICE int gpu_thread() {
+  return static_cast<int>(threadIdx.x);
+}
+GPU_DEVICE int gpu_threads() {
+  return static_cast<int>(blockDim.x);
+}
+GPU_DEVICE int64_t gpu_block() {
+  return blockIdx.x;
+}
+GPU_DEVICE int64_t gpu_block_y() {
+  return blockIdx.y;
+}
+GPU_DEVICE int64_t gpu_block_z() {
+  return blockIdx.z;
+}
+GPU_DEVICE int64_t gpu_blocks() {
+  return gridDim.x;
+}
+GPU_DEVICE void gpu_barrier() {
+  __syncthreads();
+}
+GPU_DEVICE void gpu_warp_barrier() {
+  __syncwarp();
+}
+template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+template <typename T> GPU_DEVICE T gpu_shuffle_xor(T value, int mask) {
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
+  return __shfl_up_sync(0xffffffffu, value, static_cast<unsigned>(distance));
+}
+GPU_DEVICE uint64_t gpu_ballot(bool vote) {
+  return __ballot_sync(0xffffffffu, vote);
+}
+GPU_DEVICE int gpu_bits_set(uint64_t bits) {
+  return __popcll(bits);
+}
+GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
+  return atomicAdd(target, value);
+}
+GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
+  return atomicCAS(target, expected, value);
+}
+GPU_DEVICE uint32_t gpu_bits_of(float value) {
+  return __float_as_uint(value);
+}
+GPU_DEVICE float gpu_float_of(uint32_t bits) {
+  return __uint_as_float(bits);
+}
+
+template <typename... P, typename... A>
+static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
+                              A... arguments) {
+  const dim3 blocks(grid.x, grid.y, grid.z);
+  kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(arguments...);
+}
+#endif
+
+#endif

@@ -1,0 +1,114 @@
+/* What the files of the GPU backends share on the host: state, memory, launching and failing. README.md explains.
+ *
+ * The same sources make the plugin of each vendor and those of tests/executor: gpu_vendor.h, found through the include
+ * path, gives the names that begin with gpu_ their meaning. */
+#ifndef MG_GPU_H
+#define MG_GPU_H
+
+#include "gpu_types.h"
+#include "gpu_vendor.h"
+#include "moegauge/backend.h"
+
+typedef struct gpu_options {
+  int64_t device;
+#ifdef GPU_VENDOR_OPTION_FIELDS
+  GPU_VENDOR_OPTION_FIELDS
+#endif
+} gpu_options;
+
+/* The first wrong id that a kernel met since the last report; kernels write it, synchronising reads it. */
+typedef struct gpu_fault {
+  int32_t taken; /* 0 = none, else 1 + the primitive */
+  int32_t id;
+  int64_t element, bound;
+} gpu_fault;
+
+/* A free block of device memory, kept for the next allocation of its size. */
+typedef struct gpu_cached {
+  void *pointer;
+  size_t bytes;
+} gpu_cached;
+
+typedef struct gpu_cache {
+  gpu_cached *blocks;
+  int64_t count, room;
+  size_t bytes;      /* in free blocks */
+  int64_t taken_new; /* blocks asked of the device so far */
+} gpu_cache;
+
+enum { GPU_STAGES = 4, GPU_STAGE_BYTES = 1 << 20 };
+
+/* A page-locked buffer through which the host hands data to the stream without waiting. */
+typedef struct gpu_stage {
+  void *host;
+  gpu_event copied; /* recorded after the copy out of it */
+  bool in_use;
+} gpu_stage;
+
+typedef struct gpu_state {
+  gpu_device_facts facts;
+  int device;
+  gpu_stream stream; /* all work of the backend, in order */
+  gpu_cache cache;
+  gpu_stage stages[GPU_STAGES];
+  int next_stage;
+  void *scratch;
+  size_t scratch_bytes;
+  gpu_fault *fault;      /* on the device */
+  gpu_fault *fault_host; /* page-locked; where it is read */
+} gpu_state;
+
+static inline gpu_state *gpu_state_of(const mg_backend *backend) {
+  return (gpu_state *)backend->state;
+}
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- memory (memory.c) ------------------------------------------------------------------------------------------ */
+
+/* Device memory of at least `bytes`, 256-byte aligned; from the cache where it holds a block of this size. */
+mg_status mg__gpu_allocate(mg_backend *backend, size_t bytes, void **out);
+/* Puts the block into the cache. Work that was launched before may still use it: later work runs after that. */
+void mg__gpu_release(mg_backend *backend, void *pointer, size_t bytes);
+/* Gives cached blocks back to the device. */
+void mg__gpu_cache_empty(mg_backend *backend);
+void mg__gpu_cache_destroy(mg_backend *backend);
+
+/* Memory for one call of a primitive, which the next call may overwrite; it grows to what the largest call needs. NULL
+ * after a failure that is in the context. */
+void *mg__gpu_scratch(mg_backend *backend, size_t bytes);
+
+/* ---- copies and waiting (transfer.c) ---------------------------------------------------------------------------- */
+
+mg_status mg__gpu_transfer_create(mg_backend *backend);
+void mg__gpu_transfer_destroy(mg_backend *backend);
+mg_status mg__gpu_upload(mg_backend *backend, void *device, const void *host, size_t bytes);
+mg_status mg__gpu_download(mg_backend *backend, void *host, const void *device, size_t bytes);
+/* Waits for all launched work, and reports the first wrong id that it met (MG_BUG). */
+mg_status mg__gpu_synchronize(mg_backend *backend);
+
+/* ---- failing (errors.c) ----------------------------------------------------------------------------------------- */
+
+/* MG_OK for GPU_OK, else a failure whose message says what was being done (`what`, a clause such as "copying to the
+ * device"), what the runtime said, and what to do. */
+mg_status mg__gpu_check(mg_backend *backend, gpu_error error, const char *what);
+/* What every kernel function ends with: whether its launches were accepted. */
+mg_status mg__gpu_launched(mg_backend *backend, const mg_op_call *call);
+
+/* Launches an empty kernel: fails where the plugin holds no code for the device. (elementwise.cpp) */
+mg_status mg__gpu_probe(mg_backend *backend);
+
+/* ---- primitives (table.c lists them) ---------------------------------------------------------------------------- */
+
+extern const mg_kernel mg__gpu_kernels[MG_OP_COUNT];
+#define GPU_DECLARE(NAME, name, inputs, outputs, what) mg_status mg__gpu_##name(mg_backend *, const mg_op_call *);
+MG_OP_LIST(GPU_DECLARE)
+#undef GPU_DECLARE
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

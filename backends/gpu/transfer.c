@@ -1,0 +1,82 @@
+/* Copies between host and device, and waiting: the only places where the host may stop for the device.
+ *
+ * Uploads go through a ring of page-locked buffers: the call returns once its bytes are in a buffer, and waits only for
+ * a buffer whose earlier copy has not finished. Downloads and synchronising wait for the stream; both then look whether
+ * a kernel met a wrong id. */
+#include <string.h>
+
+#include "gpu.h"
+
+static mg_status create_stage(mg_backend *backend, gpu_stage *stage) {
+  MG_TRY(mg__gpu_check(backend, gpu_host_malloc(&stage->host, GPU_STAGE_BYTES), "allocating page-locked memory"));
+  return mg__gpu_check(backend, gpu_event_create(&stage->copied), "creating an event");
+}
+
+mg_status mg__gpu_transfer_create(mg_backend *backend) {
+  gpu_state *state = gpu_state_of(backend);
+  void *fault, *fault_host;
+  for (int i = 0; i < GPU_STAGES; i++) MG_TRY(create_stage(backend, &state->stages[i]));
+  MG_TRY(mg__gpu_allocate(backend, sizeof(gpu_fault), &fault));
+  state->fault = fault;
+  MG_TRY(mg__gpu_check(backend, gpu_host_malloc(&fault_host, sizeof(gpu_fault)), "allocating page-locked memory"));
+  state->fault_host = fault_host;
+  return mg__gpu_check(backend, gpu_set(fault, 0, sizeof(gpu_fault), state->stream), "clearing memory");
+}
+
+void mg__gpu_transfer_destroy(mg_backend *backend) {
+  gpu_state *state = gpu_state_of(backend);
+  for (int i = 0; i < GPU_STAGES; i++) {
+    if (state->stages[i].copied) (void)gpu_event_destroy(state->stages[i].copied);
+    if (state->stages[i].host) (void)gpu_host_free(state->stages[i].host);
+  }
+  if (state->fault_host) (void)gpu_host_free(state->fault_host);
+  mg__gpu_release(backend, state->fault, sizeof(gpu_fault));
+}
+
+/* At most one buffer of bytes. */
+static mg_status upload_piece(mg_backend *backend, char *device, const char *host, size_t bytes) {
+  gpu_state *state = gpu_state_of(backend);
+  gpu_stage *stage = &state->stages[state->next_stage];
+  state->next_stage = (state->next_stage + 1) % GPU_STAGES;
+  if (stage->in_use) MG_TRY(mg__gpu_check(backend, gpu_event_wait(stage->copied), "waiting for an upload"));
+  memcpy(stage->host, host, bytes);
+  MG_TRY(mg__gpu_check(backend, gpu_upload(device, stage->host, bytes, state->stream), "copying to the device"));
+  stage->in_use = true;
+  return mg__gpu_check(backend, gpu_event_record(stage->copied, state->stream), "recording an event");
+}
+
+mg_status mg__gpu_upload(mg_backend *backend, void *device, const void *host, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const size_t left = bytes - done, piece = left < GPU_STAGE_BYTES ? left : GPU_STAGE_BYTES;
+    MG_TRY(upload_piece(backend, (char *)device + done, (const char *)host + done, piece));
+    done += piece;
+  }
+  return MG_OK;
+}
+
+/* What the kernels said about ids; the record is cleared for the next. */
+static mg_status report_fault(mg_backend *backend) {
+  gpu_state *state = gpu_state_of(backend);
+  const gpu_fault fault = *state->fault_host;
+  if (fault.taken == 0) return MG_OK;
+  MG_TRY(mg__gpu_check(backend, gpu_set(state->fault, 0, sizeof fault, state->stream), "clearing memory"));
+  return mg_fail(backend->context, MG_BUG,
+                 "%s: id %d at element %lld is outside [0, %lld); only -1 may stand for none, so check the ids before "
+                 "the call",
+                 mg_op_name((mg_op)(fault.taken - 1)), fault.id, (long long)fault.element, (long long)fault.bound);
+}
+
+mg_status mg__gpu_synchronize(mg_backend *backend) {
+  gpu_state *state = gpu_state_of(backend);
+  const char *what = "waiting for the device";
+  MG_TRY(mg__gpu_check(backend, gpu_download(state->fault_host, state->fault, sizeof(gpu_fault), state->stream), what));
+  MG_TRY(mg__gpu_check(backend, gpu_stream_wait(state->stream), what));
+  return report_fault(backend);
+}
+
+mg_status mg__gpu_download(mg_backend *backend, void *host, const void *device, size_t bytes) {
+  gpu_state *state = gpu_state_of(backend);
+  if (bytes > 0)
+    MG_TRY(mg__gpu_check(backend, gpu_download(host, device, bytes, state->stream), "copying from the device"));
+  return mg__gpu_synchronize(backend);
+}

@@ -1,0 +1,153 @@
+/* The neutral names of backends/gpu/README.md in HIP's runtime and kernel language. */
+#ifndef MG_GPU_VENDOR_H
+#define MG_GPU_VENDOR_H
+
+#include <stdio.h>
+
+#include <hip/hip_runtime_api.h>
+
+#include "gpu_types.h"
+
+/* ---- the runtime ---------------------------------------------------------------------------------------------- */
+
+#define GPU_BACKEND_NAME "hip"
+#define GPU_BACKEND_SUMMARY "One AMD GPU through HIP; f32 and bf16"
+#define GPU_RUNTIME "HIP"
+#define GPU_WARP 64 /* threads in step, of the gfx9 family that this is built for; opening another device fails */
+#define GPU_REBUILD "-DMG_HIP_ARCHITECTURES=..."
+
+typedef hipError_t gpu_error;
+typedef hipStream_t gpu_stream;
+typedef hipEvent_t gpu_event;
+
+#define GPU_OK hipSuccess
+#define gpu_error_text hipGetErrorString
+#define gpu_last_error hipGetLastError
+#define gpu_device_count hipGetDeviceCount
+#define gpu_device_choose hipSetDevice
+#define gpu_memory_free hipMemGetInfo
+#define gpu_malloc(pointer, bytes) hipMalloc(pointer, bytes)
+#define gpu_free hipFree
+#define gpu_host_malloc(pointer, bytes) hipHostMalloc(pointer, bytes, 0)
+#define gpu_host_free hipHostFree
+#define gpu_upload(device, host, bytes, stream) hipMemcpyAsync(device, host, bytes, hipMemcpyHostToDevice, stream)
+#define gpu_download(host, device, bytes, stream) hipMemcpyAsync(host, device, bytes, hipMemcpyDeviceToHost, stream)
+#define gpu_copy(to, from, bytes, stream) hipMemcpyAsync(to, from, bytes, hipMemcpyDeviceToDevice, stream)
+#define gpu_set hipMemsetAsync
+#define gpu_stream_create(stream) hipStreamCreateWithFlags(stream, hipStreamNonBlocking)
+#define gpu_stream_destroy hipStreamDestroy
+#define gpu_stream_wait hipStreamSynchronize
+#define gpu_event_create hipEventCreate
+#define gpu_event_destroy hipEventDestroy
+#define gpu_event_record hipEventRecord
+#define gpu_event_wait hipEventSynchronize
+#define gpu_event_milliseconds hipEventElapsedTime
+
+static inline gpu_problem gpu_problem_of(gpu_error error) {
+  switch (error) {
+  case hipSuccess: return GPU_PROBLEM_NONE;
+  case hipErrorOutOfMemory: return GPU_PROBLEM_MEMORY;
+  case hipErrorNoDevice:
+  case hipErrorInsufficientDriver:
+  case hipErrorNotInitialized:
+  case hipErrorInvalidDevice: return GPU_PROBLEM_NO_DEVICE;
+  case hipErrorNoBinaryForGpu:
+  case hipErrorInvalidDeviceFunction:
+  case hipErrorSharedObjectInitFailed: return GPU_PROBLEM_ARCHITECTURE;
+  case hipErrorInvalidValue:
+  case hipErrorInvalidConfiguration:
+  case hipErrorLaunchOutOfResources: return GPU_PROBLEM_CALL;
+  default: return GPU_PROBLEM_LOST;
+  }
+}
+
+static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts) {
+  hipDeviceProp_t properties;
+  int driver = 0;
+  gpu_error error = hipGetDeviceProperties(&properties, device);
+  if (error == hipSuccess) error = hipDriverGetVersion(&driver);
+  if (error != hipSuccess) return error;
+  snprintf(facts->name, sizeof facts->name, "%s", properties.name);
+  snprintf(facts->architecture, sizeof facts->architecture, "%s", properties.gcnArchName);
+  snprintf(facts->driver, sizeof facts->driver, "%d.%d", driver / 10000000, driver / 100000 % 100);
+  snprintf(facts->bus, sizeof facts->bus, "%08x:%02x:%02x.0", (unsigned)properties.pciDomainID,
+           (unsigned)properties.pciBusID, (unsigned)properties.pciDeviceID);
+  facts->multiprocessors = properties.multiProcessorCount;
+  facts->memory_bytes = (int64_t)properties.totalGlobalMem;
+  facts->warp = properties.warpSize;
+  return error;
+}
+
+/* ---- the kernel language -------------------------------------------------------------------------------------- */
+
+#ifdef __cplusplus
+#include <hip/hip_runtime.h>
+
+#define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
+#define GPU_DEVICE __device__ __forceinline__
+#define GPU_SHARED(type, name, count) __shared__ type name[count]
+#define GPU_DYNAMIC_SHARED(type, name)                                                                                 \
+  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                                                  \
+  type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+
+GPU_DEVICE int gpu_thread() {
+  return static_cast<int>(threadIdx.x);
+}
+GPU_DEVICE int gpu_threads() {
+  return static_cast<int>(blockDim.x);
+}
+GPU_DEVICE int64_t gpu_block() {
+  return blockIdx.x;
+}
+GPU_DEVICE int64_t gpu_block_y() {
+  return blockIdx.y;
+}
+GPU_DEVICE int64_t gpu_block_z() {
+  return blockIdx.z;
+}
+GPU_DEVICE int64_t gpu_blocks() {
+  return gridDim.x;
+}
+GPU_DEVICE void gpu_barrier() {
+  __syncthreads();
+}
+GPU_DEVICE void gpu_warp_barrier() {
+  __builtin_amdgcn_wave_barrier();
+}
+template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
+  return __shfl(value, lane);
+}
+template <typename T> GPU_DEVICE T gpu_shuffle_xor(T value, int mask) {
+  return __shfl_xor(value, mask);
+}
+template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
+  return __shfl_up(value, static_cast<unsigned>(distance));
+}
+GPU_DEVICE uint64_t gpu_ballot(bool vote) {
+  return __ballot(vote);
+}
+GPU_DEVICE int gpu_bits_set(uint64_t bits) {
+  return __popcll(bits);
+}
+GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
+  return atomicAdd(target, value);
+}
+GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
+  return atomicCAS(target, expected, value);
+}
+GPU_DEVICE uint32_t gpu_bits_of(float value) {
+  return __float_as_uint(value);
+}
+GPU_DEVICE float gpu_float_of(uint32_t bits) {
+  return __uint_as_float(bits);
+}
+
+template <typename... P, typename... A>
+static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
+                              A... arguments) {
+  const dim3 blocks(grid.x, grid.y, grid.z);
+  kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(arguments...);
+}
+#endif
+
+#endif

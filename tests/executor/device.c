@@ -1,0 +1,148 @@
+/* The executor's pretended device: memory with a limit, copies, events, and failures on demand. */
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "executor_internal.h"
+
+executor_settings executor__settings = {.memory_bytes = INT64_C(4) << 30};
+
+static struct {
+  executor_counts counts;
+  executor_error error; /* of launches, until it is asked for */
+  char text[200];
+} device;
+
+void executor_configure(const executor_settings *settings) {
+  executor__settings = *settings;
+  device.error = EXECUTOR_OK;
+}
+
+executor_counts executor_count(void) {
+  return device.counts;
+}
+
+/* ---- errors ----------------------------------------------------------------------------------------------------- */
+
+void executor__fail(executor_error error, const char *text) {
+  if (device.error != EXECUTOR_OK) return;
+  device.error = error;
+  snprintf(device.text, sizeof device.text, "%s", text);
+}
+
+bool executor__failed(void) {
+  return device.error != EXECUTOR_OK;
+}
+
+bool executor__begin_launch(void) {
+  device.counts.launches++;
+  if (executor__settings.fail == EXECUTOR_FAIL_NO_CODE) executor__fail(EXECUTOR_NO_CODE, "no code for this device");
+  if (executor__settings.fail == EXECUTOR_FAIL_LOST) executor__fail(EXECUTOR_LOST, "the device fell off the bus");
+  return device.error == EXECUTOR_OK;
+}
+
+executor_error executor_last_error(void) {
+  const executor_error error = device.error;
+  device.error = EXECUTOR_OK;
+  return error;
+}
+
+const char *executor_error_text(executor_error error) {
+  switch (error) {
+  case EXECUTOR_OK: return "no error";
+  case EXECUTOR_NO_DEVICE: return "the executor was told to have no device";
+  case EXECUTOR_NO_MEMORY: return "out of memory";
+  case EXECUTOR_NO_CODE:
+  case EXECUTOR_BAD_LAUNCH:
+  case EXECUTOR_BAD_KERNEL:
+  case EXECUTOR_LOST: break;
+  }
+  return device.text;
+}
+
+/* Every call but those for facts fails once the device is lost. */
+static executor_error alive(void) {
+  return device.error == EXECUTOR_LOST ? EXECUTOR_LOST : EXECUTOR_OK;
+}
+
+/* ---- facts ------------------------------------------------------------------------------------------------------ */
+
+executor_error executor_device_count(int *count) {
+  *count = executor__settings.fail == EXECUTOR_FAIL_NO_DEVICE ? 0 : 1;
+  return *count ? EXECUTOR_OK : EXECUTOR_NO_DEVICE;
+}
+
+executor_error executor_device_facts(gpu_device_facts *facts, int warp) {
+  *facts = (gpu_device_facts){.multiprocessors = 2, .warp = warp, .memory_bytes = executor__settings.memory_bytes};
+  snprintf(facts->name, sizeof facts->name, "executor on the host");
+  snprintf(facts->architecture, sizeof facts->architecture, "warp%d", warp);
+  snprintf(facts->driver, sizeof facts->driver, "none");
+  snprintf(facts->bus, sizeof facts->bus, "none");
+  return EXECUTOR_OK;
+}
+
+executor_error executor_memory_free(size_t *free_bytes, size_t *total_bytes) {
+  *total_bytes = (size_t)executor__settings.memory_bytes;
+  *free_bytes = (size_t)(executor__settings.memory_bytes - device.counts.bytes);
+  return EXECUTOR_OK;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+/* New memory is all ones (NaN in every real dtype, -1 in i32), so that reading what nobody wrote shows. */
+executor_error executor_malloc(void **pointer, size_t bytes) {
+  *pointer = NULL;
+  if ((int64_t)bytes > executor__settings.memory_bytes - device.counts.bytes) return EXECUTOR_NO_MEMORY;
+  *pointer = aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (!*pointer) return EXECUTOR_NO_MEMORY;
+  memset(*pointer, 0xff, bytes);
+  device.counts.allocations++;
+  device.counts.bytes += (int64_t)malloc_usable_size(*pointer);
+  return EXECUTOR_OK;
+}
+
+executor_error executor_free(void *pointer) {
+  if (pointer) device.counts.bytes -= (int64_t)malloc_usable_size(pointer);
+  free(pointer);
+  return EXECUTOR_OK;
+}
+
+executor_error executor_copy(void *to, const void *from, size_t bytes) {
+  if (bytes) memcpy(to, from, bytes);
+  return alive();
+}
+
+executor_error executor_set(void *pointer, int value, size_t bytes) {
+  memset(pointer, value, bytes);
+  return alive();
+}
+
+/* ---- waiting and time ------------------------------------------------------------------------------------------- */
+
+executor_error executor_wait(void) {
+  return alive();
+}
+
+executor_error executor_event_create(double **event) {
+  *event = calloc(1, sizeof **event);
+  return *event ? EXECUTOR_OK : EXECUTOR_NO_MEMORY;
+}
+
+executor_error executor_event_destroy(double *event) {
+  free(event);
+  return EXECUTOR_OK;
+}
+
+executor_error executor_event_record(double *event) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  *event = 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+  return alive();
+}
+
+executor_error executor_event_milliseconds(float *out, const double *start, const double *end) {
+  *out = (float)(*end - *start);
+  return EXECUTOR_OK;
+}

@@ -1,0 +1,224 @@
+/* The executor finds kernels that break the rules of a GPU, and the GPU backends' host code keeps its promises: memory is
+ * reused, failures say what to do, wrong ids are reported. */
+#include <stdio.h>
+
+#include "executor.h"
+#include "support/testing.h"
+
+const mg_backend_plugin *mg_static_backends_gpu_host32(void);
+
+enum { THREADS = 96, WARP = 32 };
+
+/* ---- kernels ---------------------------------------------------------------------------------------------------- */
+
+static const char shared_key = 0;
+
+/* out[t] = what the thread across the block wrote before the barrier. */
+static void exchange_through_shared(const void *user) {
+  int *const *out = user;
+  int *shared = executor_shared(&shared_key, THREADS * sizeof(int));
+  const int thread = executor_now.thread;
+  shared[thread] = 10 * thread;
+  executor_barrier();
+  (*out)[thread] = shared[THREADS - 1 - thread];
+}
+
+static void without_barrier(const void *user) {
+  int *const *out = user;
+  int *shared = executor_shared(&shared_key, THREADS * sizeof(int));
+  const int thread = executor_now.thread;
+  shared[thread] = 10 * thread;
+  (*out)[thread] = shared[THREADS - 1 - thread];
+}
+
+static void rotate_lanes(const void *user) {
+  int *const *out = user;
+  const int thread = executor_now.thread;
+  uint64_t value = (uint64_t)thread;
+  for (int i = 0; i < 3; i++) value = executor_exchange(value, thread % WARP + 1, 0);
+  const uint64_t odd = executor_ballot(thread & 1);
+  (*out)[thread] = odd == 0xaaaaaaaau ? (int)value : -1;
+}
+
+static void half_of_a_block_waits(const void *user) {
+  (void)user;
+  if (executor_now.thread < THREADS / 2) executor_barrier();
+}
+
+static void half_of_a_warp_exchanges(const void *user) {
+  (void)user;
+  if (executor_now.thread % WARP < WARP / 2) (void)executor_ballot(true);
+}
+
+static void warps_part_ways(const void *user) {
+  (void)user;
+  if (executor_now.thread % 2)
+    (void)executor_ballot(true);
+  else
+    (void)executor_exchange(1, 0, 0);
+}
+
+static void too_much_shared(const void *user) {
+  (void)user;
+  (void)executor_shared(&shared_key, EXECUTOR_SHARED_MAX + 1);
+}
+
+/* ---- the executor ----------------------------------------------------------------------------------------------- */
+
+static executor_error launch(void (*kernel)(const void *user), int *out, bool reverse, int threads) {
+  executor_configure(&(executor_settings){.reverse = reverse, .memory_bytes = 1 << 20});
+  executor_run(kernel, &out, (gpu_grid){2, 1, 1}, threads, 0, WARP);
+  return executor_last_error();
+}
+
+static void barriers_and_exchanges_are_honoured_in_both_orders(void **state) {
+  (void)state;
+  for (int reverse = 0; reverse < 2; reverse++) {
+    int out[THREADS];
+    assert_int_equal(launch(exchange_through_shared, out, reverse, THREADS), EXECUTOR_OK);
+    for (int t = 0; t < THREADS; t++) assert_int_equal(out[t], 10 * (THREADS - 1 - t));
+    assert_int_equal(launch(rotate_lanes, out, reverse, THREADS), EXECUTOR_OK);
+    for (int t = 0; t < THREADS; t++) assert_int_equal(out[t], t / WARP * WARP + (t + 3) % WARP);
+  }
+}
+
+static void a_missing_barrier_shows(void **state) {
+  (void)state;
+  int forward[THREADS], reverse[THREADS];
+  assert_int_equal(launch(without_barrier, forward, false, THREADS), EXECUTOR_OK);
+  assert_int_equal(launch(without_barrier, reverse, true, THREADS), EXECUTOR_OK);
+  assert_int_equal(forward[0], -1); /* shared memory that nobody has written yet */
+  assert_int_equal(reverse[THREADS - 1], -1);
+  assert_memory_not_equal(forward, reverse, sizeof forward);
+}
+
+static void assert_stopped(void (*kernel)(const void *user), executor_error expected, const char *words) {
+  const executor_error error = launch(kernel, NULL, false, THREADS);
+  assert_int_equal(error, expected);
+  if (!strstr(executor_error_text(error), words)) fail_msg("'%s' lacks '%s'", executor_error_text(error), words);
+}
+
+static void kernels_that_break_the_rules_are_stopped(void **state) {
+  (void)state;
+  assert_stopped(half_of_a_block_waits, EXECUTOR_BAD_KERNEL,
+                 "48 of its 96 threads have ended while 48 wait at a barrier and 0 at an exchange");
+  assert_stopped(half_of_a_warp_exchanges, EXECUTOR_BAD_KERNEL, "0 wait at a barrier and 48 at an exchange");
+  assert_stopped(warps_part_ways, EXECUTOR_BAD_KERNEL, "different exchanges");
+  assert_stopped(too_much_shared, EXECUTOR_BAD_KERNEL, "larger than 48 KiB");
+  int out[THREADS];
+  assert_int_equal(launch(exchange_through_shared, out, false, 2048), EXECUTOR_BAD_LAUNCH);
+  assert_int_equal(launch(exchange_through_shared, out, false, WARP + 1), EXECUTOR_BAD_LAUNCH);
+  assert_int_equal(launch(exchange_through_shared, out, false, THREADS), EXECUTOR_OK); /* and it goes on */
+}
+
+/* ---- the backend ------------------------------------------------------------------------------------------------ */
+
+typedef struct gpu_world {
+  mg_context *context;
+  mg_registry *registry;
+} gpu_world;
+
+static int open_world(void **state) {
+  static gpu_world world;
+  world = (gpu_world){0};
+  if (mg_context_create(NULL, &world.context) != MG_OK) return 1;
+  assert_ok(world.context, mg_registry_create(world.context, &world.registry));
+  assert_ok(world.context, mg_registry_add_backend(world.registry, mg_static_backends_gpu_host32()));
+  *state = &world;
+  return 0;
+}
+
+static int close_world(void **state) {
+  gpu_world *world = *state;
+  mg_registry_destroy(world->registry);
+  const size_t left = mg_context_bytes(world->context);
+  mg_context_destroy(world->context);
+  return left != 0 || executor_count().bytes != 0;
+}
+
+static mg_status open_backend(gpu_world *world, const char *option, json_t *value, mg_backend **out) {
+  json_t *options = json_object();
+  if (option) json_object_set_new(options, option, value);
+  const mg_status status = mg_backend_open(world->context, world->registry, "gpu_host32", options, out);
+  json_decref(options);
+  return status;
+}
+
+static void what_a_device_lacks_is_said(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  assert_refused(world->context, MG_DEVICE, "no executor device can be used here",
+                 open_backend(world, "fail", json_string("no_device"), &backend));
+  assert_refused(world->context, MG_DEVICE, "holds no code for executor on the host",
+                 open_backend(world, "fail", json_string("no_code"), &backend));
+  assert_refused(world->context, MG_DEVICE, "was lost while launching a first kernel",
+                 open_backend(world, "fail", json_string("lost"), &backend));
+  assert_refused(world->context, MG_DEVICE, "device=7 was wanted, but executor sees 1",
+                 open_backend(world, "device", json_integer(7), &backend));
+}
+
+static void out_of_memory_is_said_after_cached_blocks_went_back(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  void *block, *other;
+  assert_ok(world->context, open_backend(world, "memory_mib", json_integer(16), &backend));
+  const mg_backend_plugin *plugin = backend->plugin;
+  assert_ok(world->context, plugin->allocate(backend, 7 << 20, &block));
+  plugin->release(backend, block, 7 << 20);
+  assert_ok(world->context, plugin->allocate(backend, 9 << 20, &block)); /* needs the room of the cached one */
+  assert_refused(world->context, MG_DEVICE, "8.0 MiB were wanted and", plugin->allocate(backend, 8 << 20, &other));
+  assert_null(other);
+  plugin->release(backend, block, 9 << 20);
+  mg_backend_memory memory;
+  assert_ok(world->context, plugin->memory(backend, &memory));
+  assert_int_equal(memory.total_bytes, 16 << 20);
+  assert_true(memory.free_bytes >= 9 << 20);
+  mg_backend_close(backend);
+}
+
+static void freed_blocks_are_handed_out_again(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  assert_ok(world->context, open_backend(world, NULL, NULL, &backend));
+  int64_t before = 0;
+  for (int round = 0; round < 3; round++) {
+    void *block[20];
+    if (round == 1) before = executor_count().allocations;
+    for (int i = 0; i < 20; i++)
+      assert_ok(world->context, backend->plugin->allocate(backend, (size_t)(1000 * (i + 1)), &block[i]));
+    for (int i = 0; i < 20; i++) backend->plugin->release(backend, block[i], (size_t)(1000 * (i + 1)));
+  }
+  assert_int_equal(executor_count().allocations, before);
+  mg_backend_close(backend);
+}
+
+static void uploads_of_any_size_arrive(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  assert_ok(world->context, open_backend(world, NULL, NULL, &backend));
+  enum { BYTES = (5 << 20) + 123 };
+  char *sent = mg_alloc(world->context, BYTES), *came = mg_alloc(world->context, BYTES);
+  for (int i = 0; i < BYTES; i++) sent[i] = (char)(i * 31 + i / 997);
+  void *block;
+  assert_ok(world->context, backend->plugin->allocate(backend, BYTES, &block));
+  assert_ok(world->context, backend->plugin->upload(backend, block, sent, BYTES));
+  assert_ok(world->context, backend->plugin->download(backend, came, block, BYTES));
+  assert_memory_equal(sent, came, BYTES);
+  backend->plugin->release(backend, block, BYTES);
+  mg_free(world->context, sent, BYTES);
+  mg_free(world->context, came, BYTES);
+  mg_backend_close(backend);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(barriers_and_exchanges_are_honoured_in_both_orders),
+      cmocka_unit_test(a_missing_barrier_shows),
+      cmocka_unit_test(kernels_that_break_the_rules_are_stopped),
+      cmocka_unit_test_setup_teardown(what_a_device_lacks_is_said, open_world, close_world),
+      cmocka_unit_test_setup_teardown(out_of_memory_is_said_after_cached_blocks_went_back, open_world, close_world),
+      cmocka_unit_test_setup_teardown(freed_blocks_are_handed_out_again, open_world, close_world),
+      cmocka_unit_test_setup_teardown(uploads_of_any_size_arrive, open_world, close_world),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
