@@ -17,4 +17,37 @@ const mg_kernel mg__gpu_kernels[MG_OP_COUNT] = {
     ROW(ADAMW, adamw),
     /* random.cpp */
     ROW(RANDOM, random),
+    /* shape.cpp */
+    ROW(SLICE, slice),
+    ROW(SLICE_BACKWARD, slice_backward),
+    ROW(CONCAT, concat),
+    ROW(TRANSPOSE, transpose),
+    /* reduce.cpp */
+    ROW(REDUCE, reduce),
+    ROW(CUMSUM, cumsum),
+    ROW(SOFTMAX, softmax),
+    ROW(SOFTMAX_BACKWARD, softmax_backward),
+    ROW(LOG_SUM_EXP, log_sum_exp),
+    ROW(CROSS_ENTROPY, cross_entropy),
+    ROW(CROSS_ENTROPY_BACKWARD, cross_entropy_backward),
+    /* gather.cpp */
+    ROW(GATHER_DOT, gather_dot),
+    ROW(GATHER_DOT_BACKWARD_X, gather_dot_backward_x),
+    ROW(GATHER_DOT_BACKWARD_W, gather_dot_backward_w),
+    ROW(GATHER_ROWS, gather_rows),
+    ROW(SCATTER_ADD_ROWS, scatter_add_rows),
+    ROW(GATHER_COLUMNS, gather_columns),
+    ROW(SCATTER_COLUMNS, scatter_columns),
+    ROW(DISPATCH, dispatch),
+    ROW(COMBINE, combine),
+    ROW(COMBINE_BACKWARD, combine_backward),
+    /* routing.cpp */
+    ROW(TOP_K, top_k),
+    ROW(HISTOGRAM, histogram),
+    ROW(ASSIGN, assign),
+    /* norm.cpp */
+    ROW(NORM, norm),
+    ROW(NORM_BACKWARD, norm_backward),
+    /* rope.cpp */
+    ROW(ROPE, rope),
 };

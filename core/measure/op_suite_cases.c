@@ -275,6 +275,8 @@ static const suite_case check_cases[] = {
     TOP_K("64 experts", FILL_TIES, 9, 64, 8), TOP_K("k = 1", FILL_TIES, 9, 128, 1),
     TOP_K("large", FILL_TIES, 300, 64, 6), TOP_K("few of NaN and -inf", FILL_NAN, 35, 19, 5),
     TOP_K("few of holes", FILL_HOLES, 40, 17, 7), TOP_K("one of ties", FILL_TIES, 33, 70, 1),
+    TOP_K("many of ties", FILL_TIES, 5, 300, 40), TOP_K("all of NaN and -inf", FILL_NAN, 7, 70, 70),
+    TOP_K("many", FILL_NORMAL, 3, 1500, 700),
     HISTOGRAM("no token", FILL_IDS, 0, 2, 1, 5), HISTOGRAM("", FILL_IDS, 17, 2, 1, 5),
     HISTOGRAM("-1", FILL_SOME_IDS, 18, 3, 6, 33), HISTOGRAM("one bin", FILL_IDS, 40, 1, 4, 1),
     HISTOGRAM("large", FILL_SOME_IDS, 9000, 2, 2, 64),

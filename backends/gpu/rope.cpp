@@ -1,0 +1,58 @@
+/* rope: rotates pairs of columns by the angle position * frequency (Su et al. 2021); backends/reference/rope.c has the
+ * formula. A thread computes the sine and cosine of one pair once, for all heads of its token. */
+#include <math.h>
+
+#include "kernels.h"
+
+namespace {
+
+template <typename T> struct rope_pair {
+  const T *x;
+  const int32_t *positions;
+  const float *frequencies;
+  T *out;
+  int64_t columns, head, pairs; /* of a row, of a head, of a head's rotary part */
+  bool interleaved, inverse;
+  float scale;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int64_t token = i / pairs, pair = i % pairs;
+    const float angle = static_cast<float>(positions[token]) * frequencies[pair];
+    const float cosine = scale * cosf(angle), sine = scale * (inverse ? -sinf(angle) : sinf(angle));
+    const int64_t a = interleaved ? 2 * pair : pair, step = interleaved ? 1 : pairs;
+    for (int64_t at = token * columns + a; at < (token + 1) * columns; at += head) {
+      const float x_a = gpu_read(x, at), x_b = gpu_read(x, at + step);
+      gpu_write(out, at, x_a * cosine - x_b * sine);
+      gpu_write(out, at + step, x_a * sine + x_b * cosine);
+    }
+  }
+};
+
+/* The columns of each head that are not rotated. */
+template <typename T> struct rope_rest {
+  const T *x;
+  T *out;
+  int64_t head, rotary;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int64_t rest = head - rotary, at = i / rest * head + rotary + i % rest;
+    out[at] = x[at];
+  }
+};
+
+} // namespace
+
+mg_status mg__gpu_rope(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *x = call->in[0], *out = call->out[0];
+  const auto &set = call->attributes.rope;
+  const int64_t tokens = mg_tensor_rows(x), columns = mg_tensor_columns(x);
+  gpu_with_real(x->dtype, [&](auto type) {
+    typedef gpu_element<decltype(type)> T;
+    const T *from = gpu_data<const T>(x);
+    T *to = gpu_data<T>(out);
+    gpu_each(backend, tokens * (set.rotary / 2),
+             rope_pair<T>{from, gpu_data<const int32_t>(call->in[1]), gpu_data<const float>(call->in[2]), to, columns,
+                          set.head, set.rotary / 2, set.interleaved, set.inverse, static_cast<float>(set.scale)});
+    gpu_each(backend, tokens * (columns / set.head) * (set.head - set.rotary),
+             rope_rest<T>{from, to, set.head, set.rotary});
+  });
+  return mg__gpu_launched(backend, call);
+}

@@ -1,0 +1,317 @@
+/* Choosing and grouping: top_k, histogram, and assign, whose rules are in backends/reference/assign.c.
+ *
+ * Everything that needs an order is a stable sort (sort.h): by priority and then by expert, or of the slots that were kept
+ * by expert again, which leaves those of an expert in ascending order. */
+#include "rows.h"
+#include "sort.h"
+
+namespace {
+
+/* ---- numbers as keys -------------------------------------------------------------------------------------------- */
+
+/* Ascending keys for falling values; NaN counts as -inf, and -0 equals 0. */
+GPU_DEVICE uint32_t falling_key(float value) {
+  if (gpu_is_nan(value)) value = -INFINITY;
+  const uint32_t bits = gpu_bits_of(value + 0.0f);
+  const uint32_t rising = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return ~rising;
+}
+
+/* ---- top_k ------------------------------------------------------------------------------------------------------ */
+
+enum { CHOICES_MAX = 32 }; /* up to which walking through the row for each choice beats sorting */
+
+/* The best of the team's candidates: the largest value, of equal ones the lowest column. */
+struct candidate {
+  float value;
+  int32_t column; /* -1: none */
+};
+
+GPU_DEVICE bool goes_before(candidate a, candidate b) {
+  if (b.column < 0 || a.column < 0) return b.column < 0 && a.column >= 0;
+  return a.value > b.value || (a.value == b.value && a.column < b.column);
+}
+
+GPU_DEVICE candidate best_of_warp(candidate own) {
+  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
+    const candidate other = {gpu_shuffle_xor(own.value, mask), gpu_shuffle_xor(own.column, mask)};
+    if (goes_before(other, own)) own = other;
+  }
+  return own;
+}
+
+template <typename T> struct top_k_row {
+  const T *x;
+  T *values;
+  int32_t *ids;
+  int64_t columns, choices;
+  template <typename Team> GPU_DEVICE void operator()(int64_t row, Team team) const {
+    candidate last = {0.0f, -1};
+    for (int64_t s = 0; s < choices; s++) {
+      candidate best = {0.0f, -1};
+      for (int64_t c = team.member(); c < columns; c += team.size) {
+        const float value = gpu_read(x, row * columns + c);
+        const candidate here = {gpu_is_nan(value) ? -INFINITY : value, static_cast<int32_t>(c)};
+        if ((s == 0 || goes_before(last, here)) && goes_before(here, best)) best = here;
+      }
+      last = best_of_warp(best);
+      if (team.member() != 0) continue;
+      gpu_write(values, row * choices + s, last.value);
+      ids[row * choices + s] = last.column;
+    }
+  }
+};
+
+template <typename T> struct key_by_value {
+  const T *x;
+  uint32_t *key;
+  int32_t *item;
+  GPU_DEVICE void operator()(int64_t i) const {
+    key[i] = falling_key(gpu_read(x, i));
+    item[i] = static_cast<int32_t>(i);
+  }
+};
+
+struct key_by_row {
+  const int32_t *item;
+  int32_t columns;
+  uint32_t *key;
+  GPU_DEVICE void operator()(int64_t i) const {
+    key[i] = static_cast<uint32_t>(item[i] / columns);
+  }
+};
+
+/* The first of each row of the sorted elements. */
+template <typename T> struct take_first {
+  const T *x;
+  const int32_t *item;
+  int64_t columns, choices;
+  T *values;
+  int32_t *ids;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int64_t row = i / choices, from = item[row * columns + i % choices];
+    const float value = gpu_read(x, from);
+    gpu_write(values, i, gpu_is_nan(value) ? -INFINITY : value);
+    ids[i] = static_cast<int32_t>(from - row * columns);
+  }
+};
+
+template <typename T> mg_status top_k_sorted(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *x = call->in[0];
+  const int64_t count = mg_tensor_count(x), columns = mg_tensor_columns(x);
+  void *memory = mg__gpu_scratch(backend, gpu_sort_bytes(count));
+  if (!memory) return MG_DEVICE;
+  gpu_sort sort = gpu_sort_create(memory, count);
+  gpu_each(backend, count, key_by_value<T>{gpu_data<const T>(x), sort.key[0], sort.item[0]});
+  gpu_sort_run(backend, &sort, 32);
+  gpu_each(backend, count, key_by_row{sort.item[sort.now], static_cast<int32_t>(columns), sort.key[sort.now]});
+  gpu_sort_run(backend, &sort, gpu_bits_for(mg_tensor_rows(x)));
+  gpu_each(backend, mg_tensor_count(call->out[1]),
+           take_first<T>{gpu_data<const T>(x), sort.item[sort.now], columns, mg_tensor_columns(call->out[1]),
+                         gpu_data<T>(call->out[0]), gpu_data<int32_t>(call->out[1])});
+  return MG_OK;
+}
+
+template <typename T> mg_status top_k(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *x = call->in[0];
+  const int64_t choices = mg_tensor_columns(call->out[1]);
+  if (choices > CHOICES_MAX && mg_tensor_count(x) <= INT32_MAX) return top_k_sorted<T>(backend, call);
+  gpu_rows_by<false>(backend, mg_tensor_rows(x),
+                     top_k_row<T>{gpu_data<const T>(x), gpu_data<T>(call->out[0]), gpu_data<int32_t>(call->out[1]),
+                                  mg_tensor_columns(x), choices});
+  return MG_OK;
+}
+
+/* ---- histogram -------------------------------------------------------------------------------------------------- */
+
+/* Counts as integers, whose additions may come in any order, in the place of the result. */
+struct count_step {
+  gpu_ids ids;
+  int64_t segment; /* ids of one */
+  int64_t bins;
+  int32_t *counts;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int32_t id = ids[i];
+    if (id >= 0) (void)gpu_atomic_add(&counts[i / segment * bins + id], 1);
+  }
+};
+
+struct count_to_number {
+  float *out;
+  GPU_DEVICE void operator()(int64_t i) const {
+    out[i] = static_cast<float>(static_cast<int32_t>(gpu_bits_of(out[i])));
+  }
+};
+
+/* ---- assign ----------------------------------------------------------------------------------------------------- */
+
+enum { KEY_SLOTS, KEY_BY_CHOICE };
+
+/* Items in the order in which experts prefer them, before they are sorted by expert: slots in order, or all first choices,
+ * then all second ones. The key of a slot without an expert is the bound: behind all others. */
+struct key_by_expert {
+  gpu_ids ids;
+  int64_t tokens, choices;
+  int order;
+  uint32_t *key;
+  int32_t *item;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int64_t slot = order == KEY_BY_CHOICE ? i % tokens * choices + i / tokens : i;
+    const int32_t id = ids[slot];
+    key[i] = static_cast<uint32_t>(id < 0 ? ids.bound : id);
+    item[i] = static_cast<int32_t>(slot);
+  }
+};
+
+/* The expert of items that are in order of priority. */
+struct key_of_item {
+  gpu_ids ids;
+  const int32_t *item;
+  uint32_t *key;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int32_t id = ids[item[i]];
+    key[i] = static_cast<uint32_t>(id < 0 ? ids.bound : id);
+  }
+};
+
+/* position = 0 for a slot that its expert keeps, else -1; `offsets` are those of all who ask. */
+struct keep_first {
+  const uint32_t *key;
+  const int32_t *item, *offsets;
+  int64_t experts, capacity;
+  int32_t *position;
+  GPU_DEVICE void operator()(int64_t i) const {
+    const int64_t expert = key[i];
+    const bool kept = expert < experts && (capacity == 0 || i - offsets[expert] < capacity);
+    position[item[i]] = kept ? 0 : -1;
+  }
+};
+
+struct key_of_kept {
+  gpu_ids ids;
+  const int32_t *position;
+  uint32_t *key;
+  int32_t *item;
+  GPU_DEVICE void operator()(int64_t slot) const {
+    key[slot] = static_cast<uint32_t>(position[slot] == 0 ? ids.id[slot] : ids.bound);
+    item[slot] = static_cast<int32_t>(slot);
+  }
+};
+
+struct demand_step {
+  const int32_t *offsets;
+  int32_t *demand;
+  GPU_DEVICE void operator()(int64_t expert) const {
+    demand[expert] = offsets[expert + 1] - offsets[expert];
+  }
+};
+
+/* The list of assignments from the kept slots in order. */
+struct list_step {
+  const uint32_t *key;
+  const int32_t *item;
+  int64_t experts;
+  int32_t *slots, *position;
+  GPU_DEVICE void operator()(int64_t a) const {
+    const bool kept = key[a] < experts;
+    slots[a] = kept ? item[a] : -1;
+    if (kept) position[item[a]] = static_cast<int32_t>(a);
+  }
+};
+
+/* What the steps of one assign share. */
+struct assignment {
+  mg_backend *backend;
+  const mg_op_call *call;
+  gpu_ids ids;
+  int64_t tokens, choices, count, experts, capacity;
+  int32_t *offsets, *slots, *position, *demand;
+  gpu_sort sort;
+};
+
+/* Sorts all slots by expert, those of an expert in the order of its preference. */
+void sort_by_preference(assignment *a) {
+  const mg_tensor *priority = a->call->in[1];
+  gpu_sort *sort = &a->sort;
+  sort->now = 0;
+  if (a->capacity > 0 && a->call->attributes.assign.order == MG_ORDER_PRIORITY) {
+    gpu_with_real(priority->dtype, [&](auto type) {
+      typedef gpu_element<decltype(type)> T;
+      gpu_each(a->backend, a->count, key_by_value<T>{gpu_data<const T>(priority), sort->key[0], sort->item[0]});
+    });
+    gpu_sort_run(a->backend, sort, 32);
+    gpu_each(a->backend, a->count, key_of_item{a->ids, sort->item[sort->now], sort->key[sort->now]});
+  } else {
+    const int order = a->capacity > 0 ? KEY_BY_CHOICE : KEY_SLOTS;
+    gpu_each(a->backend, a->count, key_by_expert{a->ids, a->tokens, a->choices, order, sort->key[0], sort->item[0]});
+  }
+  gpu_sort_run(a->backend, sort, gpu_bits_for(a->experts));
+}
+
+/* Sorts the kept slots by expert and slot; the others come last. */
+void sort_kept(assignment *a) {
+  gpu_sort *sort = &a->sort;
+  sort->now = 0;
+  gpu_each(a->backend, a->count, key_of_kept{a->ids, a->position, sort->key[0], sort->item[0]});
+  gpu_sort_run(a->backend, sort, gpu_bits_for(a->experts));
+}
+
+void run_assign(assignment *a) {
+  sort_by_preference(a);
+  gpu_sort_offsets(a->backend, &a->sort, a->experts, a->offsets);
+  gpu_each(a->backend, a->experts, demand_step{a->offsets, a->demand});
+  gpu_each(a->backend, a->count,
+           keep_first{a->sort.key[a->sort.now], a->sort.item[a->sort.now], a->offsets, a->experts, a->capacity,
+                      a->position});
+  if (a->capacity > 0) {
+    sort_kept(a);
+    gpu_sort_offsets(a->backend, &a->sort, a->experts, a->offsets);
+  }
+  gpu_each(a->backend, a->count,
+           list_step{a->sort.key[a->sort.now], a->sort.item[a->sort.now], a->experts, a->slots, a->position});
+}
+
+} // namespace
+
+/* ---- primitives ------------------------------------------------------------------------------------------------- */
+
+mg_status mg__gpu_top_k(mg_backend *backend, const mg_op_call *call) {
+  if (mg_tensor_count(call->out[1]) == 0) return MG_OK;
+  MG_TRY(call->in[0]->dtype == MG_BF16 ? top_k<gpu_bf16>(backend, call) : top_k<float>(backend, call));
+  return mg__gpu_launched(backend, call);
+}
+
+mg_status mg__gpu_histogram(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *ids = call->in[0], *out = call->out[0];
+  const int64_t segments = call->attributes.histogram.segments, count = mg_tensor_count(ids);
+  if (mg_tensor_count(out) == 0) return MG_OK;
+  MG_TRY(mg__gpu_check(backend, gpu_set(out->data, 0, mg_tensor_bytes(out), gpu_state_of(backend)->stream),
+                       "clearing memory"));
+  gpu_each(backend, count,
+           count_step{gpu_ids_of(backend, call, ids, mg_tensor_columns(out)), count / segments, mg_tensor_columns(out),
+                      gpu_data<int32_t>(out)});
+  gpu_each(backend, mg_tensor_count(out), count_to_number{gpu_data<float>(out)});
+  return mg__gpu_launched(backend, call);
+}
+
+mg_status mg__gpu_assign(mg_backend *backend, const mg_op_call *call) {
+  const mg_tensor *ids = call->in[0];
+  const int64_t count = mg_tensor_count(ids), experts = mg_tensor_count(call->out[3]);
+  void *memory = mg__gpu_scratch(backend, gpu_sort_bytes(count));
+  if (!memory) return MG_DEVICE;
+  assignment a = {backend,
+                  call,
+                  gpu_ids_of(backend, call, ids, experts),
+                  mg_tensor_rows(ids),
+                  mg_tensor_columns(ids),
+                  count,
+                  experts,
+                  call->attributes.assign.capacity,
+                  gpu_data<int32_t>(call->out[0]),
+                  gpu_data<int32_t>(call->out[1]),
+                  gpu_data<int32_t>(call->out[2]),
+                  gpu_data<int32_t>(call->out[3]),
+                  gpu_sort_create(memory, count)};
+  run_assign(&a);
+  return mg__gpu_launched(backend, call);
+}
