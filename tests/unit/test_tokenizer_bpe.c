@@ -264,8 +264,80 @@ static void bad_files_are_refused(void **state) {
   assert_refused(context, MG_USAGE, "offset", mg_bpe_trainer_create(context, "(unclosed", &trainer));
 }
 
+/* ---- as a tokenizer.json ---- */
+
+static void assert_same_ids(mg_context *context, mg_tokenizer *a, mg_tokenizer *b, const char *text, size_t bytes) {
+  mg_token_list x = {0}, y = {0};
+  assert_ok(context, mg_tokenizer_encode(a, text, bytes, 0, &x));
+  assert_ok(context, mg_tokenizer_encode(b, text, bytes, MG_ENCODE_ADD_SPECIAL, &y));
+  assert_int_equal(x.count, y.count);
+  assert_memory_equal(x.ids, y.ids, x.count * sizeof *x.ids);
+  mg_token_list_free(context, &x);
+  mg_token_list_free(context, &y);
+}
+
+/* Any bytes and texts of the sample's parts have the same ids in the tokenizer.json, and come back. */
+static void assert_released_form_is_the_same(mg_context *context, mg_tokenizer *own) {
+  json_t *json;
+  mg_tokenizer *released;
+  char text[300];
+  const mg_stream stream = mg_stream_named(11, "test", 0, 0);
+  assert_ok(context, mg_tokenizer_released_json(own, &json));
+  assert_ok(context, mg_tokenizer_from_json(context, json, &released));
+  json_decref(json);
+  assert_string_equal(mg_tokenizer_kind_name(released), "released");
+  assert_int_equal(mg_tokenizer_vocabulary(released), mg_tokenizer_vocabulary(own));
+  assert_same_ids(context, own, released, sample, sizeof sample - 1);
+  assert_round_trip(context, released, sample, sizeof sample - 1);
+  for (uint64_t round = 0; round < 200; round++) {
+    const size_t length = (size_t)mg_random_below(stream, round, sizeof text);
+    for (size_t i = 0; i < length; i++) {
+      const uint32_t bits = mg_random_bits(stream, 100000 + round * sizeof text + i);
+      text[i] = round % 2 ? (char)(bits & 255) : sample[(bits % 8 + i + round) % (sizeof sample - 1)];
+    }
+    assert_same_ids(context, own, released, text, length);
+  }
+  mg_tokenizer_destroy(released);
+}
+
+static void the_released_form_has_the_same_ids(void **state) {
+  mg_context *context = *state;
+  const char *documents[] = {sample, sample};
+  mg_tokenizer *own = train(context, documents, 2, NULL, 400);
+  assert_released_form_is_the_same(context, own);
+  mg_tokenizer_destroy(own);
+  assert_ok(context, mg_tokenizer_create_bytes(context, &own));
+  assert_released_form_is_the_same(context, own);
+  mg_tokenizer_destroy(own);
+}
+
+/* "ab" + "c" and "a" + "bc" are one text; a tokenizer.json finds ids by text. */
+static void two_tokens_of_one_text_have_no_released_form(void **state) {
+  mg_context *context = *state;
+  char bytes[256];
+  mg_token_text tokens[260];
+  mg_tokenizer *tokenizer;
+  json_t *json;
+  for (int i = 0; i < 256; i++) {
+    bytes[i] = (char)i;
+    tokens[i] = (mg_token_text){&bytes[i], 1};
+  }
+  tokens[256] = (mg_token_text){"ab", 2};
+  tokens[257] = (mg_token_text){"bc", 2};
+  tokens[258] = tokens[259] = (mg_token_text){"abc", 3};
+  const mg_merge merges[] = {{'a', 'b', 256}, {'b', 'c', 257}, {256, 'c', 258}, {'a', 257, 259}};
+  const mg_bpe_tables tables = {tokens, 260, merges, 4, mg_bpe_default_pattern};
+  assert_ok(context, mg_tokenizer_create_bpe(context, &tables, &tokenizer));
+  assert_refused(context, MG_UNSUPPORTED, "tokens 258 and 259 have one text",
+                 mg_tokenizer_released_json(tokenizer, &json));
+  assert_null(json);
+  mg_tokenizer_destroy(tokenizer);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(the_released_form_has_the_same_ids, setup, teardown),
+      cmocka_unit_test_setup_teardown(two_tokens_of_one_text_have_no_released_form, setup, teardown),
       cmocka_unit_test_setup_teardown(round_trip_of_any_bytes, setup, teardown),
       cmocka_unit_test_setup_teardown(training_by_hand, setup, teardown),
       cmocka_unit_test_setup_teardown(training_equals_the_naive_trainer, setup, teardown),
