@@ -199,6 +199,20 @@ static mg_status show(mg_session *session, mg_store *store, const char *folder) 
   return status;
 }
 
+/* A device that is missing ends the run before its cases, each of which would fail for that reason. */
+static mg_status check_devices(mg_session *session, const plan *p) {
+  mg_registry *registry;
+  size_t index;
+  const json_t *name;
+  MG_TRY(mg_cli_registry(session->cli, &registry));
+  json_array_foreach(json_object_get(p->json, "backends"), index, name) {
+    mg_backend *backend;
+    MG_TRY(mg_backend_open(session->cli->context, registry, json_string_value(name), NULL, &backend));
+    mg_backend_close(backend);
+  }
+  return MG_OK;
+}
+
 static mg_status run_and_show(mg_session *session, const plan *p, const run_options *set, const char *folder) {
   mg_context *context = session->cli->context;
   mg_store *store = NULL;
@@ -224,7 +238,8 @@ static mg_status run_session(mg_session *session, const run_options *set) {
   if (status == MG_OK && set->dry_run) {
     status = print_plan(session, &p, folder, set);
   } else if (status == MG_OK) {
-    status = lock_folder(context, folder, &lock);
+    status = check_devices(session, &p);
+    if (status == MG_OK) status = lock_folder(context, folder, &lock);
     if (status == MG_OK) status = run_and_show(session, &p, set, folder);
     if (lock >= 0) close(lock);
   }
@@ -254,7 +269,8 @@ const mg_command mg__command_run = {
     .details =
         "Each case runs in a process of its own, so that one that crashes fails one row. What is finished is kept: "
         "after Ctrl-C, a crash or a power cut the same command goes on where it stopped. Press Ctrl-C once to "
-        "stop the running cases in good order, twice to kill them.",
+        "stop the running cases in good order, twice to kill them. A device that is missing ends the run before its "
+        "cases.",
     .options = options,
     .options_size = sizeof(run_options),
     .repeats = "set",

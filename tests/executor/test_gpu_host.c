@@ -210,6 +210,68 @@ static void uploads_of_any_size_arrive(void **state) {
   mg_backend_close(backend);
 }
 
+/* A tensor of the backend with these numbers, or without any. */
+static mg_tensor tensor_of(mg_backend *backend, mg_dtype dtype, int64_t rows, int64_t columns, const void *numbers) {
+  mg_tensor tensor = {.dims = 2, .shape = {rows, columns}, .dtype = dtype};
+  assert_ok(backend->context, backend->plugin->allocate(backend, mg_tensor_bytes(&tensor), &tensor.data));
+  if (numbers)
+    assert_ok(backend->context, backend->plugin->upload(backend, tensor.data, numbers, mg_tensor_bytes(&tensor)));
+  return tensor;
+}
+
+static void release_all(mg_backend *backend, mg_tensor *tensors, int count) {
+  for (int i = 0; i < count; i++) backend->plugin->release(backend, tensors[i].data, mg_tensor_bytes(&tensors[i]));
+}
+
+static void a_wrong_id_is_reported_when_the_host_waits(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  assert_ok(world->context, open_backend(world, NULL, NULL, &backend));
+  const mg_backend_plugin *plugin = backend->plugin;
+  const float rows[] = {1, 2, 3, 4};
+  const int32_t wrong[] = {1, -1, 2, 0, -2}, right[] = {1, -1, 1, 0, 0};
+  mg_tensor t[] = {tensor_of(backend, MG_F32, 2, 2, rows), tensor_of(backend, MG_I32, 5, 1, wrong),
+                   tensor_of(backend, MG_F32, 5, 2, NULL)};
+  t[1].dims = 1;
+  const mg_op_call call = {.op = MG_OP_GATHER_ROWS, .in = {&t[0], &t[1]}, .out = {&t[2]}};
+  assert_ok(world->context, plugin->kernels[call.op](backend, &call)); /* nobody has waited yet */
+  assert_refused(world->context, MG_BUG, "gather_rows: id 2 at element 2 is outside [0, 2)",
+                 plugin->synchronize(backend));
+  assert_ok(world->context, plugin->synchronize(backend)); /* it is told once */
+  float out[10];
+  assert_ok(world->context, plugin->upload(backend, t[1].data, right, sizeof right));
+  assert_ok(world->context, plugin->kernels[call.op](backend, &call));
+  assert_ok(world->context, plugin->download(backend, out, t[2].data, sizeof out));
+  const float expected[] = {3, 4, 0, 0, 3, 4, 1, 2, 1, 2};
+  assert_memory_equal(out, expected, sizeof out);
+  release_all(backend, t, 3);
+  mg_backend_close(backend);
+}
+
+static void a_repeated_call_asks_the_device_for_nothing(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  assert_ok(world->context, open_backend(world, NULL, NULL, &backend));
+  enum { TOKENS = 300, CHOICES = 2, EXPERTS = 7, SLOTS = TOKENS * CHOICES };
+  int32_t ids[SLOTS];
+  for (int i = 0; i < SLOTS; i++) ids[i] = i * i % EXPERTS;
+  mg_tensor t[] = {tensor_of(backend, MG_I32, TOKENS, CHOICES, ids), tensor_of(backend, MG_I32, EXPERTS + 1, 1, NULL),
+                   tensor_of(backend, MG_I32, SLOTS, 1, NULL), tensor_of(backend, MG_I32, TOKENS, CHOICES, NULL),
+                   tensor_of(backend, MG_I32, EXPERTS, 1, NULL)};
+  const mg_op_call call = {.op = MG_OP_ASSIGN,
+                           .in = {&t[0]},
+                           .out = {&t[1], &t[2], &t[3], &t[4]},
+                           .attributes.assign = {20, MG_ORDER_POSITION}};
+  assert_ok(world->context, backend->plugin->kernels[call.op](backend, &call)); /* warm-up: the sort needs memory */
+  const executor_counts before = executor_count();
+  for (int i = 0; i < 3; i++) assert_ok(world->context, backend->plugin->kernels[call.op](backend, &call));
+  const executor_counts after = executor_count();
+  assert_int_equal(after.allocations, before.allocations);
+  assert_true(after.launches > before.launches);
+  release_all(backend, t, 5);
+  mg_backend_close(backend);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(barriers_and_exchanges_are_honoured_in_both_orders),
@@ -219,6 +281,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(out_of_memory_is_said_after_cached_blocks_went_back, open_world, close_world),
       cmocka_unit_test_setup_teardown(freed_blocks_are_handed_out_again, open_world, close_world),
       cmocka_unit_test_setup_teardown(uploads_of_any_size_arrive, open_world, close_world),
+      cmocka_unit_test_setup_teardown(a_wrong_id_is_reported_when_the_host_waits, open_world, close_world),
+      cmocka_unit_test_setup_teardown(a_repeated_call_asks_the_device_for_nothing, open_world, close_world),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# GPU backends from the command line: a device that is missing, lost or of another kind is exit code 6 with its reason, and
+# an experiment for it stops before its cases. The devices are the executor's, and that of cuda where there is none.
+set -u
+[ -e "$MOEGAUGE_BUILD/tests/executor/gpu_host32.so" ] || { echo "the executor was not built: it needs a C++ compiler"; exit 77; }
+export MOEGAUGE_PLUGIN_PATH=$MOEGAUGE_BUILD/tests/executor
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export MOEGAUGE_CACHE=$work/cache
+bad=0
+complain() { echo "FAIL: $1"; bad=1; }
+
+# expect CODE WORDS ARGUMENTS...: exit code, and words anywhere in what was printed.
+expect() {
+  local code=$1 words=$2 out got
+  shift 2
+  out=$("$MOEGAUGE" "$@" 2>&1)
+  got=$?
+  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $out"
+  [[ $out == *"$words"* ]] || complain "moegauge $*: '$words' is not in: $out"
+}
+
+for backend in gpu_host32 gpu_host64; do
+  expect 6 "no executor device can be used here" check backend $backend --set fail=no_device
+  expect 6 "holds no code for executor on the host" check backend $backend --set fail=no_code
+  expect 6 "was lost while launching a first kernel" check backend $backend --set fail=lost
+  expect 6 "device=3 was wanted, but executor sees 1" check backend $backend --set device=3
+  expect 0 "0 failed" check backend $backend --filter softmax --set reverse=true
+  expect 0 "number of the device" help backend $backend
+done
+expect 0 '"device": "device=\"executor on the host\" architecture=warp64' check backend gpu_host64 --mode support --json
+
+for backend in cuda hip; do
+  "$MOEGAUGE" list backends --names | grep -qx $backend || { echo "$backend was not built"; continue; }
+  "$MOEGAUGE" check backend $backend --mode support >/dev/null 2>&1
+  [ $? = 6 ] || { echo "$backend has a device here"; continue; }
+  expect 6 "device can be used here" check backend $backend
+  expect 6 "device can be used here" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --out "$work/out"
+  [ -e "$work/out" ] && complain "a run without a device left results"
+  expect 0 "20 cases" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --dry-run
+done
+exit $bad
