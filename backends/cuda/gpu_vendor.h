@@ -142,6 +142,68 @@ GPU_DEVICE float gpu_float_of(uint32_t bits) {
   return __uint_as_float(bits);
 }
 
+/* ---- the matrix unit: 16 x 16 x 16 products of bf16 by a warp ------------------------------------------------------- */
+
+/* mma.sync m16n8k16 twice; PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix". */
+#define GPU_MATRIX_UNIT 1
+struct gpu_matrix_unit {
+  enum { DEPTH = 16, VALUES = 8 };
+  struct left {
+    uint32_t pair[4];
+  };
+  struct right {
+    uint32_t pair[4];
+  };
+  struct sum {
+    float value[VALUES];
+  };
+
+  /* Which of the sums value[i] of this lane is. */
+  static GPU_DEVICE int row(int i) {
+    return gpu_thread() % 32 / 4 + i / 2 % 2 * 8;
+  }
+  static GPU_DEVICE int column(int i) {
+    return gpu_thread() % 4 * 2 + i % 2 + i / 4 * 8;
+  }
+
+  /* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. */
+  template <bool TRANSPOSED> static GPU_DEVICE void load_four(uint32_t (&to)[4], const void *row) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    if (TRANSPOSED)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                   : "r"(address));
+    else
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                   : "r"(address));
+  }
+  /* Matrices: rows 0-7, rows 8-15 at depth 0-7; then the same at depth 8-15. */
+  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(left &to, const T *from, int stride) {
+    const int lane = gpu_thread() % 32, row = lane % 8 + lane / 8 % 2 * 8, depth = lane / 16 * 8;
+    const int depth_first = lane % 8 + lane / 16 * 8, column = lane / 8 % 2 * 8;
+    load_four<!DEPTH_LAST>(to.pair, from + (DEPTH_LAST ? row * stride + depth : depth_first * stride + column));
+  }
+  /* Matrices: columns 0-7 at depth 0-7, then 8-15; then columns 8-15. */
+  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(right &to, const T *from, int stride) {
+    const int lane = gpu_thread() % 32, column = lane % 8 + lane / 16 * 8, depth = lane / 8 % 2 * 8;
+    const int depth_first = lane % 8 + lane / 8 % 2 * 8, first_column = lane / 16 * 8;
+    load_four<!DEPTH_LAST>(to.pair,
+                           from + (DEPTH_LAST ? column * stride + depth : depth_first * stride + first_column));
+  }
+
+  static GPU_DEVICE void multiply_half(float *to, const left &a, const uint32_t *b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(to[0]), "+f"(to[1]), "+f"(to[2]), "+f"(to[3])
+                 : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b[0]), "r"(b[1]));
+  }
+  static GPU_DEVICE void multiply(sum &to, const left &a, const right &b) {
+    multiply_half(to.value, a, b.pair);
+    multiply_half(to.value + 4, a, b.pair + 2);
+  }
+};
+
 template <typename... P, typename... A>
 static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
                               A... arguments) {

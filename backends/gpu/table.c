@@ -15,6 +15,10 @@ const mg_kernel mg__gpu_kernels[MG_OP_COUNT] = {
     ROW(GLU, glu),
     ROW(GLU_BACKWARD, glu_backward),
     ROW(ADAMW, adamw),
+    /* matmul.cpp */
+    ROW(MATMUL, matmul),
+    ROW(GROUPED_MATMUL, grouped_matmul),
+    ROW(GROUPED_MATMUL_WEIGHT, grouped_matmul_weight),
     /* random.cpp */
     ROW(RANDOM, random),
     /* shape.cpp */

@@ -142,6 +142,51 @@ GPU_DEVICE float gpu_float_of(uint32_t bits) {
   return __uint_as_float(bits);
 }
 
+/* ---- the matrix unit: 16 x 16 x 16 products of bf16 by a warp ------------------------------------------------------- */
+
+/* v_mfma_f32_16x16x16_bf16_1k of gfx90a and later; AMD CDNA2 ISA guide, "Dense matrix operations". Lane l holds row (of
+ * right: column) l % 16 at depths 4 (l / 16) to 4 (l / 16) + 3, and of the sums column l % 16 at such rows. */
+#define GPU_MATRIX_UNIT 1
+struct gpu_matrix_unit {
+  enum { DEPTH = 16, VALUES = 4 };
+  typedef short four_shorts __attribute__((ext_vector_type(4)));
+  typedef float four_floats __attribute__((ext_vector_type(4)));
+  struct operand {
+    uint16_t value[4];
+  };
+  struct left : operand {};
+  struct right : operand {};
+  struct sum {
+    float value[VALUES];
+  };
+
+  /* Which of the sums value[i] of this lane is. */
+  static GPU_DEVICE int row(int i) {
+    return gpu_thread() % 64 / 16 * 4 + i;
+  }
+  static GPU_DEVICE int column(int) {
+    return gpu_thread() % 16;
+  }
+
+  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(operand &to, const T *from, int stride) {
+    const int across = gpu_thread() % 16, depth = gpu_thread() % 64 / 16 * 4;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      to.value[i] = from[DEPTH_LAST ? across * stride + depth + i : (depth + i) * stride + across].bits;
+  }
+
+  static GPU_DEVICE four_shorts packed(const operand &x) {
+    return {static_cast<short>(x.value[0]), static_cast<short>(x.value[1]), static_cast<short>(x.value[2]),
+            static_cast<short>(x.value[3])};
+  }
+  static GPU_DEVICE void multiply(sum &to, const left &a, const right &b) {
+    four_floats sums = {to.value[0], to.value[1], to.value[2], to.value[3]};
+    sums = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(packed(a), packed(b), sums, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < 4; i++) to.value[i] = sums[i];
+  }
+};
+
 template <typename... P, typename... A>
 static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
                               A... arguments) {
