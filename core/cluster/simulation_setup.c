@@ -1,0 +1,260 @@
+/* From JSON to the structures that the simulation works on, with every check that needs no time. */
+#include <math.h>
+#include <string.h>
+
+#include "base/options.h"
+#include "cluster/simulation_setup.h"
+
+static const char *const steps[] = {"decode", "prefill", "training", NULL};
+static const char *const kernels[] = {"low_latency", "normal", NULL};
+static const char *const overlaps[] = {"none", "two_batch", NULL};
+static const char *const schedules[] = {"gpipe", "1f1b", "dualpipe", NULL};
+static const char *const costs_kinds[] = {"calibrated", "roofline", NULL};
+
+typedef struct spec_options {
+  mg__options all;
+  int64_t costs;
+} spec_options;
+
+#define WHOLE(field, default_, least, most, help)                                                                      \
+  { #field, MG_OPTION_TYPE_INT, offsetof(spec_options, all.field), (default_), NULL, least, most, NULL, help }
+#define CHOICE(field, default_, choices, help)                                                                         \
+  { #field, MG_OPTION_TYPE_CHOICE, offsetof(spec_options, all.field), (default_), NULL, 0, 0, choices, help }
+#define FLAG(field, default_, help)                                                                                    \
+  { #field, MG_OPTION_TYPE_BOOL, offsetof(spec_options, all.field), (default_), NULL, 0, 1, NULL, help }
+#define TEXT(field, default_, help)                                                                                    \
+  { #field, MG_OPTION_TYPE_STRING, offsetof(spec_options, all.field), 0, (default_), 0, 0, NULL, help }
+
+const mg_option mg_simulation_options[] = {
+    CHOICE(step, MG_STEP_DECODE, steps, "what is simulated"),
+    WHOLE(ranks, 8, 1, 65536, "accelerators of the expert-parallel group"),
+    WHOLE(slots, 0, 0, 1 << 20, "slots for experts on all ranks; 0 = as many as experts, rounded up to the ranks"),
+    WHOLE(groups, 1, 1, 65536, "groups of consecutive experts that a placement keeps on a node"),
+    WHOLE(tokens, 128, 1, 1 << 24, "tokens of a rank: sequences (decode), or tokens of a batch or micro-batch"),
+    WHOLE(context, 4096, 1, 1 << 24, "decode: keys of a query; else tokens of a sequence"),
+    CHOICE(kernels, MG_KERNELS_LOW_LATENCY, kernels, "dispatch and combine: every assignment, or de-duplicated"),
+    WHOLE(comm_sms, 20, 1, 100000, "normal kernels: units that copy"),
+    CHOICE(overlap, 0, overlaps, "two half batches, one computing while the other communicates"),
+    WHOLE(element_bytes, 1, 1, 2, "of weights and of what products read: 1 = fp8, 2 = bf16"),
+    WHOLE(tensor_parallel, 1, 1, 1024, "ranks that share attention and dense parts"),
+    WHOLE(stages, 1, 1, 1024, "training: pipeline stages"),
+    WHOLE(replicas, 1, 1, 65536, "training: data-parallel copies of the expert-parallel group"),
+    WHOLE(micro_batches, 1, 1, 65536, "training: micro-batches of a rank in a step"),
+    CHOICE(schedule, MG_PIPELINE_1F1B, schedules, "training: order of the pipeline"),
+    FLAG(recompute, true, "training: compute the projections behind the latent again in the backward pass"),
+    {"capacity", MG_OPTION_TYPE_FLOAT, offsetof(spec_options, all.capacity), 0, NULL, 0, 1e6, NULL,
+     "most assignments of an expert as a multiple of the mean, those beyond are dropped; 0 = no limit"},
+    TEXT(placement, "contiguous", "policy that places the experts"),
+    WHOLE(plan_tokens, 0, 0, 1 << 30, "first tokens of the trace that the placement is planned on; 0 = all"),
+    WHOLE(replan_moves, 0, 0, 1 << 20, "experts of a layer that may then be moved for the step's own loads"),
+    WHOLE(offset, 0, 0, 1 << 30, "token of the trace with which the step begins"),
+    WHOLE(seed, 1, 0, 1e15, "seed of random placements"),
+    {"costs", MG_OPTION_TYPE_CHOICE, offsetof(spec_options, costs), 0, NULL, 0, 0, costs_kinds,
+     "calibrated, or the hardware's peak"},
+    FLAG(extrapolate, false, "accept costs outside the range they were calibrated in; the result lists them"),
+    FLAG(compare, true, "also simulate perfect balance, and the hardware's peak"),
+    TEXT(timeline, "", "file for the time line of the step, as Chrome trace JSON"),
+    WHOLE(timeline_ranks, 8, 1, 65536, "ranks that the time line of a forward step shows"),
+    MG_OPTION_END};
+
+/* ---- reading -------------------------------------------------------------------------------------------------- */
+
+/* The specification's own keys, without the tables in it. */
+static mg_status read_options(mg_context *context, const json_t *spec, spec_options *out) {
+  static const char *const tables[] = {"model", "accelerator", "calibration", "trace", "assignment"};
+  json_t *plain = json_copy((json_t *)spec);
+  if (!plain) return mg_fail(context, MG_MEMORY, "cluster: out of host memory");
+  for (size_t i = 0; i < MG_COUNT(tables); i++) json_object_del(plain, tables[i]);
+  mg_options_defaults(mg_simulation_options, out);
+  const mg_status status = mg_options_from_json(context, mg_simulation_options, plain, "cluster", out);
+  json_decref(plain);
+  return status;
+}
+
+static mg_status check_options(mg__setup *s) {
+  mg__options *o = &s->options;
+  const mg_accelerator *a = &s->accelerator;
+  s->nodes = o->ranks <= a->node_ranks ? 1 : o->ranks / a->node_ranks;
+  if (o->ranks > a->node_ranks && o->ranks % a->node_ranks != 0)
+    return mg_fail(s->context, MG_USAGE, "cluster: %lld ranks do not divide over nodes of %lld", (long long)o->ranks,
+                   (long long)a->node_ranks);
+  if (o->slots == 0) o->slots = (s->shape.experts + o->ranks - 1) / o->ranks * o->ranks;
+  if (o->comm_sms >= a->sms)
+    return mg_fail(s->context, MG_USAGE, "cluster: comm_sms = %lld leaves nothing of %s's %lld to compute with",
+                   (long long)o->comm_sms, a->name, (long long)a->sms);
+  if (o->ranks % o->tensor_parallel != 0 || s->shape.heads % o->tensor_parallel != 0)
+    return mg_fail(s->context, MG_USAGE, "cluster: tensor_parallel = %lld does not divide %lld ranks and %lld heads",
+                   (long long)o->tensor_parallel, (long long)o->ranks, (long long)s->shape.heads);
+  const double none[1] = {0};
+  mg_place_request request = mg__setup_request(s, -1, NULL);
+  request.load = none;
+  MG_TRY(mg_place_check_request(s->context, &request));
+  mg_place_function place;
+  return mg_place_find(s->context, o->placement, &place);
+}
+
+mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) {
+  spec_options read;
+  *s = (mg__setup){
+      .context = context, .trace = json_object_get(spec, "trace"), .assignment = json_object_get(spec, "assignment")};
+  MG_TRY(read_options(context, spec, &read));
+  s->options = read.all;
+  s->options.roofline = read.costs == 1;
+  MG_TRY(mg_shape_read(context, json_object_get(spec, "model"), &s->shape));
+  MG_TRY(mg_accelerator_read(context, json_object_get(spec, "accelerator"), &s->accelerator));
+  const json_t *calibration = json_object_get(spec, "calibration");
+  if (calibration) {
+    MG_TRY(mg_calibration_read(context, calibration, &s->calibration));
+    s->calibrated = true;
+  } else if (!s->options.roofline) {
+    return mg_fail(context, MG_USAGE,
+                   "cluster: there is no calibration for %s; fit one (`moegauge cluster fit`) or use costs = "
+                   "\"roofline\"",
+                   s->accelerator.name);
+  }
+  return check_options(s);
+}
+
+void mg__setup_close(mg__setup *s) {
+  mg_calibration_free(s->context, &s->calibration);
+  mg_placement_destroy(s->context, &s->placement);
+  mg_routing_destroy(s->routing);
+  s->routing = NULL;
+}
+
+/* ---- routing -------------------------------------------------------------------------------------------------- */
+
+static mg_status generate(mg__setup *s) {
+  mg_routing_recipe recipe;
+  mg_options_defaults(mg_routing_recipe_options, &recipe);
+  recipe.experts = s->shape.experts;
+  recipe.choices = s->shape.choices;
+  recipe.layers = s->shape.layers > s->shape.dense_layers ? s->shape.layers - s->shape.dense_layers : 1;
+  recipe.tokens = s->options.offset + s->options.tokens * s->options.ranks;
+  MG_TRY(mg_options_from_json(s->context, mg_routing_recipe_options, s->trace, "trace", &recipe));
+  return mg_routing_generate(s->context, &recipe, &s->routing);
+}
+
+mg_status mg__setup_routing(mg__setup *s) {
+  const char *path = json_string_value(json_object_get(s->trace, "path"));
+  MG_TRY(path ? mg_routing_read(s->context, path, &s->routing) : generate(s));
+  const mg_routing *r = s->routing;
+  if (r->experts == s->shape.experts && r->choices == s->shape.choices) return MG_OK;
+  return mg_fail(s->context, MG_USAGE,
+                 "cluster: the trace has %lld experts and %lld choices, the model %lld and %lld: it is a trace of "
+                 "another model",
+                 (long long)r->experts, (long long)r->choices, (long long)s->shape.experts,
+                 (long long)s->shape.choices);
+}
+
+/* ---- placement ------------------------------------------------------------------------------------------------ */
+
+mg_place_request mg__setup_request(const mg__setup *s, int64_t layer, double *load) {
+  const mg__options *o = &s->options;
+  if (load) {
+    const int64_t all = s->routing->tokens, planned = o->plan_tokens;
+    memset(load, 0, (size_t)s->shape.experts * sizeof *load);
+    mg_routing_load(s->routing, layer, 0, planned > 0 && planned < all ? planned : all, load);
+  }
+  return (mg_place_request){.load = load,
+                            .experts = s->shape.experts,
+                            .slots = o->slots,
+                            .ranks = o->ranks,
+                            .nodes = s->nodes,
+                            .groups = o->groups,
+                            .layer = layer,
+                            .seed = (uint64_t)o->seed};
+}
+
+/* The slots of a layer as they were given, for mg_place. */
+static mg_status place_given(mg_context *context, void *user, const mg_place_request *r, int32_t *expert) {
+  const json_t *slots = json_array_get(user, (size_t)r->layer);
+  if (json_array_size(slots) != (size_t)r->slots)
+    return mg_fail(context, MG_USAGE, "placement: layer %lld has %zu slots instead of %lld", (long long)r->layer,
+                   json_array_size(slots), (long long)r->slots);
+  for (int64_t i = 0; i < r->slots; i++) {
+    const json_t *value = json_array_get(slots, (size_t)i);
+    const json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    expert[i] = id >= 0 && id < r->experts ? (int32_t)id : -1;
+  }
+  return MG_OK;
+}
+
+/* Moves experts for the loads of the step itself, within the budget. */
+static mg_status replan_layer(mg__setup *s, mg_place_request request, double *load, int32_t *expert) {
+  const mg__options *o = &s->options;
+  const size_t slots = (size_t)o->slots, ranks = (size_t)o->ranks;
+  int32_t *before = mg_alloc(s->context, slots * sizeof *before);
+  int64_t *received = mg_alloc(s->context, ranks * sizeof *received), moves = 0;
+  mg_status status = before && received ? MG_OK : MG_MEMORY;
+  if (status == MG_OK) {
+    memcpy(before, expert, slots * sizeof *before);
+    memset(load, 0, (size_t)request.experts * sizeof *load);
+    mg_routing_load(s->routing, request.layer, o->offset, o->tokens * o->ranks, load);
+    status = mg_replan(s->context, &request, o->replan_moves, expert, &moves);
+  }
+  if (status == MG_OK) status = mg_placement_moves(s->context, &request, before, expert, received, &moves);
+  if (status == MG_OK) {
+    int64_t most = 0;
+    for (size_t d = 0; d < ranks; d++) most = received[d] > most ? received[d] : most;
+    const double link = s->nodes > 1 ? s->accelerator.far_gb_s : s->accelerator.near_gb_s;
+    s->moved += moves;
+    s->moved_s += (double)most * mg_shape_expert_parameters(&s->shape) * (double)o->element_bytes / (link * 1e9);
+  }
+  mg_free(s->context, before, slots * sizeof *before);
+  mg_free(s->context, received, ranks * sizeof *received);
+  return status;
+}
+
+static mg_status place_layers(mg__setup *s, double *load) {
+  mg_place_function place = place_given;
+  if (!s->assignment) MG_TRY(mg_place_find(s->context, s->options.placement, &place));
+  for (int64_t layer = 0; layer < s->routing->layers; layer++) {
+    const mg_place_request request = mg__setup_request(s, layer, load);
+    int32_t *expert = s->placement.expert + layer * s->placement.slots;
+    MG_TRY(mg_place(s->context, place, (void *)(uintptr_t)s->assignment, &request, expert));
+    if (s->options.replan_moves > 0) MG_TRY(replan_layer(s, request, load, expert));
+  }
+  return MG_OK;
+}
+
+mg_status mg__setup_placement(mg__setup *s) {
+  const mg__options *o = &s->options;
+  MG_TRY(mg_placement_create(s->context, s->routing->layers, s->shape.experts, o->slots, o->ranks, s->nodes,
+                             &s->placement));
+  double *load = mg_alloc(s->context, (size_t)s->shape.experts * sizeof *load);
+  const mg_status status = load ? place_layers(s, load) : MG_MEMORY;
+  mg_free(s->context, load, (size_t)s->shape.experts * sizeof *load);
+  return status;
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------- */
+
+mg_step_request mg__setup_step(const mg__setup *s, mg_costs *costs) {
+  const mg__options *o = &s->options;
+  return (mg_step_request){.work = {.costs = costs,
+                                    .shape = &s->shape,
+                                    .kind = (mg_step_kind)o->step,
+                                    .kernels = (mg_kernels)o->kernels,
+                                    .element_bytes = o->element_bytes,
+                                    .parallel = o->tensor_parallel,
+                                    .nodes = s->nodes,
+                                    .context = o->context,
+                                    .comm_sms = o->comm_sms},
+                           .routing = s->routing,
+                           .placement = &s->placement,
+                           .tokens = o->tokens,
+                           .offset = o->offset,
+                           .two_batch = o->overlap == 1,
+                           .capacity = o->capacity};
+}
+
+mg_training_request mg__setup_training(const mg__setup *s, mg_costs *costs) {
+  const mg__options *o = &s->options;
+  return (mg_training_request){.batch = mg__setup_step(s, costs),
+                               .stages = o->stages,
+                               .replicas = o->replicas,
+                               .micro_batches = o->micro_batches,
+                               .order = o->schedule,
+                               .recompute = o->recompute};
+}
