@@ -1,13 +1,13 @@
 /* Dots of one to DOTS_ROWS rows of f32 with one row of a matrix, f32 or bf16, which is read once, in order and where it
- * lies: what products with few rows consist of, whose time is that of reading the matrix. Lines are asked for so far
- * ahead that memory works on the next row while this one is multiplied. */
+ * lies: what products with few rows consist of, whose time is that of reading the matrix. One long stream of loads is what
+ * the processors' own prefetching follows best: asking for lines ahead, or reading several rows at once, is slower. */
 #ifndef MG_CPU_DOTS_H
 #define MG_CPU_DOTS_H
 
 #include "kernels.h"
 #include "vector.h"
 
-enum { DOTS_ROWS = 4, DOTS_STEP = 4 * VECTOR_FLOATS, DOTS_AHEAD_BYTES = 4096, DOTS_LINE_BYTES = 64 };
+enum { DOTS_ROWS = 4, DOTS_STEP = 4 * VECTOR_FLOATS };
 
 static inline vector dots_load(const void *w, bool half, int64_t k) {
   return half ? vector_load_bf16((const uint16_t *)w + k) : vector_load((const float *)w + k);
@@ -22,7 +22,6 @@ static inline float dots_at(const void *w, bool half, int64_t k) {
 static inline __attribute__((always_inline)) void dots_form(const int32_t rows, const bool half, const float *x,
                                                             int64_t stride, const void *w, int64_t depth, float *out) {
   const int32_t chains = rows == 1 ? 4 : 2;
-  const int64_t element = half ? 2 : 4;
   vector sum[DOTS_ROWS][4];
 #pragma GCC unroll 4
   for (int32_t r = 0; r < rows; r++)
@@ -30,8 +29,6 @@ static inline __attribute__((always_inline)) void dots_form(const int32_t rows, 
     for (int32_t c = 0; c < chains; c++) sum[r][c] = vector_all(0.0f);
   int64_t k = 0;
   for (; k + DOTS_STEP <= depth; k += DOTS_STEP) {
-    const char *next = (const char *)w + k * element + DOTS_AHEAD_BYTES;
-    for (int64_t line = 0; line < DOTS_STEP * element; line += DOTS_LINE_BYTES) __builtin_prefetch(next + line);
 #pragma GCC unroll 4
     for (int32_t v = 0; v < 4; v++) {
       const vector b = dots_load(w, half, k + v * VECTOR_FLOATS);
@@ -78,10 +75,8 @@ static inline void cpu_add_row(float *sum, float factor, const void *w, mg_dtype
   const bool half = dtype == MG_BF16;
   const vector f = vector_all(factor);
   int64_t i = 0;
-  for (; i + VECTOR_FLOATS <= n; i += VECTOR_FLOATS) {
-    __builtin_prefetch((const char *)w + i * (half ? 2 : 4) + DOTS_AHEAD_BYTES);
+  for (; i + VECTOR_FLOATS <= n; i += VECTOR_FLOATS)
     vector_store(sum + i, vector_fma(f, dots_load(w, half, i), vector_load(sum + i)));
-  }
   for (; i < n; i++) sum[i] += factor * dots_at(w, half, i);
 }
 

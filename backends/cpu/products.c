@@ -6,6 +6,9 @@
  * other task needs the same part, else once for all, before the tasks begin. Products with few rows need no padding: a
  * block has as many rows as there are, and rows are split evenly between blocks. */
 #include "products.h"
+
+#include <stdatomic.h>
+
 #include "dots.h"
 
 enum { LINE_BYTES = 64 };
@@ -88,6 +91,64 @@ static void pack_item(const product_run *run, int64_t index) {
   const int64_t width = run->gemm->columns * PANEL_GROUP, column = item * width;
   gemm_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
                    plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
+}
+
+/* ---- few rows ---------------------------------------------------------------------------------------------- */
+
+/* The few rows of a product as f32 [rows, depth], rounded where the product rounds. */
+static void read_rows(const product_run *run, const cpu_product *product, float *rows) {
+  const bool round = run->settings.compute == MG_BF16 && product->a.dtype == MG_F32;
+  const mg_tensor a = {.data = (void *)(uintptr_t)product->a.data, .dtype = product->a.dtype};
+  const int64_t depth = product->depth;
+  for (int64_t r = 0; r < product->rows; r++, rows += depth) {
+    const float *values = cpu_read(&a, r * product->a.row, depth, rows);
+#pragma omp simd
+    for (int64_t k = 0; k < depth; k++) rows[k] = round ? cpu_bf16_to_f32(cpu_bf16_from_f32(values[k])) : values[k];
+  }
+}
+
+/* Columns [column, column + columns) of a product with few rows. */
+static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
+                            const float *rows) {
+  const int64_t row_bytes = product->b.row * (product->b.dtype == MG_F32 ? 4 : 2);
+  const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
+  const char *b = (const char *)product->b.data + column * row_bytes;
+  for (int64_t n = column; n < column + columns; n++, b += row_bytes) {
+    float sums[DOTS_ROWS];
+    cpu_dots((int32_t)product->rows, rows, product->depth, b, product->b.dtype, product->depth, sums);
+    for (int64_t r = 0; r < product->rows; r++) {
+      const int64_t at = r * product->columns + n;
+      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r] : sums[r]);
+    }
+  }
+}
+
+/* One task of a direct product; `have` is the product whose rows `scratch` holds. */
+static void run_direct_task(const product_run *run, int64_t task, float *scratch, int64_t *have) {
+  const int64_t p = find_product(run, task, true);
+  const product_plan *plan = &run->plans[p];
+  const int64_t column = (task - plan->first_task) * plan->columns;
+  if (*have != p) read_rows(run, &plan->product, scratch);
+  *have = p;
+  multiply_direct(run, &plan->product, column, cpu_min(plan->columns, plan->product.columns - column), scratch);
+}
+
+/* Takes the next tasks, a fair share of half of those that are left: at first long runs, which memory is read fastest
+ * in, at last single tasks, so that all threads end together. False when none are left. */
+static bool claim_tasks(const product_run *run, _Atomic int64_t *next, int64_t *first, int64_t *end) {
+  int64_t taken = *next;
+  do {
+    if (taken >= run->tasks) return false;
+    *first = taken;
+    *end = taken + cpu_max(1, (run->tasks - taken) / (2 * run->threads));
+  } while (!atomic_compare_exchange_weak(next, &taken, *end));
+  return true;
+}
+
+static void run_direct(const product_run *run, _Atomic int64_t *next, float *scratch) {
+  int64_t first, end, have = -1;
+  while (claim_tasks(run, next, &first, &end))
+    for (int64_t task = first; task < end; task++) run_direct_task(run, task, scratch, &have);
 }
 
 /* ---- multiplying ------------------------------------------------------------------------------------------- */
@@ -231,29 +292,6 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
   }
 }
 
-/* Columns [column, column + columns) of a product with few rows, which are first converted into `rows`. */
-static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
-                            float *rows) {
-  const bool round = run->settings.compute == MG_BF16 && product->a.dtype == MG_F32;
-  const int64_t depth = product->depth, element = product->b.dtype == MG_F32 ? 4 : 2;
-  for (int64_t r = 0; r < product->rows; r++) {
-    const mg_tensor a = {.data = (void *)(uintptr_t)product->a.data, .dtype = product->a.dtype};
-    const float *values = cpu_read(&a, r * product->a.row, depth, rows + r * depth);
-    for (int64_t k = 0; k < depth; k++)
-      rows[r * depth + k] = round ? cpu_bf16_to_f32(cpu_bf16_from_f32(values[k])) : values[k];
-  }
-  const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
-  for (int64_t n = column; n < column + columns; n++) {
-    float sums[DOTS_ROWS];
-    cpu_dots((int32_t)product->rows, rows, depth, (const char *)product->b.data + n * product->b.row * element,
-             product->b.dtype, depth, sums);
-    for (int64_t r = 0; r < product->rows; r++) {
-      const int64_t at = r * product->columns + n;
-      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r] : sums[r]);
-    }
-  }
-}
-
 /* Blocks [first, end) of one pass. */
 static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch,
                      next_read *next) {
@@ -286,13 +324,14 @@ static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
+  int64_t have = -1;
+  if (plan->direct) {
+    run_direct_task(run, task, (float *)(void *)scratch, &have);
+    return;
+  }
   const int64_t local = task - plan->first_task, chunk = local % plan->row_chunks;
   const int64_t column = local / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
-  if (plan->direct) {
-    multiply_direct(run, product, column, columns, (float *)(void *)scratch);
-    return;
-  }
   const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
   next_read next = plan->across ? read_across(run, p, first, end) : read_of_task(run, task + run->threads);
   task_pass pass = {
@@ -306,6 +345,7 @@ static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
 }
 
 static void run_all(const product_run *run) {
+  _Atomic int64_t next = 0;
 #pragma omp parallel num_threads(run->threads) if (run->threads > 1)
   {
     uint32_t *scratch = run->thread_scratch + (size_t)omp_get_thread_num() * run->thread_words;
@@ -315,8 +355,7 @@ static void run_all(const product_run *run) {
       for (int64_t item = 0; item < run->items; item++) pack_item(run, item);
     }
     if (run->direct) {
-#pragma omp for schedule(guided)
-      for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, scratch);
+      run_direct(run, &next, (float *)(void *)scratch);
     } else {
 #pragma omp for schedule(dynamic, 1)
       for (int64_t task = 0; task < run->tasks; task++) run_task(run, task, scratch);

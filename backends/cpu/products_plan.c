@@ -12,7 +12,7 @@ enum {
   BLOCK_GROUP = 8,         /* most blocks of a that are packed side by side */
   PACKING_ROWS = 9,
   ACROSS_WORDS = 2 * B_WORDS, /* most packed rows of a product across */
-  DIRECT_BYTES = 64 << 10,    /* of b that a task with few rows reads in place */
+  DIRECT_BYTES = 32 << 10,    /* of b that a task with few rows reads in place */
   ROW_BLOCKS_MIN = 2,         /* blocks of rows in a task that shares its columns with others */
   STREAM_BYTES = 32 << 20,    /* results of so many bytes leave the caches before anybody reads them */
   SET_BYTES = 4096            /* rows so far apart in memory fall into the same sets of the L1 cache */

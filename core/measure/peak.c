@@ -131,8 +131,7 @@ static float read_memory(int64_t rounds, float *from, float *to) {
   for (int64_t round = 0; round < rounds; round++)
     for (size_t i = 0; i < walk_bytes / sizeof(float); i += 4 * LINE_FLOATS) {
       const sixteen_in_memory *line = (const sixteen_in_memory *)(const void *)(from + i);
-      __builtin_prefetch(from + i + 64 * LINE_FLOATS);
-      __builtin_prefetch(from + i + 66 * LINE_FLOATS);
+      for (size_t ahead = 64; ahead < 68; ahead++) __builtin_prefetch(from + i + ahead * LINE_FLOATS, 0, 2);
       sum[0] += line[0];
       sum[1] += line[1];
       sum[2] += line[2];
@@ -155,7 +154,7 @@ typedef struct peak_thread {
   pthread_t thread;
   _Atomic int32_t *start; /* 0 = wait, 1 = run, -1 = give up */
   work_loop loop;
-  int64_t rounds, took_ns;
+  int64_t rounds, end_ns;
   float *from, *to, result;
 } peak_thread;
 
@@ -164,13 +163,13 @@ static void *run_thread(void *argument) {
   int32_t word = 0;
   while ((word = *t->start) == 0) sched_yield();
   if (word < 0) return NULL;
-  const int64_t begin = mg_clock_ns();
   t->result = t->loop(t->rounds, t->from, t->to);
-  t->took_ns = mg_clock_ns() - begin;
+  t->end_ns = mg_clock_ns();
   return NULL;
 }
 
-/* The sum of the threads' rounds per second, or 0 when threads could not be started. */
+/* Rounds of all threads per second from the common start to the last one's end, or 0 when threads could not be started.
+ * Rates of single threads must not be summed: one that runs while the other is held up has the memory for itself. */
 static double run_once(peak_thread *threads, int32_t count, work_loop loop, int64_t rounds) {
   _Atomic int32_t start = 0;
   int32_t started = 0;
@@ -181,12 +180,13 @@ static double run_once(peak_thread *threads, int32_t count, work_loop loop, int6
   }
   while (started < count - 1 && !pthread_create(&threads[started].thread, NULL, run_thread, &threads[started]))
     started++;
+  const int64_t start_ns = mg_clock_ns();
   start = started == count - 1 ? 1 : -1;
   run_thread(&threads[count - 1]);
-  double rate = 0;
+  int64_t end_ns = start_ns + 1;
   for (int32_t i = 0; i < started; i++) pthread_join(threads[i].thread, NULL);
-  for (int32_t i = 0; i < count; i++) rate += (double)rounds * 1e9 / (double)threads[i].took_ns;
-  return start < 0 ? 0 : rate;
+  for (int32_t i = 0; i < count; i++) end_ns = threads[i].end_ns > end_ns ? threads[i].end_ns : end_ns;
+  return start < 0 ? 0 : (double)count * (double)rounds * 1e9 / (double)(end_ns - start_ns);
 }
 
 /* Units of work per second, where each thread does `units` per round; the best of several runs. */
