@@ -5,8 +5,9 @@
 #include "dots.h"
 
 enum {
-  FEW_ROWS = 16,   /* most queries that share a key head */
-  RUN_BYTES = 1024 /* of a row of keys that one task reads */
+  FEW_ROWS = 16,     /* most queries that share a key head */
+  RUN_BYTES = 512,   /* of a row of keys that one task reads */
+  VALUES_AT_ONCE = 4 /* rows of values that are added while a sum is in registers */
 };
 
 bool CPU_NAME(attention_is_few)(const attention *a) {
@@ -56,19 +57,25 @@ static const char *row_of(const few_task *t, const mg_tensor *x, int64_t j) {
   return (const char *)x->data + (size_t)first * mg_dtype_bytes(x->dtype);
 }
 
-/* scores[h][r][j - keys.from] = q . k[j] */
+/* scores[h][r][j - keys.from] = q . k[j], for some neighbouring heads h at once. */
 static void take_scores(const few_task *t) {
   const attention *a = t->a;
-  const int64_t head_bytes = a->head * (int64_t)mg_dtype_bytes(a->k->dtype);
+  cpu_dots dots = {.stride = a->head, .depth = a->head, .dtype = a->k->dtype};
+  dots.x_step = t->rows * a->head;
+  dots.w_bytes = a->head * (int64_t)mg_dtype_bytes(a->k->dtype);
   for (int64_t j = t->keys.from; j < t->keys.to; j++) {
     const char *key = row_of(t, a->k, j);
-    for (int64_t h = 0; h < t->heads; h++, key += head_bytes)
+    for (int64_t h = 0; h < t->heads; h += DOTS_COLUMNS)
       for (int64_t r = 0; r < t->rows; r += DOTS_ROWS) {
-        const int32_t here = (int32_t)cpu_min(DOTS_ROWS, t->rows - r);
-        const int64_t row = h * t->rows + r;
-        float dots[DOTS_ROWS];
-        cpu_dots(here, t->queries + row * a->head, a->head, key, a->k->dtype, a->head, dots);
-        for (int32_t i = 0; i < here; i++) t->scores[(row + i) * a->key_pad + j - t->keys.from] = dots[i];
+        float sums[DOTS_ROWS][DOTS_COLUMNS];
+        dots.rows = (int32_t)cpu_min(DOTS_ROWS, t->rows - r);
+        dots.columns = (int32_t)cpu_min(DOTS_COLUMNS, t->heads - h);
+        dots.x = t->queries + (h * t->rows + r) * a->head;
+        dots.w = key + h * dots.w_bytes;
+        cpu_dots_run(&dots, sums);
+        float *scores = t->scores + (h * t->rows + r) * a->key_pad + j - t->keys.from;
+        for (int64_t c = 0; c < dots.columns; c++)
+          for (int64_t i = 0; i < dots.rows; i++) scores[(c * t->rows + i) * a->key_pad] = sums[i][c];
       }
   }
 }
@@ -93,14 +100,15 @@ static void take_probabilities(const few_task *t) {
 static void take_sums(const few_task *t) {
   const attention *a = t->a;
   const int64_t head_bytes = a->value_head * (int64_t)mg_dtype_bytes(a->v->dtype);
+  const int64_t row_bytes = head_bytes * a->kv_heads;
   memset(t->sums, 0, (size_t)(t->heads * t->rows * a->value_head) * sizeof *t->sums);
-  for (int64_t j = t->keys.from; j < t->keys.to; j++) {
-    const char *value = row_of(t, a->v, j);
-    for (int64_t h = 0; h < t->heads; h++, value += head_bytes)
-      for (int64_t row = h * t->rows; row < (h + 1) * t->rows; row++) {
-        const float p = t->scores[row * a->key_pad + j - t->keys.from];
-        if (p != 0.0f) cpu_add_row(t->sums + row * a->value_head, p, value, a->v->dtype, a->value_head);
-      }
+  for (int64_t j = t->keys.from; j < t->keys.to; j += VALUES_AT_ONCE) {
+    const char *values = row_of(t, a->v, j);
+    const int32_t here = (int32_t)cpu_min(VALUES_AT_ONCE, t->keys.to - j);
+    for (int64_t h = 0; h < t->heads; h++, values += head_bytes)
+      for (int64_t row = h * t->rows; row < (h + 1) * t->rows; row++)
+        cpu_add_rows(here, t->sums + row * a->value_head, t->scores + row * a->key_pad + j - t->keys.from, values,
+                     row_bytes, a->v->dtype, a->value_head);
   }
   for (int64_t h = 0; h < t->heads; h++)
     for (int64_t r = 0; r < t->rows; r++)

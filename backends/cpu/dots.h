@@ -1,26 +1,32 @@
-/* Dots of one to DOTS_ROWS rows of f32 with one row of a matrix, f32 or bf16, which is read once, in order and where it
- * lies: what products with few rows consist of, whose time is that of reading the matrix. One long stream of loads is what
- * the processors' own prefetching follows best: asking for lines ahead, or reading several rows at once, is slower. */
+/* Dots of a few rows of f32 with rows of a matrix, f32 or bf16, which are read in order and where they lie: what products
+ * with few rows and attention of few queries consist of, whose time is that of reading the matrix. One long stream of
+ * loads is what the processors' own prefetching follows best: asking for lines ahead, or reading several rows at once, is
+ * slower. Sums are kept in vectors till four of them can be added up together. */
 #ifndef MG_CPU_DOTS_H
 #define MG_CPU_DOTS_H
 
 #include "kernels.h"
 #include "vector.h"
 
-enum { DOTS_ROWS = 4, DOTS_STEP = 4 * VECTOR_FLOATS };
+enum { DOTS_ROWS = 4, DOTS_COLUMNS = 4 };
 
 static inline vector dots_load(const void *w, bool half, int64_t k) {
   return half ? vector_load_bf16((const uint16_t *)w + k) : vector_load((const float *)w + k);
 }
 
-static inline float dots_at(const void *w, bool half, int64_t k) {
-  return half ? cpu_bf16_to_f32(((const uint16_t *)w)[k]) : ((const float *)w)[k];
+/* The `n` elements from k on, fewer than a vector, and zeros. */
+static inline vector dots_load_rest(const void *w, bool half, int64_t k, int64_t n) {
+  float rest[VECTOR_FLOATS] = {0};
+  for (int64_t i = 0; i < n; i++)
+    rest[i] = half ? cpu_bf16_to_f32(((const uint16_t *)w)[k + i]) : ((const float *)w)[k + i];
+  return vector_load(rest);
 }
 
-/* Written for one row count and dtype at a time, so that the sums have fixed registers. A single row gets four chains
- * of additions, several rows two each. */
-static inline __attribute__((always_inline)) void dots_form(const int32_t rows, const bool half, const float *x,
-                                                            int64_t stride, const void *w, int64_t depth, float *out) {
+/* total[r] adds up to x[r] . w. Written for one row count and dtype at a time, so that the sums have fixed registers; a
+ * single row gets four chains of additions, several rows two each. */
+static inline __attribute__((always_inline)) void dots_row(const int32_t rows, const bool half, const float *x,
+                                                           int64_t stride, const void *w, int64_t depth,
+                                                           vector total[DOTS_ROWS]) {
   const int32_t chains = rows == 1 ? 4 : 2;
   vector sum[DOTS_ROWS][4];
 #pragma GCC unroll 4
@@ -28,7 +34,7 @@ static inline __attribute__((always_inline)) void dots_form(const int32_t rows, 
 #pragma GCC unroll 4
     for (int32_t c = 0; c < chains; c++) sum[r][c] = vector_all(0.0f);
   int64_t k = 0;
-  for (; k + DOTS_STEP <= depth; k += DOTS_STEP) {
+  for (; k + 4 * VECTOR_FLOATS <= depth; k += 4 * VECTOR_FLOATS) {
 #pragma GCC unroll 4
     for (int32_t v = 0; v < 4; v++) {
       const vector b = dots_load(w, half, k + v * VECTOR_FLOATS);
@@ -41,27 +47,52 @@ static inline __attribute__((always_inline)) void dots_form(const int32_t rows, 
 #pragma GCC unroll 4
     for (int32_t r = 0; r < rows; r++)
       sum[r][0] = vector_fma(vector_load(x + r * stride + k), dots_load(w, half, k), sum[r][0]);
+  if (k < depth) {
+    const vector b = dots_load_rest(w, half, k, depth - k);
+#pragma GCC unroll 4
+    for (int32_t r = 0; r < rows; r++)
+      sum[r][1] = vector_fma(dots_load_rest(x + r * stride, false, k, depth - k), b, sum[r][1]);
+  }
 #pragma GCC unroll 4
   for (int32_t r = 0; r < rows; r++) {
-    vector all = vector_add(sum[r][0], sum[r][1]);
-    if (chains == 4) all = vector_add(all, vector_add(sum[r][2], sum[r][3]));
-    out[r] = vector_sum(all);
-    for (int64_t i = k; i < depth; i++) out[r] += x[r * stride + i] * dots_at(w, half, i);
+    total[r] = vector_add(sum[r][0], sum[r][1]);
+    if (chains == 4) total[r] = vector_add(total[r], vector_add(sum[r][2], sum[r][3]));
   }
 }
 
-/* out[r] = x[r] . w for `rows` rows, `stride` floats apart. */
-static inline void cpu_dots(int32_t rows, const float *x, int64_t stride, const void *w, mg_dtype dtype, int64_t depth,
-                            float out[DOTS_ROWS]) {
-  const bool half = dtype == MG_BF16;
+/* Rows of x are `stride` floats apart. Column c of the result is row c of w, `w_bytes` apart, with rows of x that begin
+ * `x_step` floats further for each column (0 = the same for all). */
+typedef struct cpu_dots {
+  const float *x;
+  int64_t stride, x_step;
+  const void *w;
+  int64_t w_bytes, depth;
+  mg_dtype dtype; /* of w */
+  int32_t rows, columns;
+} cpu_dots;
+
+static inline __attribute__((always_inline)) void dots_form(const int32_t rows, const bool half, const cpu_dots *d,
+                                                            float out[DOTS_ROWS][DOTS_COLUMNS]) {
+  vector total[DOTS_COLUMNS][DOTS_ROWS];
+  for (int32_t c = 0; c < d->columns; c++)
+    dots_row(rows, half, d->x + c * d->x_step, d->stride, (const char *)d->w + c * d->w_bytes, d->depth, total[c]);
+  for (int32_t c = d->columns; c < DOTS_COLUMNS; c++)
+    for (int32_t r = 0; r < rows; r++) total[c][r] = vector_all(0.0f);
+#pragma GCC unroll 4
+  for (int32_t r = 0; r < rows; r++) vector_sum_four(total[0][r], total[1][r], total[2][r], total[3][r], out[r]);
+}
+
+/* out[r][c] for 1 to DOTS_ROWS rows and 1 to DOTS_COLUMNS columns; other columns get zeros. */
+static inline void cpu_dots_run(const cpu_dots *d, float out[DOTS_ROWS][DOTS_COLUMNS]) {
+  const bool half = d->dtype == MG_BF16;
 #define DOTS_CASE(n)                                                                                                   \
   case n:                                                                                                              \
     if (half)                                                                                                          \
-      dots_form(n, true, x, stride, w, depth, out);                                                                    \
+      dots_form(n, true, d, out);                                                                                      \
     else                                                                                                               \
-      dots_form(n, false, x, stride, w, depth, out);                                                                   \
+      dots_form(n, false, d, out);                                                                                     \
     break
-  switch (rows) {
+  switch (d->rows) {
     DOTS_CASE(1);
     DOTS_CASE(2);
     DOTS_CASE(3);
@@ -70,14 +101,41 @@ static inline void cpu_dots(int32_t rows, const float *x, int64_t stride, const 
 #undef DOTS_CASE
 }
 
-/* sum [n] += factor * w, element by element. */
-static inline void cpu_add_row(float *sum, float factor, const void *w, mg_dtype dtype, int64_t n) {
-  const bool half = dtype == MG_BF16;
-  const vector f = vector_all(factor);
+static inline __attribute__((always_inline)) void add_rows_form(const int32_t rows, const bool half, float *sum,
+                                                                const float *factors, const char *w, int64_t w_bytes,
+                                                                int64_t n) {
   int64_t i = 0;
-  for (; i + VECTOR_FLOATS <= n; i += VECTOR_FLOATS)
-    vector_store(sum + i, vector_fma(f, dots_load(w, half, i), vector_load(sum + i)));
-  for (; i < n; i++) sum[i] += factor * dots_at(w, half, i);
+  for (; i < n; i += VECTOR_FLOATS) {
+    const int64_t left = n - i;
+    vector total = left >= VECTOR_FLOATS ? vector_load(sum + i) : dots_load_rest(sum, false, i, left);
+#pragma GCC unroll 4
+    for (int32_t r = 0; r < rows; r++) {
+      const void *row = w + r * w_bytes;
+      const vector b = left >= VECTOR_FLOATS ? dots_load(row, half, i) : dots_load_rest(row, half, i, left);
+      total = vector_fma(vector_all(factors[r]), b, total);
+    }
+    if (left >= VECTOR_FLOATS) {
+      vector_store(sum + i, total);
+    } else {
+      float rest[VECTOR_FLOATS];
+      vector_store(rest, total);
+      memcpy(sum + i, rest, (size_t)left * sizeof *sum);
+    }
+  }
+}
+
+/* sum [n] += factors[r] * w[r] for `rows` rows of w, in their order. */
+static inline void cpu_add_rows(int32_t rows, float *sum, const float *factors, const void *w, int64_t w_bytes,
+                                mg_dtype dtype, int64_t n) {
+  const bool half = dtype == MG_BF16;
+  const char *row = w;
+  for (; rows >= 4; rows -= 4, factors += 4, row += 4 * w_bytes) {
+    if (half)
+      add_rows_form(4, true, sum, factors, row, w_bytes, n);
+    else
+      add_rows_form(4, false, sum, factors, row, w_bytes, n);
+  }
+  for (; rows > 0; rows--, factors++, row += w_bytes) add_rows_form(1, half, sum, factors, row, w_bytes, n);
 }
 
 #endif

@@ -42,19 +42,21 @@ mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) 
   const int64_t K = mg_tensor_columns(x), N = mg_tensor_columns(out);
   cpu_product *products = product_list(backend, experts);
   if (!products) return MG_MEMORY;
+  int64_t count = 0;
   for (int64_t e = 0; e < experts; e++)
-    products[e] = (cpu_product){
-        .a = matrix(x, offsets[e] * K, K, 1),
-        .b = call->attributes.grouped.transpose_w ? matrix(w, e * K * N, K, 1) : matrix(w, e * K * N, 1, N),
-        .c = element(out, offsets[e] * N),
-        .rows = offsets[e + 1] - offsets[e],
-        .columns = N,
-        .depth = K,
-    };
+    if (offsets[e + 1] > offsets[e])
+      products[count++] = (cpu_product){
+          .a = matrix(x, offsets[e] * K, K, 1),
+          .b = call->attributes.grouped.transpose_w ? matrix(w, e * K * N, K, 1) : matrix(w, e * K * N, 1, N),
+          .c = element(out, offsets[e] * N),
+          .rows = offsets[e + 1] - offsets[e],
+          .columns = N,
+          .depth = K,
+      };
   const bool accumulate = call->attributes.grouped.accumulate;
   const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
   if (!accumulate && total > used) memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
-  return CPU_NAME(multiply)(backend, products, experts,
+  return CPU_NAME(multiply)(backend, products, count,
                             (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
 }
 

@@ -110,16 +110,20 @@ static void read_rows(const product_run *run, const cpu_product *product, float 
 /* Columns [column, column + columns) of a product with few rows. */
 static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
                             const float *rows) {
-  const int64_t row_bytes = product->b.row * (product->b.dtype == MG_F32 ? 4 : 2);
   const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
-  const char *b = (const char *)product->b.data + column * row_bytes;
-  for (int64_t n = column; n < column + columns; n++, b += row_bytes) {
-    float sums[DOTS_ROWS];
-    cpu_dots((int32_t)product->rows, rows, product->depth, b, product->b.dtype, product->depth, sums);
-    for (int64_t r = 0; r < product->rows; r++) {
-      const int64_t at = r * product->columns + n;
-      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r] : sums[r]);
-    }
+  cpu_dots dots = {.x = rows, .stride = product->depth, .depth = product->depth, .dtype = product->b.dtype};
+  dots.rows = (int32_t)product->rows;
+  dots.w_bytes = product->b.row * (product->b.dtype == MG_F32 ? 4 : 2);
+  for (int64_t n = column; n < column + columns; n += DOTS_COLUMNS) {
+    float sums[DOTS_ROWS][DOTS_COLUMNS];
+    dots.columns = (int32_t)cpu_min(DOTS_COLUMNS, column + columns - n);
+    dots.w = (const char *)product->b.data + n * dots.w_bytes;
+    cpu_dots_run(&dots, sums);
+    for (int64_t r = 0; r < product->rows; r++)
+      for (int64_t i = 0; i < dots.columns; i++) {
+        const int64_t at = r * product->columns + n + i;
+        cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r][i] : sums[r][i]);
+      }
   }
 }
 

@@ -31,8 +31,13 @@ static inline vector vector_load_bf16(const uint16_t *from) {
 static inline vector vector_add(vector a, vector b) {
   return _mm512_add_ps(a, b);
 }
-static inline float vector_sum(vector x) {
-  return _mm512_reduce_add_ps(x);
+/* out = the sums of the elements of a, b, c, d. */
+static inline void vector_sum_four(vector a, vector b, vector c, vector d, float out[4]) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 #elif defined(CPU_VECTOR_AVX2)
 #include <immintrin.h>
@@ -60,10 +65,9 @@ static inline vector vector_load_bf16(const uint16_t *from) {
 static inline vector vector_add(vector a, vector b) {
   return _mm256_add_ps(a, b);
 }
-static inline float vector_sum(vector x) {
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+static inline void vector_sum_four(vector a, vector b, vector c, vector d, float out[4]) {
+  const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 }
 #else
 enum { VECTOR_FLOATS = 4 };
@@ -95,8 +99,9 @@ static inline vector vector_load_bf16(const uint16_t *from) {
 static inline vector vector_add(vector a, vector b) {
   return a + b;
 }
-static inline float vector_sum(vector x) {
-  return (x[0] + x[2]) + (x[1] + x[3]);
+static inline void vector_sum_four(vector a, vector b, vector c, vector d, float out[4]) {
+  const vector all[] = {a, b, c, d};
+  for (int i = 0; i < 4; i++) out[i] = (all[i][0] + all[i][2]) + (all[i][1] + all[i][3]);
 }
 #endif
 

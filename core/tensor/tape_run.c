@@ -44,6 +44,8 @@ static bool inputs_usable(mg_tape *tape, const mg_application *application) {
   if (tape->status != MG_OK) return false;
   for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
     if (!info->in[i].name || (info->in[i].optional && !application->in[i])) continue;
+    if (application->in[i] && application->in[i]->tape == tape)
+      continue; /* the words are only for what is not usable */
     char what[64];
     snprintf(what, sizeof what, "%s: %s", mg_op_name(application->op), info->in[i].name);
     if (!mg__usable(tape, application->in[i], what)) return false;
