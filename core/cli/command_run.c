@@ -199,18 +199,21 @@ static mg_status show(mg_session *session, mg_store *store, const char *folder) 
   return status;
 }
 
-/* A device that is missing ends the run before its cases, each of which would fail for that reason. */
+/* Without any of its devices a run ends before its cases, each of which would fail for that reason; where some device is
+ * there, the others' cases become rows that say what is missing. */
 static mg_status check_devices(mg_session *session, const plan *p) {
   mg_registry *registry;
   size_t index;
   const json_t *name;
+  mg_status status = MG_OK;
   MG_TRY(mg_cli_registry(session->cli, &registry));
   json_array_foreach(json_object_get(p->json, "backends"), index, name) {
     mg_backend *backend;
-    MG_TRY(mg_backend_open(session->cli->context, registry, json_string_value(name), NULL, &backend));
-    mg_backend_close(backend);
+    status = mg_backend_open(session->cli->context, registry, json_string_value(name), NULL, &backend);
+    if (status == MG_OK) mg_backend_close(backend);
+    if (status != MG_DEVICE) return status;
   }
-  return MG_OK;
+  return status;
 }
 
 static mg_status run_and_show(mg_session *session, const plan *p, const run_options *set, const char *folder) {
@@ -269,8 +272,8 @@ const mg_command mg__command_run = {
     .details =
         "Each case runs in a process of its own, so that one that crashes fails one row. What is finished is kept: "
         "after Ctrl-C, a crash or a power cut the same command goes on where it stopped. Press Ctrl-C once to "
-        "stop the running cases in good order, twice to kill them. A device that is missing ends the run before its "
-        "cases.",
+        "stop the running cases in good order, twice to kill them. Where no device of the cases is there, the run "
+        "ends before them.",
     .options = options,
     .options_size = sizeof(run_options),
     .repeats = "set",
