@@ -56,6 +56,8 @@ typedef struct gpu_state {
   size_t scratch_bytes;
   gpu_fault *fault;      /* on the device */
   gpu_fault *fault_host; /* page-locked; where it is read */
+  gpu_event clock[2];    /* between which calls are timed */
+  gpu_meter meter;
 } gpu_state;
 
 static inline gpu_state *gpu_state_of(const mg_backend *backend) {
@@ -88,6 +90,19 @@ mg_status mg__gpu_upload(mg_backend *backend, void *device, const void *host, si
 mg_status mg__gpu_download(mg_backend *backend, void *host, const void *device, size_t bytes);
 /* Waits for all launched work, and reports the first wrong id that it met (MG_BUG). */
 mg_status mg__gpu_synchronize(mg_backend *backend);
+
+/* ---- time and energy (clock.c) ---------------------------------------------------------------------------------- */
+
+mg_status mg__gpu_clock_create(mg_backend *backend);
+void mg__gpu_clock_destroy(mg_backend *backend);
+mg_status mg__gpu_clock_start(mg_backend *backend);
+mg_status mg__gpu_clock_stop(mg_backend *backend, int64_t *out_ns);
+mg_status mg__gpu_energy(mg_backend *backend, double *out_joules);
+
+/* The vendor's meter (meter.c in the vendor's folder). Opening leaves library NULL where there is none. */
+void gpu_meter_open(const gpu_device_facts *facts, gpu_meter *meter);
+bool gpu_meter_read(const gpu_meter *meter, double *out_joules);
+void gpu_meter_close(gpu_meter *meter);
 
 /* ---- failing (errors.c) ----------------------------------------------------------------------------------------- */
 

@@ -28,6 +28,12 @@ typedef struct gpu_device_facts {
   int64_t memory_bytes;
 } gpu_device_facts;
 
+/* The device's energy meter, which a library of the vendor reads; found at run time, absent on many machines. */
+typedef struct gpu_meter {
+  void *library; /* NULL: there is none */
+  void *device;  /* as the library names it */
+} gpu_meter;
+
 /* Blocks of a launch in each direction. */
 typedef struct gpu_grid {
   uint32_t x, y, z;

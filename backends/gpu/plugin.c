@@ -14,6 +14,7 @@ static void gpu_close(mg_backend *backend) {
   gpu_state *state = gpu_state_of(backend);
   if (!state) return;
   if (state->stream) (void)gpu_stream_wait(state->stream);
+  mg__gpu_clock_destroy(backend);
   mg__gpu_transfer_destroy(backend);
   mg__gpu_release(backend, state->scratch, state->scratch_bytes);
   mg__gpu_cache_destroy(backend);
@@ -49,6 +50,7 @@ static mg_status open_device(mg_backend *backend) {
   MG_TRY(choose_device(backend, (int)set->device));
   MG_TRY(mg__gpu_check(backend, gpu_stream_create(&state->stream), "creating a stream"));
   MG_TRY(mg__gpu_transfer_create(backend));
+  MG_TRY(mg__gpu_clock_create(backend));
   MG_TRY(mg__gpu_probe(backend));
   return mg__gpu_synchronize(backend);
 }
@@ -123,5 +125,8 @@ static const mg_backend_plugin plugin = {
     .supports = gpu_supports,
     .describe = gpu_describe,
     .memory = gpu_memory,
+    .clock_start = mg__gpu_clock_start,
+    .clock_stop = mg__gpu_clock_stop,
+    .energy = mg__gpu_energy,
 };
 MG_BACKEND_PLUGIN(plugin)

@@ -1,7 +1,7 @@
 /* Running calls on the tape's backend: check, memory, kernel, counting, and remembering for backward. */
 #include <stdio.h>
 
-#include "base/clock.h"
+#include "tensor/stopwatch.h"
 #include "tensor/tape_internal.h"
 
 /* Scoring and choosing are told apart within a gate. */
@@ -22,10 +22,12 @@ static void count(mg_tape *tape, const mg_op_call *call, bool backward, int64_t 
 }
 
 mg_status mg__tape_execute(mg_tape *tape, const mg_op_call *call, bool backward) {
-  const int64_t start_ns = tape->timing ? mg_clock_ns() : 0;
+  mg_stopwatch watch = {0};
+  int64_t time_ns = 0;
+  if (tape->timing) MG_TRY(mg_stopwatch_start(tape->backend, &watch));
   MG_TRY(mg__op_run(tape->backend, call));
-  if (tape->timing) MG_TRY(tape->backend->plugin->synchronize(tape->backend));
-  count(tape, call, backward, tape->timing ? mg_clock_ns() - start_ns : 0);
+  if (tape->timing) MG_TRY(mg_stopwatch_stop(tape->backend, &watch, &time_ns));
+  count(tape, call, backward, time_ns);
   return MG_OK;
 }
 

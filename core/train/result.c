@@ -40,6 +40,8 @@ static void put_progress(const mg__run *run, json_t *metrics) {
   put(metrics, "tokens_per_second", speed(run));
   put(metrics, "data_ns_per_token", 1e9 * t->data_seconds / fmax(tokens, 1.0));
   put(metrics, "optimiser_ns_per_token", 1e9 * t->optimiser_seconds / fmax(tokens, 1.0));
+  if (t->metered_steps > 0)
+    put(metrics, "millijoules_per_token", 1e3 * t->joules / (t->metered_steps * (double)run->step_tokens));
 }
 
 static void put_work(const mg__run *run, json_t *metrics) {

@@ -85,7 +85,22 @@ static mg_status run_batches(mg__run *run, mg_model_output *output, double *loss
   return MG_OK;
 }
 
+/* False where nothing measures the device's energy. */
+static bool read_meter(const mg__run *run, double *joules) {
+  mg_backend *backend = mg_tape_backend(run->tape);
+  return backend->plugin->energy && backend->plugin->energy(backend, joules) == MG_OK;
+}
+
+static void note_energy(mg__run *run, double joules_before) {
+  double joules;
+  if (!read_meter(run, &joules)) return;
+  run->totals.joules += joules - joules_before;
+  run->totals.metered_steps += 1.0;
+}
+
 static mg_status run_step(mg__run *run) {
+  double joules = 0.0;
+  const bool metered = read_meter(run, &joules);
   const int64_t start = mg_clock_ns();
   mg_model_output output;
   double loss, norm = 0.0;
@@ -101,6 +116,7 @@ static mg_status run_step(mg__run *run) {
   MG_TRY(backend->plugin->synchronize(backend));
   run->totals.optimiser_seconds += 1e-9 * (double)(mg_clock_ns() - applying);
   run->last_step_ns = mg_clock_ns() - start;
+  if (metered) note_energy(run, joules);
   count_work(run);
   note_spike(run, loss);
   return mg__record_step(run, loss, norm, rate, &output);

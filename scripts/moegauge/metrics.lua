@@ -24,6 +24,7 @@ metrics.known = {
   steps = { title = "steps", unit = "steps", style = "count", help = "optimiser steps" },
   seconds = { title = "time", unit = "s", better = "lower", style = "time", help = "wall-clock training time" },
   tokens_per_second = { title = "tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "training throughput after warm-up, median over windows of steps" },
+  millijoules_per_token = { title = "energy", unit = "mJ/token", better = "lower", style = "fixed", digits = 3, help = "energy that the device drew in training steps per token, where it has a meter" },
   flops_per_token = { title = "FLOPs/token", unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token, counted as executed" },
   gate_ns_per_token = { title = "router", unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "time of the routers of all layers per token, forward and backward" },
   params_total = { title = "parameters", unit = "", style = "count", help = "all trained parameters" },

@@ -24,6 +24,10 @@ executor_counts executor_count(void) {
   return device.counts;
 }
 
+bool executor_has_meter(void) {
+  return executor__settings.meter;
+}
+
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
 
 void executor__fail(executor_error error, const char *text) {

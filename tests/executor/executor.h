@@ -42,6 +42,7 @@ typedef struct executor_settings {
   bool reverse;         /* threads of a block run in falling order */
   int64_t memory_bytes; /* of the device */
   executor_failure fail;
+  bool meter; /* the device measures its energy */
 } executor_settings;
 
 typedef struct executor_counts {
@@ -52,6 +53,7 @@ typedef struct executor_counts {
 
 void executor_configure(const executor_settings *settings);
 executor_counts executor_count(void);
+bool executor_has_meter(void);
 
 /* ---- the runtime ---------------------------------------------------------------------------------------------- */
 

@@ -59,14 +59,18 @@ static const char *const executor_failures[] = {"nothing", "no_device", "no_code
 #define GPU_VENDOR_OPTION_FIELDS                                                                                       \
   bool reverse;                                                                                                        \
   int64_t memory_mib;                                                                                                  \
-  int64_t fail;
+  int64_t fail;                                                                                                        \
+  bool meter;
 #define GPU_VENDOR_OPTIONS                                                                                             \
   MG_OPTION_BOOL(gpu_options, reverse, false, "run the threads of a block in falling order"),                          \
       MG_OPTION_INT(gpu_options, memory_mib, 4096, 1, 1 << 20, "memory of the pretended device"),                      \
-      MG_OPTION_CHOICE(gpu_options, fail, 0, executor_failures, "what goes wrong"),
+      MG_OPTION_CHOICE(gpu_options, fail, 0, executor_failures, "what goes wrong"),                                    \
+      MG_OPTION_BOOL(gpu_options, meter, false, "the device measures its energy: a millijoule for each launch"),
 #define gpu_vendor_configure(set)                                                                                      \
-  executor_configure(&(executor_settings){                                                                             \
-      .reverse = (set)->reverse, .memory_bytes = (set)->memory_mib << 20, .fail = (executor_failure)(set)->fail})
+  executor_configure(&(executor_settings){.reverse = (set)->reverse,                                                   \
+                                          .memory_bytes = (set)->memory_mib << 20,                                     \
+                                          .fail = (executor_failure)(set)->fail,                                       \
+                                          .meter = (set)->meter})
 
 /* ---- the kernel language -------------------------------------------------------------------------------------- */
 

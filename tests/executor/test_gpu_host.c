@@ -272,6 +272,31 @@ static void a_repeated_call_asks_the_device_for_nothing(void **state) {
   mg_backend_close(backend);
 }
 
+static void calls_are_timed_and_energy_is_read_where_there_is_a_meter(void **state) {
+  gpu_world *world = *state;
+  mg_backend *backend;
+  double joules = -1, later;
+  int64_t time_ns = 0;
+  assert_ok(world->context, open_backend(world, NULL, NULL, &backend));
+  assert_refused(world->context, MG_UNSUPPORTED, "nothing measures the energy",
+                 backend->plugin->energy(backend, &joules));
+  assert_near(joules, -1, 0);
+  mg_backend_close(backend);
+
+  assert_ok(world->context, open_backend(world, "meter", json_true(), &backend));
+  mg_tensor t = tensor_of(backend, MG_F32, 200, 500, NULL);
+  const mg_op_call call = {.op = MG_OP_RANDOM, .out = {&t}, .attributes.random.kind = MG_RANDOM_NORMAL};
+  assert_ok(world->context, backend->plugin->energy(backend, &joules));
+  assert_ok(world->context, backend->plugin->clock_start(backend));
+  assert_ok(world->context, backend->plugin->kernels[call.op](backend, &call));
+  assert_ok(world->context, backend->plugin->clock_stop(backend, &time_ns));
+  assert_ok(world->context, backend->plugin->energy(backend, &later));
+  assert_near(later - joules, 1e-3, 1e-9);
+  assert_true(time_ns > 100000 && time_ns < INT64_C(10000000000));
+  release_all(backend, &t, 1);
+  mg_backend_close(backend);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(barriers_and_exchanges_are_honoured_in_both_orders),
@@ -282,6 +307,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(freed_blocks_are_handed_out_again, open_world, close_world),
       cmocka_unit_test_setup_teardown(uploads_of_any_size_arrive, open_world, close_world),
       cmocka_unit_test_setup_teardown(a_wrong_id_is_reported_when_the_host_waits, open_world, close_world),
+      cmocka_unit_test_setup_teardown(calls_are_timed_and_energy_is_read_where_there_is_a_meter, open_world,
+                                      close_world),
       cmocka_unit_test_setup_teardown(a_repeated_call_asks_the_device_for_nothing, open_world, close_world),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

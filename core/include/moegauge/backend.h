@@ -55,6 +55,12 @@ typedef struct mg_backend_plugin {
   void (*describe)(const mg_backend *backend, char *text, size_t bytes);
   /* Optional: device memory now. */
   mg_status (*memory)(mg_backend *backend, mg_backend_memory *out);
+  /* Optional, for a device with a clock of its own: the first notes when the calls made so far will have finished; the
+   * second does so too, waits for it, and gives the time between. */
+  mg_status (*clock_start)(mg_backend *backend);
+  mg_status (*clock_stop)(mg_backend *backend, int64_t *out_ns);
+  /* Optional: what the device has drawn since a moment of its own. MG_UNSUPPORTED where nothing measures it. */
+  mg_status (*energy)(mg_backend *backend, double *out_joules);
 } mg_backend_plugin;
 
 /* An open backend. The core creates it; the plugin owns `state`. Used by one thread at a time. */
