@@ -176,6 +176,7 @@ static void a_dense_model_learns(void **state) {
   assert_near(metric(&r, "evaluated_tokens"), VALID_SEQUENCES * 15, 0);
   assert_near(metric(&r, "spikes"), 0, 0);
   assert_null(json_object_get(json_object_get(r.result, "metrics"), "cv"));
+  assert_null(json_object_get(json_object_get(r.result, "metrics"), "millijoules_per_token"));
   close_run(&r);
 }
 
@@ -588,8 +589,43 @@ static void accumulated_batches_make_one_step(void **state) {
   close_run(&b);
 }
 
+/* A meter that shows 3 joules more each time it is read, and a clock by which every call takes 1000 ns. */
+static mg_status read_joules(mg_backend *backend, double *out_joules) {
+  static double drawn = 100;
+  (void)backend;
+  *out_joules = drawn += 3;
+  return MG_OK;
+}
+static mg_status start_clock(mg_backend *backend) {
+  return backend->plugin->synchronize(backend);
+}
+static mg_status stop_clock(mg_backend *backend, int64_t *out_ns) {
+  *out_ns = 1000;
+  return backend->plugin->synchronize(backend);
+}
+
+static void a_device_s_own_clock_and_meter_are_used(void **state) {
+  (void)state;
+  run r;
+  open_run(&r, dense_text, train_text);
+  mg_backend_plugin plugin = *r.world.backend->plugin;
+  const mg_backend_plugin *without = r.world.backend->plugin;
+  plugin.energy = read_joules;
+  plugin.clock_start = start_clock;
+  plugin.clock_stop = stop_clock;
+  r.world.backend->plugin = &plugin;
+  assert_ok(r.world.context, train(&r));
+  r.world.backend->plugin = without;
+  assert_near(metric(&r, "millijoules_per_token"), 3000.0 / 64, 1e-9); /* 64 tokens in a step */
+  const double calls = metric(&r, "ns_per_token_head") * 64 / 1000;
+  assert_near(calls, round(calls), 1e-9);
+  assert_true(calls >= 3); /* forward, and the gradients of both operands */
+  close_run(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_dense_model_learns),
+                                     cmocka_unit_test(a_device_s_own_clock_and_meter_are_used),
                                      cmocka_unit_test(a_moe_model_learns_and_tells_how_it_routes),
                                      cmocka_unit_test(routers_get_the_token_counts_before_and_the_load_after_a_step),
                                      cmocka_unit_test(analytic_costs_know_that_most_choices_are_not_made),
