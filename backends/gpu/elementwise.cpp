@@ -150,17 +150,21 @@ mg_status mg__gpu_unary_backward(mg_backend *backend, const mg_op_call *call) {
 /* ---- functions of two arguments --------------------------------------------------------------------------------- */
 
 namespace {
-/* How b lies beside a: the element of b for element i of a is i / divisor % modulus. */
-struct beside {
-  int64_t divisor, modulus;
-};
+/* How b lies beside a. */
+enum beside { LIKE_A, ONE_ELEMENT, A_COLUMN, A_ROW };
 
 beside beside_of(const mg_tensor *a, const mg_tensor *b) {
-  const int64_t count = mg_tensor_count(b), columns = mg_tensor_columns(a);
-  if (count == mg_tensor_count(a)) return {1, count};
-  if (count == 1) return {1, 1};
-  if (mg_tensor_columns(b) == 1 && b->dims > 1) return {columns, count};
-  return {1, columns};
+  const int64_t count = mg_tensor_count(b);
+  if (count == mg_tensor_count(a)) return LIKE_A;
+  if (count == 1) return ONE_ELEMENT;
+  return mg_tensor_columns(b) == 1 && b->dims > 1 ? A_COLUMN : A_ROW;
+}
+
+GPU_DEVICE int64_t element_of_b(beside how, int64_t i, int64_t columns) {
+  if (how == LIKE_A) return i;
+  if (how == ONE_ELEMENT) return 0;
+  const gpu_place at = gpu_place_of(i, columns);
+  return how == A_COLUMN ? at.row : at.column;
 }
 
 GPU_DEVICE float combined(mg_binary kind, float a, float b) {
@@ -181,11 +185,10 @@ template <typename T> struct binary_step {
   const T *a, *b;
   T *out;
   mg_binary kind;
-  beside place;
-  bool alike;
+  beside how;
+  int64_t columns;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t j = alike ? i : i / place.divisor % place.modulus;
-    gpu_write(out, i, combined(kind, gpu_read(a, i), gpu_read(b, j)));
+    gpu_write(out, i, combined(kind, gpu_read(a, i), gpu_read(b, element_of_b(how, i, columns))));
   }
 };
 } // namespace
@@ -196,7 +199,7 @@ mg_status mg__gpu_binary(mg_backend *backend, const mg_op_call *call) {
     typedef gpu_element<decltype(type)> T;
     gpu_each(backend, mg_tensor_count(a),
              binary_step<T>{gpu_data<const T>(a), gpu_data<const T>(b), gpu_data<T>(out), call->attributes.binary.kind,
-                            beside_of(a, b), mg_tensor_count(a) == mg_tensor_count(b)});
+                            beside_of(a, b), mg_tensor_columns(a)});
   });
   return mg__gpu_launched(backend, call);
 }

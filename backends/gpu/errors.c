@@ -1,4 +1,6 @@
 /* What goes wrong on a device, in words: out of memory, no device, no code for it, a refused call, a lost device. */
+#include <stdio.h>
+
 #include "gpu.h"
 
 static mg_status no_device(mg_backend *backend, const char *text) {
@@ -38,5 +40,8 @@ mg_status mg__gpu_check(mg_backend *backend, gpu_error error, const char *what) 
 
 mg_status mg__gpu_launched(mg_backend *backend, const mg_op_call *call) {
   const gpu_error error = gpu_last_error();
-  return error == GPU_OK ? MG_OK : mg__gpu_check(backend, error, mg_op_name(call->op));
+  char what[64];
+  if (error == GPU_OK) return MG_OK;
+  snprintf(what, sizeof what, "launching %s", mg_op_name(call->op));
+  return mg__gpu_check(backend, error, what);
 }

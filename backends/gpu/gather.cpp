@@ -17,7 +17,7 @@ template <typename W> struct gather_row {
   W *out;
   template <typename Team> GPU_DEVICE void operator()(int64_t row, Team team) const {
     const int64_t id = used && row >= *used ? -1 : ids[row];
-    const W *source = from + id / divisor * width;
+    const W *source = from + (id < 0 ? 0 : gpu_place_of(id, divisor).row * width);
     for (int64_t c = team.member(); c < width; c += team.size) out[row * width + c] = id >= 0 ? source[c] : W{};
   }
 };
@@ -152,7 +152,7 @@ template <typename T> struct gather_columns_step {
   T *out;
   GPU_DEVICE void operator()(int64_t i) const {
     const int32_t id = ids[i];
-    gpu_write(out, i, id < 0 ? 0.0f : gpu_read(x, i / choices * columns + id));
+    gpu_write(out, i, id < 0 ? 0.0f : gpu_read(x, gpu_place_of(i, choices).row * columns + id));
   }
 };
 
@@ -162,10 +162,10 @@ template <typename T> struct scatter_columns_step {
   int64_t columns, choices;
   T *out;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t row = i / columns, column = i % columns;
+    const gpu_place at = gpu_place_of(i, columns);
     float sum = 0.0f;
-    for (int64_t slot = row * choices; slot < (row + 1) * choices; slot++)
-      if (ids[slot] == column) sum += gpu_read(dout, slot);
+    for (int64_t slot = at.row * choices; slot < (at.row + 1) * choices; slot++)
+      if (ids[slot] == at.column) sum += gpu_read(dout, slot);
     gpu_write(out, i, sum);
   }
 };

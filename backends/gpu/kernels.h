@@ -38,6 +38,18 @@ GPU_DEVICE float gpu_larger(float a, float b) {
   return a >= b || gpu_is_nan(a) ? a : b;
 }
 
+/* Row and column of element i. A division of 64 bits takes ten times one of 32, which is enough for most tensors. */
+struct gpu_place {
+  int64_t row, column;
+};
+GPU_DEVICE gpu_place gpu_place_of(int64_t i, int64_t columns) {
+  if (((i | columns) >> 32) == 0) {
+    const uint32_t row = static_cast<uint32_t>(i) / static_cast<uint32_t>(columns);
+    return {row, static_cast<uint32_t>(i) - row * static_cast<uint32_t>(columns)};
+  }
+  return {i / columns, i % columns};
+}
+
 /* Tensors of a call as typed pointers; NULL for one that is left out. */
 template <typename T> static inline T *gpu_data(const mg_tensor *tensor) {
   return tensor ? static_cast<T *>(tensor->data) : nullptr;

@@ -15,14 +15,15 @@ template <typename T> struct rope_pair {
   bool interleaved, inverse;
   float scale;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t token = i / pairs, pair = i % pairs;
+    const gpu_place at = gpu_place_of(i, pairs);
+    const int64_t token = at.row, pair = at.column;
     const float angle = static_cast<float>(positions[token]) * frequencies[pair];
     const float cosine = scale * cosf(angle), sine = scale * (inverse ? -sinf(angle) : sinf(angle));
-    const int64_t a = interleaved ? 2 * pair : pair, step = interleaved ? 1 : pairs;
-    for (int64_t at = token * columns + a; at < (token + 1) * columns; at += head) {
-      const float x_a = gpu_read(x, at), x_b = gpu_read(x, at + step);
-      gpu_write(out, at, x_a * cosine - x_b * sine);
-      gpu_write(out, at + step, x_a * sine + x_b * cosine);
+    const int64_t first = interleaved ? 2 * pair : pair, step = interleaved ? 1 : pairs;
+    for (int64_t a = token * columns + first; a < (token + 1) * columns; a += head) {
+      const float x_a = gpu_read(x, a), x_b = gpu_read(x, a + step);
+      gpu_write(out, a, x_a * cosine - x_b * sine);
+      gpu_write(out, a + step, x_a * sine + x_b * cosine);
     }
   }
 };
@@ -33,8 +34,9 @@ template <typename T> struct rope_rest {
   T *out;
   int64_t head, rotary;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t rest = head - rotary, at = i / rest * head + rotary + i % rest;
-    out[at] = x[at];
+    const gpu_place at = gpu_place_of(i, head - rotary);
+    const int64_t c = at.row * head + rotary + at.column;
+    out[c] = x[c];
   }
 };
 

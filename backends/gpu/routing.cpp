@@ -89,10 +89,11 @@ template <typename T> struct take_first {
   T *values;
   int32_t *ids;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t row = i / choices, from = item[row * columns + i % choices];
+    const gpu_place at = gpu_place_of(i, choices);
+    const int64_t from = item[at.row * columns + at.column];
     const float value = gpu_read(x, from);
     gpu_write(values, i, gpu_is_nan(value) ? -INFINITY : value);
-    ids[i] = static_cast<int32_t>(from - row * columns);
+    ids[i] = static_cast<int32_t>(from - at.row * columns);
   }
 };
 
@@ -132,7 +133,7 @@ struct count_step {
   int32_t *counts;
   GPU_DEVICE void operator()(int64_t i) const {
     const int32_t id = ids[i];
-    if (id >= 0) (void)gpu_atomic_add(&counts[i / segment * bins + id], 1);
+    if (id >= 0) (void)gpu_atomic_add(&counts[gpu_place_of(i, segment).row * bins + id], 1);
   }
 };
 
@@ -156,7 +157,8 @@ struct key_by_expert {
   uint32_t *key;
   int32_t *item;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t slot = order == KEY_BY_CHOICE ? i % tokens * choices + i / tokens : i;
+    const gpu_place at = gpu_place_of(i, tokens); /* by choice: of a table with the choices as rows */
+    const int64_t slot = order == KEY_BY_CHOICE ? at.column * choices + at.row : i;
     const int32_t id = ids[slot];
     key[i] = static_cast<uint32_t>(id < 0 ? ids.bound : id);
     item[i] = static_cast<int32_t>(slot);

@@ -18,7 +18,8 @@ template <typename T> struct slice_step {
   T *out;
   int64_t columns, count, first;
   GPU_DEVICE void operator()(int64_t i) const {
-    out[i] = x[i / count * columns + first + i % count];
+    const gpu_place at = gpu_place_of(i, count);
+    out[i] = x[at.row * columns + first + at.column];
   }
 };
 
@@ -27,8 +28,9 @@ template <typename T> struct slice_backward_step {
   T *dx;
   int64_t columns, count, first;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t from = i % columns - first;
-    dx[i] = from >= 0 && from < count ? dout[i / columns * count + from] : T(0);
+    const gpu_place at = gpu_place_of(i, columns);
+    const int64_t from = at.column - first;
+    dx[i] = from >= 0 && from < count ? dout[at.row * count + from] : T(0);
   }
 };
 
@@ -37,8 +39,8 @@ template <typename T> struct concat_step {
   T *out;
   int64_t a_columns, b_columns;
   GPU_DEVICE void operator()(int64_t i) const {
-    const int64_t columns = a_columns + b_columns, row = i / columns, c = i % columns;
-    out[i] = c < a_columns ? a[row * a_columns + c] : b[row * b_columns + c - a_columns];
+    const gpu_place at = gpu_place_of(i, a_columns + b_columns);
+    out[i] = at.column < a_columns ? a[at.row * a_columns + at.column] : b[at.row * b_columns + at.column - a_columns];
   }
 };
 

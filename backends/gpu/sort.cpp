@@ -8,7 +8,7 @@
 namespace {
 
 enum { DIGIT_BITS = 8, DIGITS = 1 << DIGIT_BITS, BLOCK = DIGITS, TILES = 8, WARPS = BLOCK / GPU_WARP };
-enum { BLOCK_ITEMS = BLOCK * TILES, SCAN_BLOCK = 1024, SCAN_WARPS = SCAN_BLOCK / GPU_WARP };
+enum { BLOCK_ITEMS = BLOCK * TILES, SCAN_BLOCK = 1024, SCAN_ITEMS = 8, SCAN_WARPS = SCAN_BLOCK / GPU_WARP };
 
 GPU_DEVICE int digit_of(uint32_t key, int shift) {
   return static_cast<int>(key >> shift) & (DIGITS - 1);
@@ -35,22 +35,29 @@ GPU_DEVICE int32_t sum_up_to(int32_t value) {
   return value;
 }
 
-/* Replaces each count by the sum of those before it. One block walks through all: there are few. */
+/* Replaces each count by the sum of those before it. One block walks through all, a few for each thread: there are as many
+ * as digits and blocks, a multiple of SCAN_ITEMS. */
 GPU_KERNEL(SCAN_BLOCK) scan_kernel(int32_t *counts, int64_t count) {
   GPU_SHARED(int32_t, of_warp, SCAN_WARPS);
   const int warp = gpu_thread() / GPU_WARP;
   int32_t carried = 0;
-  for (int64_t first = 0; first < count; first += SCAN_BLOCK) {
-    const int64_t i = first + gpu_thread();
-    const int32_t own = i < count ? counts[i] : 0, sum = sum_up_to(own);
+  for (int64_t first = 0; first < count; first += SCAN_BLOCK * SCAN_ITEMS) {
+    const int64_t i = first + gpu_thread() * SCAN_ITEMS;
+    int32_t own = 0;
+    for (int k = 0; k < SCAN_ITEMS; k++) own += i < count ? counts[i + k] : 0;
+    const int32_t sum = sum_up_to(own);
     if (gpu_thread() % GPU_WARP == GPU_WARP - 1) of_warp[warp] = sum;
     gpu_barrier();
-    int32_t before = carried;
+    int32_t before = carried + sum - own;
     for (int w = 0; w < SCAN_WARPS; w++) {
       if (w < warp) before += of_warp[w];
       carried += of_warp[w];
     }
-    if (i < count) counts[i] = before + sum - own;
+    for (int k = 0; k < SCAN_ITEMS && i < count; k++) {
+      const int32_t here = counts[i + k];
+      counts[i + k] = before;
+      before += here;
+    }
     gpu_barrier();
   }
 }
