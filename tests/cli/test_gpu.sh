@@ -30,6 +30,13 @@ for backend in gpu_host32 gpu_host64; do
 done
 expect 0 '"device": "device=\"executor on the host\" architecture=warp64' check backend gpu_host64 --mode support --json
 
+# Every router chooses on either warp width what it chooses on the reference.
+for router in $("$MOEGAUGE" list routers --names); do
+  for backend in gpu_host32 gpu_host64; do
+    expect 0 "backend                passed" check router "$router" --backend $backend --filter backend
+  done
+done
+
 for backend in cuda hip; do
   "$MOEGAUGE" list backends --names | grep -qx $backend || { echo "$backend was not built"; continue; }
   "$MOEGAUGE" check backend $backend --mode support >/dev/null 2>&1
