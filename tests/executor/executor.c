@@ -197,12 +197,6 @@ static void drop_fibres(void) {
   run.fibres_made = run.idle_count = 0;
 }
 
-void executor__release(void) {
-  drop_fibres();
-  fibre_destroy(run.caller);
-  run.caller = NULL;
-}
-
 static void say_who_waits(void) {
   char text[160];
   int exchange = 0;

@@ -11,7 +11,5 @@ void executor__fail(executor_error error, const char *text);
 bool executor__failed(void);
 /* Counts a launch; false when the device is set to fail. */
 bool executor__begin_launch(void);
-/* Frees the fibres; a later launch makes new ones. */
-void executor__release(void);
 
 #endif

@@ -1,10 +1,12 @@
-/* One layer on two backends: outputs, choices and gradients on `cpu` are those of `reference`, under every router and
- * policy. */
+/* One layer on two backends: outputs, choices and gradients on `cpu`, or the backend that the program's argument names,
+ * are those of `reference`, under every router and policy. */
 #include "support/moe_world.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const char *tested_backend = "cpu";
 
 enum { T = 40, D = 24, VOCABULARY = 13, OUT_MAX = 1 << 15 };
 
@@ -95,7 +97,7 @@ typedef struct subject {
 } subject;
 
 static void compare(const subject *s, const char *capacity, mg_dtype compute, double allowed) {
-  static outcome reference, cpu;
+  static outcome reference, tested;
   char text[512];
   if ((!s->probs && strstr(capacity, "reroute")) || (s->slots && !strstr(capacity, "none"))) return;
   snprintf(text, sizeof text,
@@ -103,9 +105,9 @@ static void compare(const subject *s, const char *capacity, mg_dtype compute, do
            " 'losses': [%s{'kind': 'importance'}]}",
            s->experts, s->router, capacity, s->probs ? "{'scope': 'sequence'}, " : "");
   run("reference", text, compute, &reference);
-  run("cpu", text, compute, &cpu);
-  if (memcmp(reference.ids, cpu.ids, sizeof cpu.ids) != 0) fail_msg("%s: other experts were chosen", text);
-  const double worst = difference(&reference, &cpu);
+  run(tested_backend, text, compute, &tested);
+  if (memcmp(reference.ids, tested.ids, sizeof tested.ids) != 0) fail_msg("%s: other experts were chosen", text);
+  const double worst = difference(&reference, &tested);
   if (!(worst <= allowed)) fail_msg("%s: differs by %g of the largest number", text, worst);
 }
 
@@ -155,7 +157,8 @@ static void precision_of_the_experts_leaves_the_choices_alone(void **state) {
   assert_true(difference(&full, &low) > 1e-5);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc > 1) tested_backend = argv[1];
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(f32_layers_agree_with_the_reference),
       cmocka_unit_test(bf16_layers_agree_and_choose_alike),
