@@ -4,14 +4,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lua/state.h"
+#include "lua/saving.h"
 #include "measure/peak.h"
 #include "measure/score.h"
 #include "measure/speed.h"
 #include "measure/trace.h"
 #include "model/checkpoint_vocabulary.h"
+#include "model/config.h"
 #include "model/load.h"
-#include "model/save.h"
 
 static const char released_name[] = "moegauge.released";
 enum { LINES_BYTES_MOST = 1 << 30 };
@@ -249,38 +249,59 @@ static int peaks(lua_State *L) {
   return 1;
 }
 
-/* Copies FROM/name to TO/name; a file that is not there is no error unless it `must` be. */
-static mg_status copy_beside(const released *r, const char *folder, const char *name, bool must) {
+/* Copies FROM/name to TO/name; a file that is not there is no error. */
+static mg_status copy_beside(const released *r, const char *folder, const char *name) {
   char from[PATH_MAX], to[PATH_MAX], *text;
   size_t bytes;
   if ((size_t)snprintf(from, sizeof from, "%s/%s", r->path, name) >= sizeof from ||
       (size_t)snprintf(to, sizeof to, "%s/%s", folder, name) >= sizeof to)
     return mg_fail(r->context, MG_FILE, "%s/%s: the path is too long", folder, name);
-  if (!must && access(from, F_OK) != 0) return MG_OK;
+  if (access(from, F_OK) != 0) return MG_OK;
   MG_TRY(mg_file_read(r->context, from, LINES_BYTES_MOST, &text, &bytes));
   const mg_status status = mg_file_write_atomic(r->context, to, text, bytes);
   mg_free(r->context, text, bytes + 1);
   return status;
 }
 
-static mg_status save_all(const released *r, const json_t *rules, const char *folder) {
-  char path[PATH_MAX];
-  if ((size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
-    return mg_fail(r->context, MG_FILE, "%s: the path is too long", folder);
-  MG_TRY(mg_folder_make(r->context, folder));
-  MG_TRY(mg_model_save(r->model, rules, path));
-  MG_TRY(copy_beside(r, folder, "config.json", true));
-  return copy_beside(r, folder, "tokenizer.json", false);
+/* The configuration that the model came with. */
+static mg_status own_config(const released *r, json_t **out) {
+  char file[MG_CONFIG_PATH_BYTES];
+  return mg_config_read(r->context, r->path, file, out);
 }
 
-/* save(tensors, folder): the model under the names of its family, with the configuration and tokenizer it came with */
+/* A vocabulary that came without a tokenizer.json, where it has such a form: SentencePiece's in a GGUF file has none. */
+static mg_status own_tokenizer(released *r, json_t **out) {
+  *out = NULL;
+  if (mg_checkpoint_kind(r->checkpoint) != MG_CHECKPOINT_GGUF) return MG_OK;
+  MG_TRY(need_tokenizer(r));
+  const mg_status status = mg_tokenizer_released_json(r->tokenizer, out);
+  return status == MG_UNSUPPORTED ? MG_OK : status;
+}
+
+static mg_status save_all(released *r, const json_t *rules, const json_t *config, const char *folder) {
+  json_t *own = NULL, *tokenizer = NULL;
+  mg_status status = config ? MG_OK : own_config(r, &own);
+  if (status == MG_OK) status = own_tokenizer(r, &tokenizer);
+  const mg__saving saving = {
+      .model = r->model, .rules = rules, .config = config ? config : own, .tokenizer = tokenizer};
+  if (status == MG_OK) status = mg__save_folder(r->context, &saving, folder);
+  if (status == MG_OK && !tokenizer) status = copy_beside(r, folder, "tokenizer.json");
+  json_decref(own);
+  json_decref(tokenizer);
+  return status;
+}
+
+/* save(tensors, folder, config): the model under the names of its family, with a configuration (nil = the one it came with)
+ * and its tokenizer */
 static int save(lua_State *L) {
-  const released *r = released_at(L);
+  released *r = released_at(L);
   const char *folder = luaL_checkstring(L, 3);
-  json_t **rules = mg__push_box(L);
+  lua_settop(L, 4);
+  json_t **rules = mg__push_box(L), **config = mg__push_box(L);
   *rules = mg__to_json(L, 2, MG__NUMBERS_STRICT, "tensors");
-  if (!*rules) mg__raise(L, MG_BUG);
-  const mg_status status = finish_pass(r, save_all(r, *rules, folder));
+  if (!lua_isnil(L, 4)) *config = mg__to_json(L, 4, MG__NUMBERS_STRICT, "config");
+  if (!*rules || (!lua_isnil(L, 4) && !*config)) mg__raise(L, MG_BUG);
+  const mg_status status = finish_pass(r, save_all(r, *rules, *config, folder));
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   return 0;
 }

@@ -9,7 +9,7 @@
 
 #include "base/options.h"
 #include "lua/documents.h"
-#include "lua/state.h"
+#include "lua/saving.h"
 
 /* A layer of this shape stands in for the real one while a feed-forward is checked by itself; the model's own check
  * knows the real shape. */
@@ -162,6 +162,7 @@ typedef struct training {
   mg_dataset *data;
   mg_backend *backend;
   mg_model *model;
+  json_t *save; /* {folder, config, tensors}; NULL = the model is not kept */
   json_t *result;
 } training;
 
@@ -224,6 +225,38 @@ static mg_status open_backend(training *t) {
   return MG_OK;
 }
 
+/* Everything that can stand in the way of saving is asked before training. */
+static mg_status prepare_saving(training *t, json_t **tokenizer) {
+  json_t *own = t->save ? mg_dataset_tokenizer(t->data) : NULL, *config = json_object_get(t->save, "config");
+  const mg_status status = mg__saved_tokenizer(t->engine->context, own, tokenizer);
+  json_decref(own);
+  if (status != MG_OK) return mg_fail_where(t->engine->context, status, "mg.train: save");
+  if (!config) return MG_OK;
+  json_object_set_new(config, "vocab_size", json_integer(mg_dataset_vocabulary(t->data)));
+  json_object_set_new(config, "dtype", json_string("float32"));
+  static const char *const ends[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+  for (size_t i = 0; i < MG_COUNT(ends); i++) json_object_set_new(config, ends[i], json_null());
+  return MG_OK;
+}
+
+static mg_status save_trained(const training *t, const json_t *tokenizer) {
+  const mg__saving saving = {.model = t->model,
+                             .rules = json_object_get(t->save, "tensors"),
+                             .config = json_object_get(t->save, "config"),
+                             .tokenizer = tokenizer};
+  if (!t->save) return MG_OK;
+  return mg__save_folder(t->engine->context, &saving, json_string_value(json_object_get(t->save, "folder")));
+}
+
+static mg_status train_and_save(training *t, const mg_train_hooks *hooks) {
+  json_t *tokenizer;
+  MG_TRY(prepare_saving(t, &tokenizer));
+  mg_status status = mg_train(t->engine->context, t->model, t->data, t->train_spec, hooks, &t->result);
+  if (status == MG_OK) status = save_trained(t, tokenizer);
+  json_decref(tokenizer);
+  return status;
+}
+
 static mg_status train(training *t) {
   mg_context *context = t->engine->context;
   const json_t *seed = json_object_get(t->model_spec, "seed");
@@ -234,7 +267,7 @@ static mg_status train(training *t) {
       mg_model_create(context, t->engine->settings.registry, t->backend, t->model_spec, MG_F32, seed_value, &t->model));
   json_object_set_new(t->engine->provenance, "model", json_deep_copy(mg_model_spec(t->model)));
   const mg_train_hooks hooks = {pass_progress, t};
-  return mg_train(context, t->model, t->data, t->train_spec, &hooks, &t->result);
+  return train_and_save(t, &hooks);
 }
 
 static void release(const training *t) {
@@ -250,15 +283,17 @@ static json_t *boxed(lua_State *L, int index, const char *where) {
   return *box;
 }
 
-/* train(model, data, spec, filter or nil) -> { metrics, series, tables } */
+/* train(model, data, spec, filter or nil, save or nil) -> { metrics, series, tables } */
 static int lua_train(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
   luaL_checkstack(L, 16, "train");
+  lua_settop(L, 5);
   if (!engine->provenance) mg__raise_text(L, MG_USAGE, "mg.train can only be called in an experiment's run function");
   training t = {.engine = engine,
                 .model_spec = boxed(L, 1, "model"),
                 .data_spec = boxed(L, 2, "data"),
-                .train_spec = boxed(L, 3, "train")};
+                .train_spec = boxed(L, 3, "train"),
+                .save = lua_isnoneornil(L, 5) ? NULL : boxed(L, 5, "save")};
   json_t **result = mg__push_box(L);
   mg__document_filter_open(L, 4, &t.filter);
   const mg_status status = train(&t);

@@ -72,6 +72,9 @@ typedef struct mg_batch {
 mg_status mg_dataset_batch(mg_dataset *dataset, mg_split split, uint64_t seed, int64_t index, mg_batch *batch,
                            int64_t *sequences_filled);
 
+/* Its tokenizer as mg_tokenizer_to_json writes it, a new reference; NULL where it has none (synthetic). */
+json_t *mg_dataset_tokenizer(const mg_dataset *dataset);
+
 /* The text of token ids, for looking at data; returns the bytes it would need, writing at most `bytes`. */
 size_t mg_dataset_decode(const mg_dataset *dataset, const int32_t *ids, int64_t count, char *text, size_t bytes);
 

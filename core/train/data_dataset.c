@@ -263,6 +263,10 @@ static size_t decode_text(mg_context *context, mg_tokenizer *tokenizer, const in
   return needed;
 }
 
+json_t *mg_dataset_tokenizer(const mg_dataset *dataset) {
+  return dataset->tokenizer ? mg_tokenizer_to_json(dataset->tokenizer) : NULL;
+}
+
 size_t mg_dataset_decode(const mg_dataset *dataset, const int32_t *ids, int64_t count, char *text, size_t bytes) {
   return dataset->tokenizer ? decode_text(dataset->context, dataset->tokenizer, ids, count, text, bytes)
                             : decode_numbers(ids, count, text, bytes);

@@ -26,7 +26,9 @@ function released.load(path, options)
     backend = options.backend or core.backend_name(), precision = options.precision or "bf16",
     options = options.threads and { threads = options.threads } or nil,
   }
-  return setmetatable({ path = path, family = read.family.name, tensors = read.family.tensors, model = model, has_encoder = read.spec.encoder ~= nil }, Model)
+  return setmetatable({
+    path = path, family = read.family.name, tensors = read.family.tensors, made = read.made, model = model, has_encoder = read.spec.encoder ~= nil,
+  }, Model)
 end
 
 local function whole(options, key, default, least, where)
@@ -178,11 +180,12 @@ end
 -- ---- saving ------------------------------------------------------------------------------------------------------
 
 --- Writes the model to a folder under the names of its family, with its config.json and tokenizer.json, so that other
---- programs load it. Families that store parameters rearranged (fused, transposed, in 4 bits) are refused.
+--- programs load it. What was in 4 or 8 bits is written as what it stands for; a model from a GGUF file gets the
+--- configuration that it amounts to, and its vocabulary as tokenizer.json unless that is SentencePiece's.
 --- @param folder string
 function Model:save(folder)
   if type(folder) ~= "string" then core.fail("usage", "model:save: the path of a folder was expected") end
-  self.model:save(self.tensors, folder)
+  self.model:save(self.tensors, folder, self.made)
 end
 
 -- ---- the command -------------------------------------------------------------------------------------------------

@@ -63,6 +63,9 @@ function specification.model(t)
   return spec
 end
 
+--- Stands in for the corpus's vocabulary until that is known.
+local nominal_vocabulary <const> = 1024
+
 -- The filter functions of corpora; the specification holds their fingerprints.
 local filters <const> = setmetatable({}, { __mode = "k" })
 
@@ -131,7 +134,19 @@ local function shrink(spec)
   spec.tokens, spec.evaluate_tokens, spec.final_tokens = 128, 64, 64
 end
 
+-- What a trained model is written as: the family that can say all of its specification, found before anything is trained.
+local function saving(folder, model)
+  if type(folder) ~= "string" or folder == "" then core.fail("usage", "mg.train: 'save' must be the path of a folder") end
+  local spec = {}
+  for key, value in pairs(model) do spec[key] = value end
+  spec.seed, spec.vocabulary = nil, spec.vocabulary or nominal_vocabulary
+  local found, reason = require("moegauge.form").of(spec)
+  if not found then core.fail("usage", ("mg.train: save: no family that others load computes what this model does (%s)"):format(reason)) end
+  return { folder = folder, config = found.config, tensors = found.tensors }
+end
+
 --- Trains a model on a corpus: { model =, data =, tokens = 1e6, ... } -> { metrics =, series =, tables = }.
+--- `save` = FOLDER then writes the trained model as others load it: model.safetensors, config.json, tokenizer.json.
 --- `evaluations` = { NAME = mg.model{...} } then evaluates the trained weights in other models, as metrics "NAME.loss"
 --- and so on; `specialisation` = true and `snapshots` = { 0.01, 0.1 } look at the routing (core/train/README.md).
 function specification.train(t)
@@ -144,12 +159,14 @@ function specification.train(t)
   for key, value in pairs(core.run_settings()) do
     if key == "precision" then spec[key] = value end
   end
+  local save = spec.save ~= nil and saving(spec.save, model) or nil
+  spec.save = nil
   if spec.seed == nil then spec.seed = model.seed end
   check_evaluations(spec.evaluations)
   core.check("train", spec)
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
   if core.smoke then shrink(spec) end
-  return core.train(model, data, spec, filters[data])
+  return core.train(model, data, spec, filters[data], save)
 end
 
 return specification

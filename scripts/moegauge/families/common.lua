@@ -154,6 +154,42 @@ function common.prediction(c, key)
   return { modules = modules }
 end
 
+-- ---- the way back -------------------------------------------------------------------------------------------------
+
+--- The first mixture and the first dense feed-forward of a resolved specification; nil for what it has none of.
+function common.feeds(spec)
+  local found = {}
+  for _, feed in ipairs(spec.feed_forward) do found[feed.kind] = found[feed.kind] or feed end
+  return found.moe, found.dense
+end
+
+--- What most configurations say of a resolved specification; `architecture` is the class of transformers. A family adds its
+--- own keys. form.lua tells whether it was all that there is to say.
+function common.config(spec, architecture)
+  local a = spec.attention[1]
+  local moe, dense = common.feeds(spec)
+  if not moe then return nil, "it has no mixture" end
+  if not moe.router.k then return nil, ("its router is %s"):format(moe.router.name) end
+  local activation = "silu"
+  for name, ours in pairs(common.activations) do
+    if ours == moe.activation and name ~= "swish" and name ~= "gelu_new" then activation = name end
+  end
+  return {
+    architectures = { architecture }, num_hidden_layers = spec.layers, hidden_size = spec.width, vocab_size = spec.vocabulary,
+    num_attention_heads = a.heads, num_key_value_heads = a.kv_heads, head_dim = a.head_width, rms_norm_eps = spec.norm_epsilon,
+    tie_word_embeddings = spec.tie_embeddings, rope_theta = a.rope.base, hidden_act = activation, num_experts_per_tok = moe.router.k,
+  }, moe, dense
+end
+
+--- Numbers, from 0, of the layers whose feed-forward is dense.
+function common.dense_layers(spec)
+  local list = {}
+  for i, feed in ipairs(spec.feed_forward) do
+    if feed.kind ~= "moe" then list[#list + 1] = i - 1 end
+  end
+  return list
+end
+
 -- ---- tensors -----------------------------------------------------------------------------------------------------
 
 --- The ends, norms and grouped attention of a decoder. `{layer}` stands for the layer's number, `{expert}` for that of an

@@ -69,6 +69,30 @@ function deepseek.biased_router(c)
   }
 end
 
+-- ---- the way back -------------------------------------------------------------------------------------------------
+
+--- The keys of a latent, in place of those of grouped heads.
+function deepseek.latent_config(c, spec)
+  local a = spec.attention[1]
+  c.head_dim, c.num_key_value_heads = nil, a.heads
+  c.q_lora_rank, c.kv_lora_rank = a.query_rank > 0 and a.query_rank or nil, a.kv_rank
+  c.qk_rope_head_dim, c.qk_nope_head_dim, c.v_head_dim = a.rope_width, a.nope_width, a.value_width
+  c.attention_bias, c.rope_interleave = a.biases == "all", a.rope.interleaved
+  return c
+end
+
+--- The keys of a mixture whose experts are chosen by a sigmoid and a bias, beside shared ones.
+function deepseek.config(c, spec, moe, dense)
+  local r, first = moe.router, 0
+  if r.name ~= "deepseek" then return nil, ("its router is %s"):format(r.name) end
+  while first < spec.layers and spec.feed_forward[first + 1].kind ~= "moe" do first = first + 1 end
+  c.n_routed_experts, c.moe_intermediate_size, c.n_shared_experts = moe.experts, moe.width, moe.shared.experts
+  c.intermediate_size, c.first_k_dense_replace = dense and dense.width or 4 * spec.width, first
+  c.n_group, c.topk_group, c.norm_topk_prob, c.routed_scaling_factor = r.groups, r.groups_kept, r.renormalise, r.scale
+  c.scoring_func = r.score
+  return c
+end
+
 deepseek.latent_tensors = {
   { layer .. ".self_attn.q_proj.weight", attention .. ".query.weight" },
   { layer .. ".self_attn.q_a_proj.weight", attention .. ".query_down.weight" },

@@ -14,6 +14,12 @@ return {
     spec.prediction = common.prediction(c, "num_nextn_predict_layers")
     return spec
   end,
+  config = function(spec)
+    local c, moe, dense = common.config(spec, "DeepseekV3ForCausalLM")
+    if not c then return c, moe end
+    if spec.attention[1].kind ~= "latent" then return nil, "its attention is not over a latent" end
+    return deepseek.config(deepseek.latent_config(c, spec), spec, moe, dense)
+  end,
   module_copies_ends = true, -- the checkpoint repeats embedding and head in every module
   tensors = common.append(common.decoder_tensors(deepseek.latent_tensors), deepseek.feed_tensors()),
   scaled = deepseek.scaled,

@@ -15,6 +15,13 @@ return {
     spec.prediction = common.prediction(c, "num_nextn_predict_layers")
     return spec
   end,
+  config = function(spec)
+    local c, moe, dense = common.config(spec, "Glm4MoeForCausalLM")
+    if not c then return c, moe end
+    local a = spec.attention[1]
+    c.attention_bias, c.use_qk_norm, c.partial_rotary_factor = a.biases == "qkv", a.qk_norm == "head", a.rope.columns / a.head_width
+    return deepseek.config(c, spec, moe, dense)
+  end,
   module_copies_ends = true,
   tensors = common.append(common.decoder_tensors(common.attention_tensors()), deepseek.feed_tensors()),
   ignored_tensors = { "model.layers.{module}.*" },

@@ -28,6 +28,17 @@ return {
     }
     return spec
   end,
+  config = function(spec)
+    local c, moe = common.config(spec, "GraniteMoeForCausalLM")
+    if not c then return c, moe end
+    local a, shared = spec.attention[1], moe.shared
+    c.num_local_experts, c.intermediate_size = moe.experts, moe.width
+    c.embedding_multiplier, c.residual_multiplier, c.logits_scaling = spec.embedding_scale, spec.residual_scale, 1 / spec.logit_scale
+    c.attention_multiplier = a.scale > 0 and a.scale or a.head_width ^ -0.5
+    c.attention_bias, c.head_dim = a.biases == "all", nil
+    if shared.experts > 0 then return nil, "shared experts are another class, GraniteMoeShared" end
+    return c
+  end,
   tensors = common.append(common.decoder_tensors(common.attention_tensors()), {
     { moe .. ".router.layer.weight", feed .. ".router.gate" },
     { moe .. ".input_linear.weight", { feed .. ".experts.gate", feed .. ".experts.up" }, "split_rows" },

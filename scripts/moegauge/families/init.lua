@@ -6,6 +6,7 @@
 ---   paper         where the architecture is written down
 ---   spec(c)       reads the configuration `c` (config.lua) and returns a specification of core/model
 ---   ignored       fields with a meaning that decide nothing here, as one text
+---   config(spec)  the way back, for models trained here: proposes a configuration, or nil and a reason (form.lua)
 ---   tensors       rows { theirs, ours, transform, ... }: names in the files, names of core/model (README.md)
 ---   beside(spec)  what a release holds beside the model, as { what =, parameters = } rows
 
@@ -81,8 +82,9 @@ function families.open(path)
   return gguf and read_gguf(gguf) or core.read_config(path)
 end
 
---- What a configuration says -> { file, family, model_type, spec, fields, quantisation, tensors, ignored_tensors }; `source` is a
---- path for families.open, or what it gives. Fails with file, key and rule.
+--- What a configuration says -> { file, family, model_type, spec, fields, quantisation, tensors, ignored_tensors, made = the
+--- configuration, where it is no file's own }; `source` is a path for families.open, or what it gives. Fails with file, key
+--- and rule.
 function families.read(source)
   source = type(source) == "string" and families.open(source) or source
   local root = config.open(source)
@@ -97,7 +99,7 @@ function families.read(source)
   local gguf = source.architecture
   return {
     file = root.file, family = family, model_type = model_type, spec = spec, fields = root:finish(family.ignored), quantisation = stored,
-    tensors = gguf and gguf_names.tensors(gguf) or family.tensors,
+    made = gguf and source.config or nil, tensors = gguf and gguf_names.tensors(gguf) or family.tensors,
     ignored_tensors = gguf and gguf_names.ignored_tensors or family.ignored_tensors or core.list {},
   }
 end

@@ -20,6 +20,13 @@ return {
     }
     return spec
   end,
+  config = function(spec)
+    local c, moe = common.config(spec, "MixtralForCausalLM")
+    if not c then return c, moe end
+    c.num_local_experts, c.intermediate_size = moe.experts, moe.width
+    if spec.attention[1].window > 0 then c.sliding_window = spec.attention[1].window end
+    return c
+  end,
   tensors = common.append(common.decoder_tensors(common.attention_tensors()), {
     { here .. ".gate.weight", "layers.{layer}.feed_forward.router.gate" },
     { here .. ".experts.{expert}.w1.weight", experts .. ".gate" },

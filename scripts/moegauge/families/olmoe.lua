@@ -22,6 +22,14 @@ return {
     }
     return spec
   end,
+  config = function(spec)
+    local c, moe = common.config(spec, "OlmoeForCausalLM")
+    if not c then return c, moe end
+    c.num_experts, c.intermediate_size, c.norm_topk_prob = moe.experts, moe.width, moe.router.renormalise
+    c.attention_bias, c.head_dim = spec.attention[1].biases == "all", nil
+    if spec.attention[1].clip > 0 then c.clip_qkv = spec.attention[1].clip end
+    return c
+  end,
   tensors = common.append(common.append(common.decoder_tensors(common.attention_tensors()), common.expert_tensors(mlp)), {
     { mlp .. ".gate.weight", "layers.{layer}.feed_forward.router.gate" },
   }),

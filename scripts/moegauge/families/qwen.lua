@@ -1,5 +1,6 @@
 --- What Qwen2-MoE and Qwen3-MoE share: which layers are mixtures, which have windows, and their tensors.
 
+local core = require "moegauge.core"
 local common = require "moegauge.families.common"
 
 local qwen = {}
@@ -36,6 +37,16 @@ function qwen.spec(c, attention, moe)
     return (not only[i] and (i + 1) % step == 0) and moe or dense
   end)
   return spec
+end
+
+--- The way back for both: layers that are dense, widths, and whether weights are renormalised.
+function qwen.config(spec, architecture)
+  local c, moe, dense = common.config(spec, architecture)
+  if not c then return c, moe end
+  c.num_experts, c.moe_intermediate_size, c.norm_topk_prob = moe.experts, moe.width, moe.router.renormalise
+  c.intermediate_size, c.decoder_sparse_step = dense and dense.width or 4 * spec.width, 1
+  c.mlp_only_layers = core.list(common.dense_layers(spec))
+  return c, moe
 end
 
 qwen.tensors = common.append(common.append(common.decoder_tensors(common.attention_tensors()), common.expert_tensors(mlp)), {

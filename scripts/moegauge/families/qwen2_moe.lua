@@ -15,5 +15,12 @@ return {
       shared = shared > 0 and { experts = 1, width = shared, gate = "sigmoid" } or nil,
     })
   end,
+  config = function(spec)
+    local c, moe = qwen.config(spec, "Qwen2MoeForCausalLM")
+    if not c then return c, moe end
+    c.qkv_bias, c.head_dim = spec.attention[1].biases == "qkv", nil
+    c.shared_expert_intermediate_size = moe.shared.experts * moe.shared.width
+    return c
+  end,
   tensors = qwen.tensors,
 }

@@ -16,5 +16,11 @@ return {
       router = { name = "topk", k = c:chosen("num_experts_per_tok", experts), renormalise = c:flag("norm_topk_prob", false) },
     })
   end,
+  config = function(spec)
+    local c, moe = qwen.config(spec, "Qwen3MoeForCausalLM")
+    if not c then return c, moe end
+    c.attention_bias = spec.attention[1].biases == "all"
+    return c
+  end,
   tensors = qwen.tensors,
 }
