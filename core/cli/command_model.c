@@ -4,10 +4,11 @@
 
 #include "base/options.h"
 #include "cli/commands.h"
+#include "cli/model_tokenize.h"
 #include "cli/session.h"
 
 typedef struct model_options {
-  bool json;
+  bool json, plain;
   int64_t context, stride, limit, precision, threads;
   int64_t prompt, generate, depth, repeats;
   char text[MG_OPTION_STRING_MAX], choices[MG_OPTION_STRING_MAX], output[MG_OPTION_STRING_MAX];
@@ -19,7 +20,7 @@ static const char *const precisions[] = {"bf16", "f32", NULL};
 static const mg_option options[] = {
     MG_OPTION_BOOL(model_options, json, false, "print JSON and nothing else"),
     MG_OPTION_INT(model_options, context, 4096, 1, 1 << 30, "tokens of the context: of the costs, or of a pass"),
-    MG_OPTION_STRING(model_options, text, "", "eval, trace: the text file"),
+    MG_OPTION_STRING(model_options, text, "", "eval, trace, tokenize: the text file"),
     MG_OPTION_STRING(model_options, choices, "", "eval: a file of questions, one JSON object a line"),
     MG_OPTION_STRING(model_options, output, "", "trace: the file to write"),
     MG_OPTION_INT(model_options, stride, 0, 0, 1 << 30, "eval: tokens that each pass moves on; 0 = half the context"),
@@ -31,9 +32,11 @@ static const mg_option options[] = {
     MG_OPTION_INT(model_options, generate, 64, 0, 1 << 24, "bench: tokens then written one by one; 0 = none"),
     MG_OPTION_INT(model_options, depth, 512, 0, 1 << 24, "bench: tokens in the cache before the first one written"),
     MG_OPTION_INT(model_options, repeats, 5, 1, 10000, "bench: rounds after a first one that is not counted"),
+    MG_OPTION_BOOL(model_options, plain, false, "tokenize: leave out what the model puts around a text"),
     MG_OPTION_END};
 
-static const char *const actions[] = {"inspect", "counts", "eval", "trace", "bench", NULL};
+static const char tokenize[] = "tokenize";
+static const char *const actions[] = {"inspect", "counts", "eval", "trace", "bench", tokenize, NULL};
 
 static const mg_example examples[] = {
     {"moegauge model inspect models/OLMoE-1B-7B", "parameters, FLOPs and bytes of the model in a folder"},
@@ -43,7 +46,16 @@ static const mg_example examples[] = {
     {"moegauge model eval models/OLMoE-1B-7B --choices arc.jsonl --limit 500", "multiple choice: acc and acc_norm"},
     {"moegauge model trace models/OLMoE-1B-7B --text book.txt --output book.trace", "where each token was routed"},
     {"moegauge model bench models/OLMoE-1B-7B --threads 2", "tokens per second, reading a prompt and writing"},
+    {"moegauge model tokenize models/OLMoE-1B-7B 'The owl'", "the ids of a text"},
     MG_EXAMPLE_END};
+
+static mg_status run_tokenize(mg_cli *cli, const model_options *set, const mg_cli_words *words) {
+  return mg__model_tokenize(cli, &(mg__tokenize_request){.path = words->word[1],
+                                                         .text = words->count > 2 ? words->word[2] : NULL,
+                                                         .file = set->text,
+                                                         .plain = set->plain,
+                                                         .json = set->json});
+}
 
 static mg_status answer_of(mg_engine *engine, const model_options *set, const char *action, const char *path,
                            json_t **answer) {
@@ -67,6 +79,10 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   bool known = false;
   for (size_t i = 0; actions[i]; i++) known |= strcmp(words->word[0], actions[i]) == 0;
   if (!known) return mg_cli_refuse_word(cli, "action of model", words->word[0], actions);
+  if (strcmp(words->word[0], tokenize) == 0) return run_tokenize(cli, set, words);
+  if (words->count > 2)
+    return mg_fail(cli->context, MG_USAGE, "model: '%s' is one argument too many; only tokenize takes a text",
+                   words->word[2]);
   json_t *answer = NULL;
   mg_session session;
   mg_status status = mg_session_open(cli, &(mg_session_request){0}, &session);
@@ -83,21 +99,25 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_model = {
     .name = "model",
-    .words = "inspect|counts|eval|trace|bench PATH",
+    .words = "inspect|counts|eval|trace|bench|tokenize PATH [TEXT]",
     .summary = "show what a released model costs, or run it: text, questions, routing traces, speed",
     .details =
-        "inspect: PATH is a config.json or a folder that holds one; no weights are touched. Every field of the "
+        "inspect: PATH is a config.json, a GGUF file, or a folder that holds one; no weights are touched. Every field "
+        "of the "
         "configuration is used or listed; one that is unknown and speaks of experts is an error. counts: PATH is a "
         "file of configurations with known numbers; what differs is printed as Markdown, and a difference ends "
         "it with 7. eval, trace and bench: "
-        "PATH is a folder with config.json and the weights in safetensors, and for texts tokenizer.json. bench reads "
+        "PATH is a folder with config.json and the weights in safetensors, and for texts tokenizer.json, or a GGUF "
+        "file. bench reads "
         "random tokens and prints medians with the lowest and highest round. Questions are lines "
-        "{\"context\": TEXT, \"choices\": [TEXT, ...], \"answer\": I}. `moegauge list families` shows which "
+        "{\"context\": TEXT, \"choices\": [TEXT, ...], \"answer\": I}. tokenize prints the ids of TEXT (- is standard "
+        "input), or of a file, in the vocabulary of a tokenizer.json, a folder with one, or a GGUF file; text that "
+        "spells a special token is that token. `moegauge list families` shows which "
         "models are known and which run.",
     .options = options,
     .options_size = sizeof(model_options),
     .words_least = 2,
-    .words_most = 2,
+    .words_most = 3,
     .first_words = actions,
     .examples = examples,
     .run = run};

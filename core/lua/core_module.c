@@ -232,6 +232,8 @@ void mg__push_core(lua_State *L) {
   mg__add_routers(L);
   lua_pushliteral(L, MG_VERSION);
   lua_setfield(L, -2, "version");
+  lua_pushlightuserdata(L, NULL); /* null, which a table cannot hold as nil */
+  lua_setfield(L, -2, "null");
   lua_pushboolean(L, mg__engine_of(L)->settings.smoke);
   lua_setfield(L, -2, "smoke");
 }

@@ -299,7 +299,7 @@ static int save(lua_State *L) {
   lua_settop(L, 4);
   json_t **rules = mg__push_box(L), **config = mg__push_box(L);
   *rules = mg__to_json(L, 2, MG__NUMBERS_STRICT, "tensors");
-  if (!lua_isnil(L, 4)) *config = mg__to_json(L, 4, MG__NUMBERS_STRICT, "config");
+  if (!lua_isnil(L, 4)) *config = mg__to_json(L, 4, MG__NUMBERS_TYPED, "config");
   if (!*rules || (!lua_isnil(L, 4) && !*config)) mg__raise(L, MG_BUG);
   const mg_status status = finish_pass(r, save_all(r, *rules, *config, folder));
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));

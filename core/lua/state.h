@@ -43,10 +43,11 @@ void mg__open_errors(lua_State *L);
 
 /* ---- values ------------------------------------------------------------------------------------------------- */
 
-typedef enum mg__numbers { MG__NUMBERS_STRICT, MG__NUMBERS_RESULT } mg__numbers;
+typedef enum mg__numbers { MG__NUMBERS_STRICT, MG__NUMBERS_TYPED, MG__NUMBERS_RESULT } mg__numbers;
 
 /* The value at `index` as JSON, or NULL with a message that names the path ("feed_forward.router.k"). Whole floats
- * become integers. MG__NUMBERS_STRICT refuses NaN and infinity, MG__NUMBERS_RESULT writes null. Raises no Lua error. */
+ * become integers, core.null becomes null. MG__NUMBERS_STRICT refuses NaN and infinity, MG__NUMBERS_RESULT writes null; MG__NUMBERS_TYPED refuses them
+ * and keeps whole floats as reals, for readers that tell the two apart. Raises no Lua error. */
 json_t *mg__to_json(lua_State *L, int index, mg__numbers numbers, const char *where);
 /* Pushes a JSON value; may raise a memory error, so `json` must be in a box (below). null becomes nil in an object and
  * NaN in a list. */

@@ -292,8 +292,10 @@ static int lua_train(lua_State *L) {
   training t = {.engine = engine,
                 .model_spec = boxed(L, 1, "model"),
                 .data_spec = boxed(L, 2, "data"),
-                .train_spec = boxed(L, 3, "train"),
-                .save = lua_isnoneornil(L, 5) ? NULL : boxed(L, 5, "save")};
+                .train_spec = boxed(L, 3, "train")};
+  json_t **save = mg__push_box(L);
+  if (!lua_isnil(L, 5) && !(*save = mg__to_json(L, 5, MG__NUMBERS_TYPED, "save"))) mg__raise(L, MG_BUG);
+  t.save = *save;
   json_t **result = mg__push_box(L);
   mg__document_filter_open(L, 4, &t.filter);
   const mg_status status = train(&t);

@@ -54,7 +54,8 @@ static json_t *write_number(const writer *w, int index) {
   if (lua_isinteger(w->state, index)) return json_integer(lua_tointeger(w->state, index));
   const double number = lua_tonumber(w->state, index);
   if (isfinite(number)) {
-    const bool whole = number == floor(number) && fabs(number) <= ldexp(1.0, EXACT_MAX);
+    const bool exact = w->numbers != MG__NUMBERS_TYPED && fabs(number) <= ldexp(1.0, EXACT_MAX);
+    const bool whole = exact && number == floor(number);
     return whole ? json_integer((json_int_t)number) : json_real(number);
   }
   return w->numbers == MG__NUMBERS_RESULT ? json_null() : refuse(w, "NaN and infinity are not allowed here");
@@ -160,6 +161,9 @@ static json_t *write_value(writer *w, int index) {
   }
   case LUA_TTABLE: return write_table(w, index);
   case LUA_TNIL: return json_null();
+  case LUA_TLIGHTUSERDATA:
+    if (!lua_touserdata(w->state, index)) return json_null(); /* core.null */
+    /* fall through */
   default: {
     char why[96];
     snprintf(why, sizeof why, "a %s cannot be stored; use numbers, texts, booleans and tables",

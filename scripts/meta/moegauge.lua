@@ -146,7 +146,7 @@ function mg.model(t) end
 ---@return moegauge.Value
 function mg.corpus(t) end
 
----@param t table  `model`, `data`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }
+---@param t table  `model`, `data`, `save`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }
 ---@return moegauge.RunResult
 function mg.train(t) end
 

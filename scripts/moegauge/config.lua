@@ -68,11 +68,18 @@ local function describe(value)
   return strict.describe(value)
 end
 
+-- The value of a key; nil where it is missing or null.
+function Config:raw(key)
+  local value = self.values[key]
+  if value == core.null then return nil end
+  return value
+end
+
 --- The value of a key, or of another name of it, which counts as used; nil where it is missing or null.
 function Config:any(key)
-  local value = self.values[key]
+  local value = self:raw(key)
   for _, other in ipairs(others[key] or {}) do
-    local said = self.values[other]
+    local said = self:raw(other)
     self.used[other] = true
     if value == nil then
       value = said
@@ -84,7 +91,7 @@ function Config:any(key)
   return value
 end
 
-function Config:has(key) return self.values[key] ~= nil end
+function Config:has(key) return self:raw(key) ~= nil end
 
 -- `default` nil: the key must be there; false: it may be missing, and nil is returned.
 function Config:want(key, default, allowed, good)

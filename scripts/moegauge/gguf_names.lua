@@ -90,6 +90,7 @@ local function latent(config, r)
   local rotated = r.number "rope.dimension_count"
   local key = r.number "attention.key_length_mla" or r.number "attention.key_length"
   config.head_dim, config.partial_rotary_factor = nil, nil
+  config.q_lora_rank = config.q_lora_rank or core.null
   config.num_key_value_heads = config.num_attention_heads -- files that absorb kv_b say 1: one latent for all heads
   config.qk_rope_head_dim, config.qk_nope_head_dim = rotated, key and rotated and key - rotated
   config.v_head_dim = r.get "attention.value_length_mla" or r.get "attention.value_length"
@@ -176,9 +177,10 @@ local function dbrx(r)
     model_type = "dbrx", d_model = get "embedding_length", n_layers = get "block_count", n_heads = get "attention.head_count",
     max_seq_len = get "context_length", vocab_size = get "vocab_size",
     attn_config = { kv_n_heads = get "attention.head_count_kv", clip_qkv = get "attention.clamp_kqv", rope_theta = get "rope.freq_base" },
+    rope_parameters = { rope_type = "default", rope_theta = get "rope.freq_base" }, -- transformers 5 looks here alone
     ffn_config = {
       ffn_hidden_size = get "feed_forward_length", moe_num_experts = get "expert_count", moe_top_k = get "expert_used_count",
-      moe_normalize_expert_weights = 1, ffn_act_fn = { name = "silu" },
+      moe_normalize_expert_weights = 1.0, ffn_act_fn = { name = "silu" },
     },
   }
 end

@@ -159,11 +159,12 @@ function specification.train(t)
   for key, value in pairs(core.run_settings()) do
     if key == "precision" then spec[key] = value end
   end
-  local save = spec.save ~= nil and saving(spec.save, model) or nil
+  local folder = spec.save
   spec.save = nil
   if spec.seed == nil then spec.seed = model.seed end
   check_evaluations(spec.evaluations)
   core.check("train", spec)
+  local save = folder ~= nil and saving(folder, model) or nil
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
   if core.smoke then shrink(spec) end
   return core.train(model, data, spec, filters[data], save)

@@ -54,6 +54,32 @@ grep -q '1 questions' out || complain "the limit is not kept: $(cat out)"
 grep -q '216 tokens traced' out || complain "trace says: $(cat out)"
 grep -aq '"layers.2.weights"' trace || complain "the trace has no third layer"
 
+# Ids: of a text, of standard input, of a file; the same in a GGUF file with that vocabulary.
+gguf="$MOEGAUGE_SOURCE/tests/golden/gguf"
+[ "$("$MOEGAUGE" model tokenize "$golden/mixtral" 'The owl')" = "51 71 68 94 78 86 75" ] || complain "the ids of a text are wrong"
+for words in "$golden/mixtral -" "$gguf/olmoe.gguf -" "$golden/mixtral/tokenizer.json --text owl"; do
+  printf 'The owl' >owl
+  # shellcheck disable=SC2086
+  [ "$("$MOEGAUGE" model tokenize $words <owl)" = "51 71 68 94 78 86 75" ] || complain "model tokenize $words"
+done
+"$MOEGAUGE" model tokenize "$golden/mixtral" '' --json | jq -e '.ids == [] and .tokens == [] and .bytes == 0' >/dev/null || complain "no text has ids"
+"$MOEGAUGE" model tokenize "$golden/mixtral" 'a b' --json | jq -e '.ids == [64, 94, 65] and .tokens == ["a", "\u0120", "b"] and .bytes == 3' >/dev/null || complain "model tokenize --json"
+expect 2 "TEXT is missing" model tokenize "$golden/mixtral"
+expect 2 "not both" model tokenize "$golden/mixtral" owl --text owl
+expect 2 "'owl' is one argument too many" model eval "$golden/mixtral" owl
+expect 3 "cannot be opened" model tokenize nowhere owl
+
+# GGUF files evaluate as what they were made from, and bad ones end with 3.
+"$MOEGAUGE" model eval "$gguf/olmoe.gguf" --text text --precision f32 --json | jq -e '.text.tokens == 215' >/dev/null || complain "eval of a GGUF file"
+"$MOEGAUGE" model trace "$gguf/deepseek2.gguf" --text text --output trace --context 50 | grep -q '216 tokens traced' || complain "trace of a GGUF file"
+"$MOEGAUGE" model inspect "$gguf/gpt_oss.gguf" | grep -q 'gpt_oss (gpt_oss), a family that runs' || complain "inspect of a GGUF file"
+sed 's/general.architecture\(.\{12\}\)olmoe/general.architecture\1gemma/' "$gguf/olmoe.gguf" >gemma.gguf
+head -c 3000 "$gguf/olmoe.gguf" >cut.gguf
+for action in inspect eval; do
+  expect 3 "gemma.gguf: key 'general.architecture': must be one of" model $action gemma.gguf --text text
+  expect 3 "cut.gguf" model $action cut.gguf --text text
+done
+
 # Wrong inputs.
 expect 2 "--text FILE or --choices FILE is needed" model eval "$golden/mixtral"
 expect 2 "--output FILE are needed" model trace "$golden/mixtral" --text text

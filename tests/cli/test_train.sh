@@ -45,6 +45,25 @@ all=$(filtered 'true') upper=$(filtered 'text:upper()') wrong=$(filtered 'domain
 [[ $all == "ok "* && $upper == "ok "* && $all != "$upper" ]] || complain "a filter's text: $all, $upper"
 [[ $wrong == "failed "*"must return true, false and a reason, or a text, not a nil"* ]] || complain "a filter's nil: $wrong"
 
+# A trained model is kept in the form of a released one, which loads, reads text, and is saved again as it was.
+cat >kept.lua <<LUA
+local mg <const> = require "moegauge"
+return mg.experiment { title = "kept", run = function()
+  local data = mg.corpus { corpus = "$MOEGAUGE_SOURCE/core", domain_bytes = 100000, vocabulary = 300 }
+  local moe = mg.moe { experts = 4, width = 16, router = mg.router.topk { k = 2 }, losses = { { kind = "balance", scope = "global", window = 2 } } }
+  local result = mg.train { model = mg.model { layers = 1, width = 32, heads = 2, feed_forward = moe }, data = data, tokens = 64, batch = 1, sequence = 32, save = "kept/model" }
+  local loaded = mg.load("kept/model", { precision = "f32" })
+  result.metrics.read = loaded:perplexity { text = "$MOEGAUGE_SOURCE/LICENSE", limit = 40 }.loss
+  loaded:save "kept/again"
+  return result
+end }
+LUA
+"$MOEGAUGE" run kept.lua --smoke --out kept/run >out 2>err || complain "training with 'save' fails: $(cat err)"
+jq -e '.model_type == "mixtral" and .vocab_size == 300 and .eos_token_id == null and .rope_theta == 10000' kept/model/config.json >/dev/null || complain "the config.json of a trained model: $(cat kept/model/config.json)"
+jq -e '.model.vocab | length == 300' kept/model/tokenizer.json >/dev/null || complain "the tokenizer.json of a trained model"
+for name in config.json tokenizer.json model.safetensors; do cmp -s kept/model/$name kept/again/$name || complain "$name changes when it is saved again"; done
+[ -n "$(metric kept/run read)" ] || complain "a kept model reads no text"
+
 # A bad specification: what is put in for FEED or TRAIN, the exit code, and the words.
 refused() {
   cat >bad.lua <<LUA
@@ -71,6 +90,8 @@ refused "$good" "$text" 'evaluations = { wide = { layers = 1 } }' 2 'evaluations
 refused "$good" "$text" 'evaluations = { mg.model { layers = 1 } }' 2 'a table of models by name'
 refused "$good" "$text" 'evaluation = {}' 2 "did you mean 'evaluations'?"
 refused "$good" "$text" 'snapshots = { 0.1, 1.5 }' 2 'entry 2 is none'
+refused 'moe { router = mg.router.topk {}, capacity = 1 }' "$text" 'save = "kept/no"' 2 'mixtral: feed_forward[1].capacity is drop here, nothing there; qwen2_moe'
+refused 'moe { router = mg.router.topk {} }' "$text" 'save = 3' 2 "'save' must be the path of a folder"
 refused 'moe { router = mg.router.nothing {} }' "$text" '' 5 "there is no router 'nothing'"
 refused "$good" "$text" 'tokns = 3' 2 "did you mean 'tokens'?"
 refused "$good" "$text" 'rate = -1' 2 'rate'

@@ -143,7 +143,9 @@ static mg_status translate_gpt2(const translation *t, json_t *file) {
   MG_TRY(bpe_merges(t, json_object_get(model, "merges")));
   if (cut->nfc) json_object_set_new(file, "normalizer", json_pack("{s:s}", "type", "NFC"));
   json_object_set_new(file, "pre_tokenizer", cut_json(cut));
-  json_object_set_new(file, "decoder", json_pack("{s:s}", "type", "ByteLevel"));
+  json_object_set_new(
+      file, "decoder",
+      json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 0, "use_regex", 0));
   json_t *around;
   MG_TRY(post_processor(t, or_default(t->from->add_bos, cut->add_bos), or_default(t->from->add_eos, 0), &around));
   json_object_set_new(file, "post_processor", around);
@@ -235,6 +237,7 @@ static mg_status translate_t5(const translation *t, json_t *file) {
 static mg_status translate(const translation *t, json_t *file) {
   const char *model = t->from->model ? t->from->model : "";
   json_t *added = json_array();
+  json_object_set_new(file, "version", json_string("1.0"));
   json_object_set_new(file, "added_tokens", added);
   MG_TRY(check_tables(t));
   MG_TRY(add_added(t, added));

@@ -1,5 +1,6 @@
 --- What DeepSeek's models and their heirs share: latent attention, shared experts, dense layers first, and tensors.
 
+local core = require "moegauge.core"
 local common = require "moegauge.families.common"
 
 local deepseek = {}
@@ -75,7 +76,7 @@ end
 function deepseek.latent_config(c, spec)
   local a = spec.attention[1]
   c.head_dim, c.num_key_value_heads = nil, a.heads
-  c.q_lora_rank, c.kv_lora_rank = a.query_rank > 0 and a.query_rank or nil, a.kv_rank
+  c.q_lora_rank, c.kv_lora_rank = a.query_rank > 0 and a.query_rank or core.null, a.kv_rank
   c.qk_rope_head_dim, c.qk_nope_head_dim, c.v_head_dim = a.rope_width, a.nope_width, a.value_width
   c.attention_bias, c.rope_interleave = a.biases == "all", a.rope.interleaved
   return c
