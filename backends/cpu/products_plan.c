@@ -88,15 +88,19 @@ static double product_work(const cpu_product *product) {
   return (double)product->rows * (double)product->columns * (double)(product->depth + 16);
 }
 
-/* Splits the rows of products that hold much of the work, so that all threads stay busy. */
+/* Splits the rows of products that hold much of the work, so that all threads stay busy. Of products across, which need
+ * no more packing when they are split, the last ones are split finer, so that all threads end together. */
 static void split_rows(product_run *run, double work) {
+  double left = work;
   for (int64_t p = 0; run->threads > 1 && work > 0 && p < run->count; p++) {
     const cpu_product *product = &run->plans[p].product;
     product_plan *plan = &run->plans[p];
-    const int64_t tasks = (int64_t)(product_work(product) / work * run->threads * TASKS_PER_THREAD + 0.01);
+    const double share = product_work(product) / (plan->across && left > 0 ? left : work);
+    const int64_t tasks = (int64_t)(share * run->threads * TASKS_PER_THREAD + 0.01);
     const int64_t pieces = cpu_ceil_div(cpu_max(tasks, 1), cpu_max(plan->column_chunks, 1));
     plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), ROW_BLOCKS_MIN);
     plan->row_chunks = cpu_max(1, cpu_ceil_div(plan->blocks, plan->blocks_per_task));
+    left -= product_work(product);
   }
 }
 

@@ -15,8 +15,12 @@ typedef struct run {
 
 /* One pass over the next `tokens` ids, waited for. */
 static mg_status pass(const run *r, int64_t first, int64_t tokens) {
-  const mg_model_batch batch = {
-      .inputs = r->ids + first, .sequences = 1, .sequence_tokens = tokens, .last_only = true, .cache = r->cache};
+  const mg_model_batch batch = {.inputs = r->ids + first,
+                                .sequences = 1,
+                                .sequence_tokens = tokens,
+                                .last_only = true,
+                                .logits_only = true,
+                                .cache = r->cache};
   mg_model_output output;
   mg_tape_reset(r->tape);
   MG_TRY(mg_model_forward(r->model, r->tape, &batch, &output));

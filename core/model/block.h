@@ -3,6 +3,7 @@
 #define MG_MODEL_BLOCK_H
 
 #include "model/spec.h"
+#include "tensor/tape_work.h"
 
 /* Places of parameters in the store; -1 = there is none. */
 typedef struct mg__linear {
@@ -75,6 +76,10 @@ typedef struct mg__pass {
   mg_var *ids, *positions; /* i32 [T] */
   mg_var *bias;            /* on scores, by distance [heads, distances]; NULL = none */
   mg_var *source;          /* the encoder's output; NULL = there is none, or the cache keeps what it gave */
+  /* Where only logits are wanted: the residual stream [T,D], to which branches are added where it lies, room for the
+   * logits of a router, which the next one may look at, and the place behind which each branch has its memory. */
+  mg_var *stream, *logits;
+  mg_tape_place place;
   mg__table tables[MG__TABLES_MAX];
 } mg__pass;
 

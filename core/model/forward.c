@@ -24,12 +24,14 @@ static mg_status check_source(const mg_model *model, const mg_model_batch *batch
   return check_ids(model, batch->source, batch->sequences * batch->source_tokens, 0, "source");
 }
 
-static mg_status check_batch(const mg_model *model, const mg_model_batch *batch) {
+static mg_status check_batch(const mg_model *model, const mg_tape *tape, const mg_model_batch *batch) {
   if (batch->sequences < 1 || batch->sequence_tokens < 1)
     return mg_fail(model->context, MG_USAGE, "model: a batch needs at least 1 sequence of 1 token, not %lld of %lld",
                    (long long)batch->sequences, (long long)batch->sequence_tokens);
   const int64_t tokens = batch->sequences * batch->sequence_tokens;
   if (batch->cache) MG_TRY(mg__cache_check(batch->cache, model, batch->sequences, batch->sequence_tokens));
+  if (batch->logits_only && mg_tape_recording(tape))
+    return mg_fail(model->context, MG_BUG, "model: 'logits_only' gives back what a recording tape must keep");
   if (batch->targets && batch->last_only)
     return mg_fail(model->context, MG_USAGE, "model: 'last_only' gives one row of logits, which targets do not fit");
   MG_TRY(check_ids(model, batch->inputs, tokens, 0, "input"));
@@ -49,6 +51,18 @@ static mg_var *embed(mg_model *model, mg_tape *tape, const mg__pass *pass) {
   return x;
 }
 
+/* From here on the branches of all blocks use the same memory. */
+static void share_memory(mg_tape *tape, mg__pass *pass, mg_var *x) {
+  int64_t shape[] = {pass->tokens, 1};
+  for (int64_t i = 0; i < pass->stack->count; i++) {
+    const int64_t experts = pass->blocks[i].moe ? mg_moe_describe(pass->blocks[i].moe).experts : 0;
+    if (experts > shape[1]) shape[1] = experts;
+  }
+  pass->logits = mg_fill(tape, mg_var_dtype(x), 2, shape, 0.0);
+  pass->stream = pass->logits ? x : NULL;
+  pass->place = mg_tape_here(tape);
+}
+
 /* Runs the pass's stack on its tokens; hidden[i] becomes what goes into block i, the last what comes out. */
 static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const int32_t *ids, int64_t relative,
                          mg_var **hidden) {
@@ -56,6 +70,7 @@ static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const i
   pass->ids = mg_tape_upload(tape, MG_I32, 1, &pass->tokens, ids);
   if (mg__pass_positions(model, tape, relative, pass) != MG_OK) return NULL;
   mg_var *x = hidden[0] = embed(model, tape, pass);
+  if (pass->batch->logits_only && x) share_memory(tape, pass, x);
   for (int64_t i = 0; i < pass->stack->count; i++) {
     x = mg__block_forward(model, tape, pass, i, x, pass->blocks[i].moe ? record : NULL);
     hidden[i + 1] = x;
@@ -113,7 +128,7 @@ static mg_status losses(mg_model *model, mg_tape *tape, const mg_model_batch *ba
   out->token_loss = mg_cross_entropy(tape, out->logits, targets);
   out->loss = mg_scale(tape, mg_sum(tape, out->token_loss), counted ? 1.0 / (double)counted : 0.0);
   out->total = out->loss;
-  for (int64_t i = 0; i < model->moe_layers; i++)
+  for (int64_t i = 0; i < model->moe_layers && !batch->logits_only; i++)
     if (model->records[i].loss) out->total = mg_add(tape, out->total, model->records[i].loss);
   mg_tape_set_part(tape, before);
   return mg_tape_status(tape);
@@ -137,16 +152,22 @@ static mg_var *decode(mg_model *model, mg_tape *tape, const mg_model_batch *batc
 }
 
 mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
-  *output = (mg_model_output){.records = model->records, .records_count = model->moe_layers};
+  *output = (mg_model_output){0};
+  if (!batch->logits_only) {
+    output->records = model->records;
+    output->records_count = model->moe_layers;
+  }
   if (!model->backend)
     return mg_fail(model->context, MG_BUG, "model: a description has no weights; create the model to run it");
-  MG_TRY(check_batch(model, batch));
+  MG_TRY(check_batch(model, tape, batch));
   mg_var *source = encode(model, tape, batch);
   mg_var *x = decode(model, tape, batch, source);
   MG_TRY(mg_tape_status(tape));
   if (batch->cache) mg__cache_advance(batch->cache, batch->sequence_tokens, batch->source ? batch->source_tokens : 0);
-  output->hidden = model->hidden + (model->encoder ? model->spec.encoder.count + 1 : 0);
-  output->encoder_hidden = model->encoder ? model->hidden : NULL;
+  if (!batch->logits_only) {
+    output->hidden = model->hidden + (model->encoder ? model->spec.encoder.count + 1 : 0);
+    output->encoder_hidden = model->encoder ? model->hidden : NULL;
+  }
   output->encoder_output = source;
   if (batch->last_only) x = last_rows(model, tape, batch, x);
   output->logits = head(model, tape, x);

@@ -48,6 +48,8 @@ typedef struct mg_model_batch {
   bool training;
   uint64_t number; /* of the batch in its training or evaluation: chooses the routers' random numbers */
   bool last_only;  /* logits of each sequence's last token alone: [B,V] */
+  bool
+      logits_only; /* nothing else is wanted: blocks use the same memory one after the other. The tape must not record */
   mg_cache *cache; /* the tokens follow those that it holds, and are added to it; NULL = none */
   /* What an encoder reads, [B*source_tokens]; NULL without one, and when the cache has its output. */
   const int32_t *source;
@@ -55,11 +57,12 @@ typedef struct mg_model_batch {
 } mg_model_batch;
 
 typedef struct mg_model_output {
-  mg_var *logits;               /* [T,V], or [B,V] with last_only */
-  mg_var *token_loss;           /* [T,1] nats; NULL without targets */
-  mg_var *loss;                 /* [1]: mean over targets, without auxiliary losses */
-  mg_var *total;                /* [1]: loss plus auxiliary losses: what backward starts from */
-  const mg_moe_record *records; /* one per MoE layer, in order; owned by the model, valid until the next forward */
+  mg_var *logits;     /* [T,V], or [B,V] with last_only */
+  mg_var *token_loss; /* [T,1] nats; NULL without targets */
+  mg_var *loss;       /* [1]: mean over targets, without auxiliary losses */
+  mg_var *total;      /* [1]: loss plus auxiliary losses: what backward starts from */
+  /* One per MoE layer, in order; owned by the model, valid until the next forward. None with logits_only. */
+  const mg_moe_record *records;
   int64_t records_count;
   mg_var *const *hidden;         /* [layers + 1]: the embedded tokens, then what each block leaves [T,D]; as records */
   mg_var *const *encoder_hidden; /* the same of the encoder; NULL without one or when it did not run */

@@ -74,6 +74,18 @@ bool mg__usable(mg_tape *tape, const mg_var *x, const char *what) {
 
 /* ---- settings and accounts ----------------------------------------------------------------------------------- */
 
+bool mg_tape_recording(const mg_tape *tape) {
+  return tape->recording;
+}
+
+mg_tape_place mg_tape_here(const mg_tape *tape) {
+  return mg__memory_place(&tape->memory);
+}
+
+void mg_tape_go_back(mg_tape *tape, mg_tape_place place) {
+  mg__memory_rewind(&tape->memory, place);
+}
+
 mg_context *mg_tape_context(const mg_tape *tape) {
   return tape->context;
 }

@@ -28,6 +28,7 @@ typedef struct mg_memory {
   mg_backend *backend;
   mg_chunk *chunks;
   size_t used, peak;
+  size_t high;     /* the most that was used since the last reset */
   mg_buffer *free; /* buffers that nothing holds */
   mg_arena *host;  /* nodes, variables and buffer records */
 } mg_memory;
@@ -35,6 +36,9 @@ typedef struct mg_memory {
 mg_status mg__memory_open(mg_memory *memory, mg_backend *backend);
 void mg__memory_close(mg_memory *memory);
 void mg__memory_reset(mg_memory *memory);
+/* Gives back what was taken since `place` was asked for. */
+mg_tape_place mg__memory_place(const mg_memory *memory);
+void mg__memory_rewind(mg_memory *memory, mg_tape_place place);
 /* Memory until reset; *out is NULL for 0 bytes. */
 mg_status mg__memory_take(mg_memory *memory, size_t bytes, void **out);
 /* Memory until released: one holder. */

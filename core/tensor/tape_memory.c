@@ -47,17 +47,16 @@ static mg_status add_chunk(mg_memory *memory, size_t bytes) {
 
 /* Room for the step that just ended and an eighth more, as the rows that reach experts vary from step to step. */
 static void merge_chunks(mg_memory *memory) {
-  size_t used = 0;
-  for (const mg_chunk *c = memory->chunks; c; c = c->next) used += c->used;
   memory->backend->plugin->synchronize(memory->backend);
   release_chunks(memory);
-  (void)add_chunk(memory, round_up(used + used / 8)); /* on failure the next step grows from nothing and reports */
+  (void)add_chunk(
+      memory, round_up(memory->high + memory->high / 8)); /* on failure the next step grows from nothing and reports */
 }
 
 void mg__memory_reset(mg_memory *memory) {
   if (memory->chunks && memory->chunks->next) merge_chunks(memory);
   if (memory->chunks) memory->chunks->used = 0;
-  memory->used = 0;
+  memory->used = memory->high = 0;
   memory->free = NULL;
   mg_arena_reset(memory->host);
 }
@@ -80,8 +79,21 @@ mg_status mg__memory_take(mg_memory *memory, size_t bytes, void **out) {
   *out = (char *)chunk->data + chunk->used;
   chunk->used += need;
   memory->used += need;
+  if (memory->used > memory->high) memory->high = memory->used;
   if (memory->used > memory->peak) memory->peak = memory->used;
   return MG_OK;
+}
+
+mg_tape_place mg__memory_place(const mg_memory *memory) {
+  return (mg_tape_place){memory->chunks, memory->chunks ? memory->chunks->used : 0, memory->used};
+}
+
+/* Chunks that came later stay for what follows; the room behind the place waits for the next reset. */
+void mg__memory_rewind(mg_memory *memory, mg_tape_place place) {
+  mg_chunk *chunk = memory->chunks;
+  for (; chunk && chunk != place.chunk; chunk = chunk->next) chunk->used = 0;
+  if (chunk) chunk->used = place.chunk_used;
+  memory->used = place.used;
 }
 
 /* The smallest free buffer that fits and wastes at most a quarter; taken off the list. */

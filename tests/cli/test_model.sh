@@ -79,8 +79,19 @@ for action in inspect eval; do
   expect 3 "gemma.gguf: key 'general.architecture': must be one of" model $action gemma.gguf --text text
   expect 3 "cut.gguf" model $action cut.gguf --text text
 done
+# Speed, of a model without a tokenizer too; the numbers belong together.
+"$MOEGAUGE" model bench "$golden/olmoe" --prompt 7 --generate 3 --depth 5 --repeats 2 --threads 1 >out || complain "bench fails"
+grep -q 'prefill  *7 tokens .* GFLOP/s' out || complain "bench says nothing of the prefill: $(cat out)"
+grep -q 'decode  *3 tokens after 5 .* GB/s' out || complain "bench says nothing of the decode: $(cat out)"
+"$MOEGAUGE" model bench "$golden/olmoe" --prompt 0 --generate 2 --repeats 1 --precision f32 --json >out || complain "bench of the decode alone fails"
+jq -e '(.speed.prefill | not) and .speed.rounds == 1 and .precision == "f32" and
+  .speed.decode.lowest <= .speed.decode.tokens_per_second and .speed.decode.of_bandwidth > 0' out >/dev/null ||
+  complain "the numbers of bench are wrong: $(cat out)"
 
 # Wrong inputs.
+expect 2 "at least one token to read or to write" model bench "$golden/olmoe" --prompt 0 --generate 0
+expect 2 "has an encoder" model bench "$golden/switch_transformers"
+expect 2 "'repeats' must be" model bench "$golden/olmoe" --repeats 0
 expect 2 "--text FILE or --choices FILE is needed" model eval "$golden/mixtral"
 expect 2 "--output FILE are needed" model trace "$golden/mixtral" --text text
 expect 2 "action of model" model evaluate "$golden/mixtral"

@@ -116,6 +116,12 @@ static const char wide_text[] =
     "  {\"kind\": \"moe\", \"experts\": 4, \"width\": 6, \"capacity\": {\"tokens\": 9},"
     "   \"router\": {\"name\": \"topk\", \"bias\": true}}]}";
 
+/* Null experts, and logits that pass from one mixture to the next. */
+static const char residual_text[] =
+    "{\"layers\": 2, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"embedding_scale\": 40,"
+    " \"feed_forward\": {\"kind\": \"moe\", \"experts\": 6, \"width\": 6, \"null\": {},"
+    "  \"router\": {\"name\": \"residual\", \"k\": 3}, \"losses\": [{\"weight\": 0.1}]}}";
+
 static void gradients_of_a_dense_model_are_finite_differences(void **state) {
   (void)state;
   world w;
@@ -140,16 +146,11 @@ static void gradients_of_a_moe_model_are_finite_differences(void **state) {
   close_world(&w);
 }
 
-/* Null experts, and logits that pass from one mixture to the next. */
 static void gradients_of_moe_plus_plus_are_finite_differences(void **state) {
   (void)state;
   world w;
   double most = 0.0;
-  open_world(&w,
-             "{\"layers\": 2, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"embedding_scale\": 40,"
-             " \"feed_forward\": {\"kind\": \"moe\", \"experts\": 6, \"width\": 6, \"null\": {},"
-             "  \"router\": {\"name\": \"residual\", \"k\": 3}, \"losses\": [{\"weight\": 0.1}]}}",
-             MG_F64);
+  open_world(&w, residual_text, MG_F64);
   check_gradients(&w);
   mg_params *params = mg_model_params(w.model);
   const mg_model_size size = mg_model_count(w.model);
@@ -283,6 +284,43 @@ static void the_loss_is_the_mean_over_targets(void **state) {
   close_world(&w);
 }
 
+static void logits_of(world *w, const mg_model_batch *batch, float logits[TOKENS * VOCABULARY], size_t *peak_bytes) {
+  mg_tape *tape;
+  mg_model_output output;
+  assert_ok(w->base.context, mg_tape_create(w->base.backend, MG_BF16, &tape));
+  mg_tape_set_recording(tape, false);
+  for (int pass = 0; pass < 2; pass++) { /* the second runs in memory that the first has left */
+    mg_tape_reset(tape);
+    assert_ok(w->base.context, mg_model_forward(w->model, tape, batch, &output));
+    assert_ok(w->base.context, mg_tape_download(tape, output.logits, logits, TOKENS * VOCABULARY * sizeof *logits));
+  }
+  assert_true(!output.hidden == batch->logits_only && (output.records_count == 0 || !batch->logits_only));
+  *peak_bytes = mg_tape_peak_bytes(tape);
+  mg_tape_destroy(tape);
+}
+
+/* Where only logits are wanted they are the same to the bit, and blocks share their memory. */
+static void logits_alone_are_the_same_in_less_memory(void **state) {
+  (void)state;
+  static const char *const texts[] = {dense_text, moe_text, wide_text, residual_text};
+  for (size_t i = 0; i < MG_COUNT(texts); i++) {
+    world w;
+    float all[TOKENS * VOCABULARY], alone[TOKENS * VOCABULARY];
+    size_t all_bytes, alone_bytes;
+    mg_model_output output;
+    open_world(&w, texts[i], MG_F32);
+    mg_model_batch batch = {.inputs = w.inputs, .sequences = SEQUENCES, .sequence_tokens = LENGTH};
+    logits_of(&w, &batch, all, &all_bytes);
+    batch.logits_only = true;
+    logits_of(&w, &batch, alone, &alone_bytes);
+    assert_memory_equal(all, alone, sizeof all);
+    assert_true(alone_bytes < all_bytes * 3 / 4);
+    assert_refused(w.base.context, MG_BUG, "what a recording tape must keep",
+                   mg_model_forward(w.model, w.base.tape, &batch, &output));
+    close_world(&w);
+  }
+}
+
 /* bf16 keeps 8 bits: every logit is within 2 % of the largest one of f32, and gradients reach every parameter. */
 static void bf16_branches_stay_near_f32(void **state) {
   (void)state;
@@ -394,6 +432,7 @@ int main(void) {
                                      cmocka_unit_test(parameters_are_counted_by_part),
                                      cmocka_unit_test(attention_sees_no_future),
                                      cmocka_unit_test(the_loss_is_the_mean_over_targets),
+                                     cmocka_unit_test(logits_alone_are_the_same_in_less_memory),
                                      cmocka_unit_test(bf16_branches_stay_near_f32),
                                      cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
                                      cmocka_unit_test(weights_depend_on_the_seed_and_their_name_alone),
