@@ -5,9 +5,11 @@
 #include "dots.h"
 
 enum {
-  FEW_ROWS = 16,     /* most queries that share a key head */
-  RUN_BYTES = 512,   /* of a row of keys that one task reads */
-  VALUES_AT_ONCE = 4 /* rows of values that are added while a sum is in registers */
+  FEW_ROWS = 16,      /* most queries that share a key head */
+  RUN_BYTES = 512,    /* of a row of keys that one task reads */
+  VALUES_AT_ONCE = 4, /* rows of values that are added while a sum is in registers */
+  AHEAD_ROWS = 16,
+  LINE_BYTES = 64
 };
 
 bool CPU_NAME(attention_is_few)(const attention *a) {
@@ -57,6 +59,19 @@ static const char *row_of(const few_task *t, const mg_tensor *x, int64_t j) {
   return (const char *)x->data + (size_t)first * mg_dtype_bytes(x->dtype);
 }
 
+/* A row's piece is too short for the processor to see a stream: the one `AHEAD_ROWS` later is asked for, and at the end of
+ * the keys the first ones of the values. */
+static void ask_ahead(const few_task *t, const mg_tensor *x, int64_t j, int64_t head_bytes) {
+  j += AHEAD_ROWS;
+  if (j >= t->keys.to && x == t->a->k) {
+    x = t->a->v;
+    j += t->keys.from - t->keys.to;
+  }
+  if (j >= t->keys.to) return;
+  const char *row = row_of(t, x, j);
+  for (int64_t at = 0; at < t->heads * head_bytes; at += LINE_BYTES) __builtin_prefetch(row + at, 0, 2);
+}
+
 /* scores[h][r][j - keys.from] = q . k[j], for some neighbouring heads h at once. */
 static void take_scores(const few_task *t) {
   const attention *a = t->a;
@@ -65,6 +80,7 @@ static void take_scores(const few_task *t) {
   dots.w_bytes = a->head * (int64_t)mg_dtype_bytes(a->k->dtype);
   for (int64_t j = t->keys.from; j < t->keys.to; j++) {
     const char *key = row_of(t, a->k, j);
+    ask_ahead(t, a->k, j, dots.w_bytes);
     for (int64_t h = 0; h < t->heads; h += DOTS_COLUMNS)
       for (int64_t r = 0; r < t->rows; r += DOTS_ROWS) {
         float sums[DOTS_ROWS][DOTS_COLUMNS];
@@ -105,6 +121,7 @@ static void take_sums(const few_task *t) {
   for (int64_t j = t->keys.from; j < t->keys.to; j += VALUES_AT_ONCE) {
     const char *values = row_of(t, a->v, j);
     const int32_t here = (int32_t)cpu_min(VALUES_AT_ONCE, t->keys.to - j);
+    for (int32_t i = 0; i < here; i++) ask_ahead(t, a->v, j + i, head_bytes);
     for (int64_t h = 0; h < t->heads; h++, values += head_bytes)
       for (int64_t row = h * t->rows; row < (h + 1) * t->rows; row++)
         cpu_add_rows(here, t->sums + row * a->value_head, t->scores + row * a->key_pad + j - t->keys.from, values,

@@ -148,12 +148,13 @@ void CPU_NAME(plan_products)(product_run *run, const cpu_state *state) {
   run->gemm = choose_gemm(state, run->products->a.dtype, run->products->b.dtype, run->settings.compute);
   run->round = run->settings.compute == MG_BF16;
   for (int64_t p = 0; p < run->count; p++) work += product_work(&run->products[p]);
-  run->threads = CPU_WORTH_THREADS(work, 1e5) ? state->threads : 1;
   run->direct = true;
   for (int64_t p = 0; p < run->count; p++) {
     plan_product(run, p);
     run->direct &= run->plans[p].direct || run->products[p].rows == 0;
   }
+  const double least = run->direct ? 5e4 : 1e5; /* reading a matrix once takes longer than multiplying */
+  run->threads = CPU_WORTH_THREADS(work, least) ? state->threads : 1;
   split_rows(run, work);
   for (int64_t p = 0; p < run->count; p++) place_operands(run, p);
   run->shared_words = (run->shared_words + 15) / 16 * 16;
