@@ -31,7 +31,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(model_options, prompt, 512, 0, 1 << 24, "bench: tokens read in one pass; 0 = none"),
     MG_OPTION_INT(model_options, generate, 64, 0, 1 << 24, "bench: tokens then written one by one; 0 = none"),
     MG_OPTION_INT(model_options, depth, 512, 0, 1 << 24, "bench: tokens in the cache before the first one written"),
-    MG_OPTION_INT(model_options, repeats, 5, 1, 10000, "bench: rounds after a first one that is not counted"),
+    MG_OPTION_INT(model_options, repeats, 5, 1, 10000, "bench: rounds, after some passes that are not counted"),
     MG_OPTION_BOOL(model_options, plain, false, "tokenize: leave out what the model puts around a text"),
     MG_OPTION_END};
 

@@ -14,7 +14,7 @@
 #include "model/load.h"
 
 static const char released_name[] = "moegauge.released";
-enum { LINES_BYTES_MOST = 1 << 30 };
+enum { LINES_BYTES_MOST = 1 << 30, ROUNDS_MOST = 10000 };
 
 typedef struct released {
   mg_context *context;
@@ -207,24 +207,31 @@ static int lua_trace(lua_State *L) {
 
 /* ---- speed --------------------------------------------------------------------------------------------------- */
 
-/* speed(prompt, generate, depth, seed) -> what one round took, in ns and FLOPs, and the bytes that each decoded token
- * must read at the mean depth */
+static json_t *speed_to_json(const mg_speed *speed) {
+  return json_pack("{s:I, s:I, s:f, s:f}", "prefill_ns", (json_int_t)speed->prefill_ns, "decode_ns",
+                   (json_int_t)speed->decode_ns, "prefill_flops", speed->prefill_flops, "decode_flops",
+                   speed->decode_flops);
+}
+
+/* speed(prompt, generate, depth, rounds) -> what each round took, in ns and FLOPs; bytes that a decoded token must read at
+ * the mean depth */
 static int lua_speed(lua_State *L) {
   const released *r = released_at(L);
   const mg_speed_settings settings = {.prompt = luaL_checkinteger(L, 2),
                                       .generate = luaL_checkinteger(L, 3),
                                       .depth = luaL_checkinteger(L, 4),
-                                      .seed = (uint64_t)luaL_checkinteger(L, 5)};
-  mg_speed out;
-  const mg_status status = finish_pass(r, mg_speed_run(r->model, r->tape, r->precision, &settings, &out));
+                                      .rounds = luaL_checkinteger(L, 5),
+                                      .seed = 1};
+  luaL_argcheck(L, settings.rounds > 0 && settings.rounds <= ROUNDS_MOST, 5, "from 1 to 10000 rounds");
+  mg_speed *rounds = lua_newuserdatauv(L, (size_t)settings.rounds * sizeof *rounds, 0);
+  const mg_status status = finish_pass(r, mg_speed_run(r->model, r->tape, r->precision, &settings, rounds));
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   json_t **box = mg__push_box(L);
-  *box =
-      json_pack("{s:I, s:I, s:f, s:f, s:f}", "prefill_ns", (json_int_t)out.prefill_ns, "decode_ns",
-                (json_int_t)out.decode_ns, "prefill_flops", out.prefill_flops, "decode_flops", out.decode_flops,
-                "decode_bytes", mg_speed_decode_bytes(r->model, r->precision, settings.depth + settings.generate / 2));
+  *box = json_array();
+  for (int64_t i = 0; i < settings.rounds; i++) json_array_append_new(*box, speed_to_json(&rounds[i]));
   mg__push_json(L, *box);
-  return 1;
+  lua_pushnumber(L, mg_speed_decode_bytes(r->model, r->precision, settings.depth + settings.generate / 2));
+  return 2;
 }
 
 /* backend() -> its name and what took effect */

@@ -8,7 +8,8 @@ typedef struct mg_speed_settings {
   int64_t prompt;   /* tokens that one pass reads into an empty cache */
   int64_t generate; /* tokens that follow one at a time, each in a pass of its own */
   int64_t depth;    /* tokens in the cache before the first of them */
-  uint64_t seed;    /* of the tokens, which are drawn at random */
+  int64_t rounds;
+  uint64_t seed; /* of the tokens, which are drawn at random */
 } mg_speed_settings;
 
 typedef struct mg_speed {
@@ -17,9 +18,10 @@ typedef struct mg_speed {
   double decode_flops;
 } mg_speed;
 
-/* One round: a prefill, then a decode after `depth` tokens, which are filled in untimed. Logits are computed for the last
- * token of each pass, as text would need them. The tape does not record and is reset. MG_USAGE for a model with an
- * encoder, or when there is nothing to measure. */
+/* Each round is a prefill, then a decode after `depth` tokens, which are filled in untimed. Untimed passes before them
+ * bring all memory in place. Logits are computed for the last token of each pass, as text would need them. The tape must
+ * not record and is reset. `out` receives settings->rounds measurements. MG_USAGE for a model with an encoder, or when
+ * there is nothing to measure. */
 mg_status mg_speed_run(mg_model *model, mg_tape *tape, mg_dtype precision, const mg_speed_settings *settings,
                        mg_speed *out);
 

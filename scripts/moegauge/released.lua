@@ -160,7 +160,7 @@ end
 -- ---- speed -------------------------------------------------------------------------------------------------------
 
 --- Tokens per second: reading `prompt` tokens in one pass, and writing `generate` tokens one by one after `depth` others.
---- One round more than `repeats` is run, and the first is not counted. Tokens are random.
+--- Passes that are not counted bring all memory in place before the rounds. Tokens are random.
 --- @param options? { prompt?: integer, generate?: integer, depth?: integer, repeats?: integer }
 function Model:speed(options)
   local where <const> = "model:speed"
@@ -169,12 +169,8 @@ function Model:speed(options)
   need_decoder(self, where)
   local prompt, generate = whole(options, "prompt", 512, 0, where), whole(options, "generate", 64, 0, where)
   local depth, repeats = whole(options, "depth", 512, 0, where), whole(options, "repeats", 5, 1, where)
-  local rounds = {}
-  for round = 0, repeats do
-    local took = self.model:speed(prompt, generate, depth, round)
-    if round > 0 then rounds[round] = took end
-  end
-  return speed.summary(rounds, { prompt = prompt, generate = generate, depth = depth })
+  local rounds, decode_bytes = self.model:speed(prompt, generate, depth, repeats)
+  return speed.summary(rounds, { prompt = prompt, generate = generate, depth = depth, decode_bytes = decode_bytes })
 end
 
 -- ---- saving ------------------------------------------------------------------------------------------------------

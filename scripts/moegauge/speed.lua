@@ -11,7 +11,7 @@ local function rates(rounds, tokens, key)
 end
 
 --- @param rounds table[]  what the core measured in each
---- @param asked { prompt: integer, generate: integer, depth: integer }
+--- @param asked { prompt: integer, generate: integer, depth: integer, decode_bytes: number }
 function speed.summary(rounds, asked)
   local result, first = { rounds = #rounds }, rounds[1]
   if asked.prompt > 0 then
@@ -22,7 +22,7 @@ function speed.summary(rounds, asked)
     result.decode = rates(rounds, asked.generate, "decode_ns")
     result.decode.depth = asked.depth
     result.decode.flops_per_token = first.decode_flops / asked.generate
-    result.decode.bytes_per_token = first.decode_bytes
+    result.decode.bytes_per_token = asked.decode_bytes
   end
   return result
 end

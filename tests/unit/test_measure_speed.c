@@ -33,9 +33,11 @@ static mg_model *make_model(const char *text) {
 }
 
 static mg_speed speed_of(mg_model *model, int64_t prompt, int64_t generate, int64_t depth) {
-  const mg_speed_settings settings = {.prompt = prompt, .generate = generate, .depth = depth, .seed = 5};
-  mg_speed speed;
-  assert_ok(world.context, mg_speed_run(model, world.tape, MG_F32, &settings, &speed));
+  const mg_speed_settings settings = {.prompt = prompt, .generate = generate, .depth = depth, .rounds = 2, .seed = 5};
+  mg_speed rounds[2];
+  assert_ok(world.context, mg_speed_run(model, world.tape, MG_F32, &settings, rounds));
+  const mg_speed speed = rounds[0];
+  assert_true(rounds[1].prefill_flops == speed.prefill_flops && rounds[1].decode_flops == speed.decode_flops);
   assert_true((speed.prefill_ns > 0) == (prompt > 0) && (speed.decode_ns > 0) == (generate > 0));
   return speed;
 }
@@ -75,13 +77,15 @@ static void nothing_to_measure_is_refused(void **state) {
   mg_model *model = make_model(MODEL(""));
   mg_speed speed;
   assert_refused(world.context, MG_USAGE, "at least one token",
-                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.depth = 3}, &speed));
+                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.depth = 3, .rounds = 1}, &speed));
   assert_refused(world.context, MG_USAGE, "at least one token",
-                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = -1}, &speed));
+                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = -1, .rounds = 1}, &speed));
+  assert_refused(world.context, MG_USAGE, "at least one round",
+                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = 3}, &speed));
   mg_model_destroy(model);
   model = make_model("{\"layers\": 1, \"width\": 8, \"vocabulary\": 32, \"heads\": 2, \"encoder\": {\"layers\": 1}}");
   assert_refused(world.context, MG_USAGE, "it has an encoder",
-                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = 3}, &speed));
+                 mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = 3, .rounds = 1}, &speed));
   mg_model_destroy(model);
 }
 
