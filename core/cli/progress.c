@@ -104,12 +104,16 @@ static void take_step(mg_progress *p, const mg_case *what, const json_t *progres
   row *r = &p->rows[what->number - 1];
   const double step = json_number_value(json_object_get(progress, "step")),
                steps = json_number_value(json_object_get(progress, "steps"));
+  const json_t *loss = json_object_get(progress, "loss");
   char rate[32];
   number_text(json_number_value(json_object_get(progress, "tokens_per_second")), rate, sizeof rate);
   r->share = steps > 0 ? step / steps : 0;
   snprintf(p->shown, sizeof p->shown, "%s", what->label);
-  snprintf(p->detail, sizeof p->detail, "step %.0f/%.0f, loss %.3f, %s tokens/s", step, steps,
-           json_number_value(json_object_get(progress, "loss")), rate);
+  if (loss)
+    snprintf(p->detail, sizeof p->detail, "step %.0f/%.0f, loss %.3f, %s tokens/s", step, steps,
+             json_number_value(loss), rate);
+  else
+    snprintf(p->detail, sizeof p->detail, "%.2f of %.2f simulated hours", step, steps);
 }
 
 /* The first line of a reason, short enough for a terminal. */

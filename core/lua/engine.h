@@ -18,7 +18,8 @@ typedef struct mg_engine_settings {
   size_t memory_bytes;   /* the most a script may hold; 0 = 1 GiB */
   /* Asked now and then while Lua or training runs; true stops with MG_INTERRUPTED. May be NULL. */
   bool (*stopped)(void *user);
-  /* Progress of the running case: {"step", "steps", "loss", "tokens_per_second"}; may be NULL. */
+  /* Progress of the running case: {"step", "steps", "loss", "tokens_per_second"}, or of a simulation {"step", "steps"} in
+   * hours; may be NULL. */
   void (*progress)(void *user, const json_t *progress);
   void *user;
 } mg_engine_settings;

@@ -182,6 +182,42 @@ function mg.skip(reason) end
 ---@return { cv: number, max_over_mean: number, max_violation: number }
 function mg.random_floor(t) end
 
+---@class moegauge.StepCost
+---@field tokens number[]
+---@field context number[]
+---@field seconds number[][]
+
+---Seconds of a step of a serving instance by its tokens and their mean context: a grid, filled from rows or a function.
+---@param t { tokens: number[], context?: number[], seconds: number[]|number[][]|fun(tokens: number, context: number): number }
+---@return moegauge.StepCost
+function mg.step_cost(t) end
+
+---What a scaling policy knows when it decides.
+---@class moegauge.ScalingState
+---@field hours number                       since midnight of the first day
+---@field requests_per_second number         since the last decision
+---@field tokens_per_second number           demand since then
+---@field utilisation number                 since then, 0 to 1
+---@field queued integer
+---@field instances integer                  without those that drain
+---@field starting integer                   of these, not working yet or failed
+---@field forecast_tokens_per_second? number demand that the curve foretells
+
+---@class moegauge.Pool
+---@field nodes? integer
+---@field step_tokens? integer
+---@field sequences? integer
+---@field kv_tokens? integer
+---@field prefill_step? moegauge.StepCost
+---@field decode_step? moegauge.StepCost
+---@field scaling? table|fun(state: moegauge.ScalingState): number
+---@field [string] any
+
+---A serving cluster under a stream of requests, simulated event by event (core/cluster/README.md).
+---@param t { arrivals: table, hours?: number, seed?: integer, group?: integer, mixed?: moegauge.Pool, prefill?: moegauge.Pool, decode?: moegauge.Pool, [string]: any }
+---@return moegauge.RunResult
+function mg.serving(t) end
+
 ---@generic V
 ---@param t table<any, V>
 ---@return fun(): any, V

@@ -3,6 +3,7 @@
 
 local core = require "moegauge.core"
 local experiment = require "moegauge.experiment"
+local serving = require "moegauge.serving"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
@@ -16,6 +17,8 @@ local mg = {
   corpus = specification.corpus,
   router = specification.router,
   train = specification.train,
+  serving = serving.run,
+  step_cost = serving.step_cost,
 }
 
 --- What a released model costs, from its config.json alone: parameters by part, FLOPs per token at `context` tokens, bytes.

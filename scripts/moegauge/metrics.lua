@@ -62,6 +62,8 @@ metrics.known = {
   spikes = { title = "spikes", unit = "", better = "lower", style = "fixed", digits = 0, help = "steps whose loss stood out (z > 6 or more than 10 times the median)" },
 }
 
+for name, metric in pairs(require "moegauge.metrics_serving") do metrics.known[name] = metric end
+
 --- The description of a metric, also of one an experiment made up.
 --- @param name string
 --- @return moegauge.Metric
