@@ -13,7 +13,7 @@ mkdir -p corpus/one corpus/two
 cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1
 
 ran=0
-for script in "$MOEGAUGE_SOURCE"/experiments/*.lua "$MOEGAUGE_SOURCE"/experiments/papers/*.lua; do
+for script in "$MOEGAUGE_SOURCE"/experiments/*.lua "$MOEGAUGE_SOURCE"/experiments/{papers,cluster}/*.lua; do
   name=$(basename "$script" .lua)
   corpus=()
   grep -q 'corpus = "manpages"' "$script" && corpus=(--set corpus="$work/corpus")
