@@ -7,6 +7,7 @@
 #include "cluster/serving/internal.h"
 
 #define UNLIMITED 1e15
+enum { SAMPLES_MAX = 100000 };
 
 static const mg_option serving_options[] = {
     MG_OPTION_FLOAT(mg__serving_settings, hours, 1, 1e-6, 1e5, "how long requests arrive, from midnight on"),
@@ -135,7 +136,11 @@ static mg_status read_plan(mg__serving_plan *plan, const json_t *spec) {
                    "serving: 'arrivals' is needed: {requests_per_second = ...} or {replay = FILE}");
   MG_TRY(read_pools(plan, spec));
   MG_TRY(mg_arrivals_create(plan->context, arrivals, (uint64_t)plan->set.seed, plan->set.group, &plan->arrivals));
-  if (plan->set.sample_seconds == 0) plan->set.sample_seconds = plan->set.hours * 3600.0 / 288.0;
+  const double seconds = plan->set.hours * 3600.0;
+  if (plan->set.sample_seconds == 0) plan->set.sample_seconds = seconds / 288.0;
+  if (seconds / plan->set.sample_seconds > SAMPLES_MAX)
+    return mg_fail(plan->context, MG_USAGE, "serving: sample_seconds = %g makes more than %d points in %g hours",
+                   plan->set.sample_seconds, SAMPLES_MAX, plan->set.hours);
   return check_forecasts(plan);
 }
 
