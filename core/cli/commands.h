@@ -10,6 +10,7 @@
   X(report)                                                                                                            \
   X(compare)                                                                                                           \
   X(model)                                                                                                             \
+  X(cluster)                                                                                                           \
   X(list)                                                                                                              \
   X(help)                                                                                                              \
   X(check)                                                                                                             \

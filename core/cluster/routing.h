@@ -41,7 +41,8 @@ typedef enum mg_routing_kind {
   MG_ROUTING_BURSTY,
   MG_ROUTING_ROTATING,
   MG_ROUTING_SHIFT,
-  MG_ROUTING_GROUP_LIMITED
+  MG_ROUTING_GROUP_LIMITED,
+  MG_ROUTING_SHARES
 } mg_routing_kind;
 
 /* The formulas stand in core/cluster/README.md. */
@@ -54,6 +55,8 @@ typedef struct mg_routing_recipe {
   int64_t period;
   double shift_at;
   int64_t groups, groups_kept;
+  const double *shares; /* shares: [shares_layers, experts], at least 0; layer l has row l mod shares_layers */
+  int64_t shares_layers;
 } mg_routing_recipe;
 extern const mg_option mg_routing_recipe_options[];
 

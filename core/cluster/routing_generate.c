@@ -6,8 +6,8 @@
 #include "cluster/routing.h"
 #include "moegauge/rng.h"
 
-static const char *const kinds[] = {"uniform",  "zipf",  "power_law",     "hot", "bursty",
-                                    "rotating", "shift", "group_limited", NULL};
+static const char *const kinds[] = {"uniform",  "zipf",  "power_law",     "hot",    "bursty",
+                                    "rotating", "shift", "group_limited", "shares", NULL};
 
 const mg_option mg_routing_recipe_options[] = {
     MG_OPTION_CHOICE(mg_routing_recipe, kind, MG_ROUTING_UNIFORM, kinds, "how experts are drawn"),
@@ -71,6 +71,11 @@ static void weigh_uniform(source *s) {
   for (int64_t e = 0; e < s->recipe->experts; e++) s->cumulative[e] = 1;
 }
 
+static void weigh_shares(source *s) {
+  const double *row = s->recipe->shares + s->layer % s->recipe->shares_layers * s->recipe->experts;
+  for (int64_t e = 0; e < s->recipe->experts; e++) s->cumulative[e] = row[e];
+}
+
 /* The distribution of run `run`, as a cumulative sum. */
 static void begin_run(source *s, int64_t run) {
   switch ((mg_routing_kind)s->recipe->kind) {
@@ -89,6 +94,7 @@ static void begin_run(source *s, int64_t run) {
     permute(s, "hot", 0);
     weigh_hot(s, run * s->recipe->hot_experts, s->recipe->hot_share);
     break;
+  case MG_ROUTING_SHARES: weigh_shares(s); break;
   case MG_ROUTING_UNIFORM:
   case MG_ROUTING_GROUP_LIMITED: weigh_uniform(s); break;
   }
@@ -176,6 +182,9 @@ static mg_status check(mg_context *context, const mg_routing_recipe *r) {
                    (long long)r->experts);
   if (r->hot_experts > r->experts)
     return mg_fail(context, MG_USAGE, "trace: %lld hot experts of %lld", (long long)r->hot_experts,
+                   (long long)r->experts);
+  if (r->kind == MG_ROUTING_SHARES && !r->shares)
+    return mg_fail(context, MG_USAGE, "trace: 'shares' are needed: a list of %lld shares for each layer",
                    (long long)r->experts);
   if (r->kind != MG_ROUTING_GROUP_LIMITED) return MG_OK;
   if (r->experts % r->groups != 0 || r->groups_kept > r->groups || r->groups_kept > 256)

@@ -2,6 +2,7 @@
 #include "cluster/simulation.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "cluster/simulation_setup.h"
 #include "cluster/timeline.h"
@@ -288,5 +289,65 @@ mg_status mg_simulation_requests(mg_context *context, const json_t *spec, json_t
   if (status == MG_OK) return MG_OK;
   json_decref(*out);
   *out = NULL;
+  return status;
+}
+
+/* ---- grids and files ------------------------------------------------------------------------------------------ */
+
+/* One point. A token of a prompt of P attends to P / 2 on average; a decode step's context is its keys. */
+static mg_status grid_point(mg_context *context, const json_t *spec, double tokens, double mean_context,
+                            double *seconds) {
+  const bool prefill = strcmp(json_string_value(json_object_get(spec, "step")), "prefill") == 0;
+  const double ranks = fmax(1, json_number_value(json_object_get(spec, "ranks")));
+  const double keys = fmax(1, round(prefill ? 2 * mean_context : mean_context));
+  json_t *point = json_copy((json_t *)spec), *result;
+  json_object_set_new(point, "tokens", json_integer((json_int_t)fmax(1, round(tokens / ranks))));
+  json_object_set_new(point, "context", json_integer((json_int_t)keys));
+  json_object_set_new(point, "compare", json_false());
+  const mg_status status = mg_simulation_run(context, point, &result);
+  json_decref(point);
+  if (status != MG_OK) return status;
+  *seconds = json_number_value(json_object_get(json_object_get(result, "metrics"), "step_ms")) / 1e3;
+  json_decref(result);
+  return MG_OK;
+}
+
+static mg_status fill_grid(mg_context *context, const json_t *spec, const json_t *grid, json_t *rows) {
+  size_t t, c;
+  json_t *tokens, *keys;
+  json_array_foreach(json_object_get(grid, "tokens"), t, tokens) {
+    json_t *row = json_array();
+    json_array_append_new(rows, row);
+    json_array_foreach(json_object_get(grid, "context"), c, keys) {
+      double seconds;
+      MG_TRY(grid_point(context, spec, json_number_value(tokens), json_number_value(keys), &seconds));
+      json_array_append_new(row, json_real(seconds));
+    }
+  }
+  return MG_OK;
+}
+
+mg_status mg_simulation_step_costs(mg_context *context, const json_t *spec, const json_t *grid, json_t **out) {
+  const char *step = json_string_value(json_object_get(spec, "step"));
+  *out = NULL;
+  if (!step || (strcmp(step, "prefill") != 0 && strcmp(step, "decode") != 0))
+    return mg_fail(context, MG_USAGE, "cluster: the costs of a step need step = \"prefill\" or \"decode\"");
+  if (json_array_size(json_object_get(grid, "tokens")) == 0 || json_array_size(json_object_get(grid, "context")) == 0)
+    return mg_fail(context, MG_USAGE, "cluster: a grid has lists 'tokens' and 'context'");
+  json_t *rows = json_array();
+  const mg_status status = fill_grid(context, spec, grid, rows);
+  if (status == MG_OK)
+    *out = json_pack("{s:O, s:O, s:O}", "tokens", json_object_get(grid, "tokens"), "context",
+                     json_object_get(grid, "context"), "seconds", rows);
+  json_decref(rows);
+  return status;
+}
+
+mg_status mg_simulation_write_trace(mg_context *context, const json_t *spec, mg_backend *backend, const char *path) {
+  mg__setup setup;
+  mg_status status = mg__setup_read(context, spec, &setup);
+  if (status == MG_OK) status = mg__setup_routing(&setup);
+  if (status == MG_OK) status = mg_routing_write(setup.routing, backend, path, NULL);
+  mg__setup_close(&setup);
   return status;
 }

@@ -124,15 +124,53 @@ void mg__setup_close(mg__setup *s) {
 
 /* ---- routing -------------------------------------------------------------------------------------------------- */
 
+/* "shares" of the trace as numbers [layers, experts]; NULL without any. */
+static mg_status read_shares(mg_context *context, const json_t *shares, int64_t experts, double **out) {
+  const size_t layers = json_array_size(shares);
+  *out = NULL;
+  if (layers == 0) return MG_OK;
+  *out = mg_alloc(context, layers * (size_t)experts * sizeof **out);
+  if (!*out) return MG_MEMORY;
+  for (size_t layer = 0; layer < layers; layer++) {
+    const json_t *row = json_array_get(shares, layer);
+    double sum = 0;
+    for (size_t e = 0; e < (size_t)experts; e++) {
+      const double share = json_number_value(json_array_get(row, e));
+      (*out)[layer * (size_t)experts + e] = share > 0 ? share : 0;
+      sum += (*out)[layer * (size_t)experts + e];
+    }
+    if (json_array_size(row) != (size_t)experts || !(sum > 0) || !isfinite(sum))
+      return mg_fail(context, MG_USAGE, "trace: shares[%zu] must be %lld numbers from 0 up, not all 0", layer + 1,
+                     (long long)experts);
+  }
+  return MG_OK;
+}
+
+/* Everything of the trace but its shares. */
+static mg_status read_recipe(mg__setup *s, mg_routing_recipe *recipe) {
+  json_t *plain = json_copy((json_t *)s->trace);
+  if (plain) json_object_del(plain, "shares");
+  const mg_status status = mg_options_from_json(s->context, mg_routing_recipe_options, plain, "trace", recipe);
+  json_decref(plain);
+  return status;
+}
+
 static mg_status generate(mg__setup *s) {
   mg_routing_recipe recipe;
+  double *shares;
   mg_options_defaults(mg_routing_recipe_options, &recipe);
   recipe.experts = s->shape.experts;
   recipe.choices = s->shape.choices;
   recipe.layers = s->shape.layers > s->shape.dense_layers ? s->shape.layers - s->shape.dense_layers : 1;
   recipe.tokens = s->options.offset + s->options.tokens * s->options.ranks;
-  MG_TRY(mg_options_from_json(s->context, mg_routing_recipe_options, s->trace, "trace", &recipe));
-  return mg_routing_generate(s->context, &recipe, &s->routing);
+  MG_TRY(read_recipe(s, &recipe));
+  const json_t *given = json_object_get(s->trace, "shares");
+  mg_status status = read_shares(s->context, given, recipe.experts, &shares);
+  recipe.shares = shares;
+  recipe.shares_layers = (int64_t)json_array_size(given);
+  if (status == MG_OK) status = mg_routing_generate(s->context, &recipe, &s->routing);
+  mg_free(s->context, shares, (size_t)(recipe.shares_layers * recipe.experts) * sizeof *shares);
+  return status;
 }
 
 mg_status mg__setup_routing(mg__setup *s) {

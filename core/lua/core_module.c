@@ -231,6 +231,7 @@ void mg__push_core(lua_State *L) {
   mg__add_released(L);
   mg__add_routers(L);
   mg__add_serving(L);
+  mg__add_cluster(L);
   lua_pushliteral(L, MG_VERSION);
   lua_setfield(L, -2, "version");
   lua_pushlightuserdata(L, NULL); /* null, which a table cannot hold as nil */

@@ -404,6 +404,18 @@ mg_status mg_engine_released(mg_engine *engine, const char *action, const char *
   return status;
 }
 
+mg_status mg_engine_cluster_fit(mg_engine *engine, const json_t *settings, json_t **out) {
+  library_call call = {.module = "moegauge.cluster.fit",
+                       .function = "command",
+                       .arguments = {settings},
+                       .numbers = MG__NUMBERS_RESULT,
+                       .where = "fit"};
+  *out = NULL;
+  MG_TRY(library(engine, &call, MG_BUG));
+  *out = call.result;
+  return MG_OK;
+}
+
 mg_status mg_engine_families(mg_engine *engine, json_t **out) {
   library_call call = {.module = "moegauge.inspect", .function = "families", .where = "families"};
   *out = NULL;

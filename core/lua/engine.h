@@ -59,6 +59,9 @@ mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out);
  * {"result": {...}, "text": "..."}; scripts/moegauge/released.lua says what is in it. */
 mg_status mg_engine_released(mg_engine *engine, const char *action, const char *path, const json_t *settings,
                              json_t **out);
+/* Coefficients of the simulator's costs from tables of measurements, with `settings` as the command line has them and
+ * "files": {"result": {...}, "text": "...", "lua": the calibration as a Lua file}; scripts/moegauge/cluster/fit.lua. */
+mg_status mg_engine_cluster_fit(mg_engine *engine, const json_t *settings, json_t **out);
 /* The families of released models: [{"name", "model_types", "runs", "paper"}, ...]. */
 mg_status mg_engine_families(mg_engine *engine, json_t **out);
 

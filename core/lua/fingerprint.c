@@ -275,7 +275,13 @@ void mg__value_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]) {
 }
 
 /* The files that decide what a run function computes; those that only draw reports are not among them. */
-static const char *const library_files[] = {"init.lua", "experiment.lua", "specification.lua"};
+static const char *const library_files[] = {"init.lua",
+                                            "experiment.lua",
+                                            "specification.lua",
+                                            "cluster/init.lua",
+                                            "cluster/catalogue.lua",
+                                            "cluster/calibration.lua",
+                                            "cluster/fitted_h100.lua"};
 
 mg_status mg__library_hash(mg_engine *engine, char text[MG_HASH_TEXT_BYTES]) {
   begin(text, "library");

@@ -73,6 +73,7 @@ void mg__add_gguf(lua_State *L);
 void mg__add_released(lua_State *L);
 void mg__add_routers(lua_State *L);
 void mg__add_serving(lua_State *L);
+void mg__add_cluster(lua_State *L);
 void mg__free_routers(mg_engine *engine);
 
 /* XXH3 of a value and all that it can depend on in the script: stripped bytecode, constants, upvalues, fields. */

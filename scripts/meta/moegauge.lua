@@ -150,6 +150,21 @@ function mg.corpus(t) end
 ---@return moegauge.RunResult
 function mg.train(t) end
 
+---What a routing costs on many accelerators (core/cluster/README.md). `placement` is a policy's name, or a function that
+---gets { layer, load, experts, slots, ranks, nodes, groups, seed } and returns the expert of each slot, from 0.
+---@param t { step?: string, model: string|table, accelerator: string|table, ranks: integer, trace?: string|table, placement?: string|fun(request: table): integer[], [string]: any }
+---@return moegauge.RunResult
+function mg.cluster(t) end
+
+---@param t table
+---@param grid { tokens: number[], context: number[] }
+---@return moegauge.StepCost
+function mg.cluster.step_cost(t, grid) end
+
+---@param t table
+---@param path string
+function mg.cluster.write_trace(t, path) end
+
 ---@param path string      config.json, a GGUF file, or a folder that holds one
 ---@param context? integer tokens of the context that FLOPs and memory are for; default 4096
 ---@return table           keys as in scripts/README.md

@@ -1,6 +1,7 @@
 --- What `require "moegauge"` returns: the words of an experiment. Everything here is a value or makes one; nothing runs
 --- until a case does.
 
+local cluster = require "moegauge.cluster"
 local core = require "moegauge.core"
 local experiment = require "moegauge.experiment"
 local serving = require "moegauge.serving"
@@ -19,6 +20,7 @@ local mg = {
   train = specification.train,
   serving = serving.run,
   step_cost = serving.step_cost,
+  cluster = cluster,
 }
 
 --- What a released model costs, from its config.json alone: parameters by part, FLOPs per token at `context` tokens, bytes.

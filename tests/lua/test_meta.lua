@@ -17,7 +17,7 @@ for name, signature in pairs(core.var_methods()) do
 end
 assert(next(annotated) == nil, "annotated, but not there: Var:" .. tostring(next(annotated)))
 
-for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "inspect", "load", "skip", "random_floor", "serving", "step_cost", "sorted_pairs", "router.define" } do
+for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "cluster", "inspect", "load", "skip", "random_floor", "serving", "step_cost", "sorted_pairs", "router.define" } do
   assert(text:find("function mg." .. name .. "(", 1, true), "mg." .. name .. " is not annotated")
 end
 

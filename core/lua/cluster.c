@@ -1,0 +1,99 @@
+/* mg.core's cluster simulator: specifications and measurements go in as tables, results come out. */
+#include "cluster/calibration.h"
+#include "cluster/simulation.h"
+#include "lua/state.h"
+
+/* The table at `index` as JSON in a box. */
+static json_t **table_at(lua_State *L, int index, const char *where) {
+  luaL_checktype(L, index, LUA_TTABLE);
+  json_t **box = mg__push_box(L);
+  *box = mg__to_json(L, index, MG__NUMBERS_STRICT, where);
+  if (!*box) mg__raise(L, MG_USAGE);
+  return box;
+}
+
+/* Pushes the result, or raises. */
+static int answer(lua_State *L, mg_status status, json_t **result) {
+  if (status != MG_OK) mg__raise(L, status);
+  if (!*result) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  mg__push_json(L, *result);
+  return 1;
+}
+
+/* check_cluster(spec) */
+static int check_cluster(lua_State *L) {
+  json_t **spec = table_at(L, 1, "cluster");
+  const mg_status status = mg_simulation_check(mg__engine_of(L)->context, *spec);
+  if (status != MG_OK) mg__raise(L, status);
+  return 0;
+}
+
+/* simulate(spec) -> result of mg_simulation_run */
+static int simulate(lua_State *L) {
+  json_t **spec = table_at(L, 1, "cluster"), **result = mg__push_box(L);
+  return answer(L, mg_simulation_run(mg__engine_of(L)->context, *spec, result), result);
+}
+
+/* placement_requests(spec) -> list of what a placement is asked */
+static int placement_requests(lua_State *L) {
+  json_t **spec = table_at(L, 1, "cluster"), **result = mg__push_box(L);
+  return answer(L, mg_simulation_requests(mg__engine_of(L)->context, *spec, result), result);
+}
+
+/* simulate_grid(spec, grid) -> what mg.step_cost holds */
+static int simulate_grid(lua_State *L) {
+  json_t **spec = table_at(L, 1, "cluster"), **grid = table_at(L, 2, "grid"), **result = mg__push_box(L);
+  return answer(L, mg_simulation_step_costs(mg__engine_of(L)->context, *spec, *grid, result), result);
+}
+
+static mg_status write_through(mg_engine *engine, const json_t *spec, const char *path) {
+  mg_backend *backend;
+  MG_TRY(mg_backend_open(engine->context, engine->settings.registry, "reference", NULL, &backend));
+  const mg_status status = mg_simulation_write_trace(engine->context, spec, backend, path);
+  mg_backend_close(backend);
+  return status;
+}
+
+/* write_trace(spec, path) */
+static int write_trace(lua_State *L) {
+  json_t **spec = table_at(L, 1, "cluster");
+  const mg_status status = write_through(mg__engine_of(L), *spec, luaL_checkstring(L, 2));
+  if (status != MG_OK) mg__raise(L, status);
+  return 0;
+}
+
+static mg_status fit(mg_context *context, const json_t *given, json_t **out) {
+  mg_accelerator accelerator;
+  mg_measurements data = {0};
+  size_t index;
+  json_t *path;
+  MG_TRY(mg_accelerator_read(context, json_object_get(given, "accelerator"), &accelerator));
+  mg_status status = MG_OK;
+  json_array_foreach(json_object_get(given, "files"), index, path) {
+    if (status == MG_OK)
+      status =
+          mg_measurements_read(context, json_string_value(path), &accelerator, json_object_get(given, "where"), &data);
+  }
+  if (status == MG_OK) status = mg_calibration_fit(context, &accelerator, &data, out);
+  mg_measurements_free(context, &data);
+  return status;
+}
+
+/* fit_costs{ files =, accelerator =, where = } -> calibration */
+static int fit_costs(lua_State *L) {
+  json_t **given = table_at(L, 1, "fit"), **result = mg__push_box(L);
+  const mg_status status = fit(mg__engine_of(L)->context, *given, result);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(mg__engine_of(L)->context));
+  return answer(L, status, result);
+}
+
+void mg__add_cluster(lua_State *L) {
+  static const luaL_Reg functions[] = {{"check_cluster", check_cluster},
+                                       {"simulate", simulate},
+                                       {"placement_requests", placement_requests},
+                                       {"simulate_grid", simulate_grid},
+                                       {"write_trace", write_trace},
+                                       {"fit_costs", fit_costs},
+                                       {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
+}

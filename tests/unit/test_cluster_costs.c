@@ -1,0 +1,257 @@
+/* A fit finds the coefficients that data was made with and says where it fails; costs refuse what they were not
+ * calibrated for; shapes give the published numbers of DeepSeek-V3. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cluster/calibration.h"
+#include "cluster/shape.h"
+#include "support/testing.h"
+
+static mg_context *context;
+static char path[] = "/tmp/moegauge-costs-XXXXXX";
+static const mg_accelerator device = {.name = "device",
+                                      .bf16_tflops = 1000,
+                                      .fp8_tflops = 2000,
+                                      .memory_gb = 80,
+                                      .memory_gb_s = 1000,
+                                      .sms = 100,
+                                      .node_ranks = 8,
+                                      .near_gb_s = 100,
+                                      .far_gb_s = 10};
+
+static int open_context(void **state) {
+  (void)state;
+  const int file = mkstemp(path);
+  if (file >= 0) close(file);
+  return file < 0 || mg_context_create(NULL, &context) != MG_OK;
+}
+
+static int close_context(void **state) {
+  (void)state;
+  unlink(path);
+  const bool clean = mg_context_bytes(context) == 0;
+  mg_context_destroy(context);
+  return clean ? 0 : -1;
+}
+
+/* Attention: constant 5 us, 1.5 times the memory's time or 2 times the peak's, whichever is longer. */
+static void add_attention_rows(mg_fit_data *data, double noise) {
+  static const double truth[MG_FORM_FEATURES_MAX] = {5e-6, 1.5, 2};
+  data->kind = MG_FORM_ATTENTION_DECODE;
+  for (int i = 0; i < 40; i++) {
+    const double bytes = 1e5 * pow(1.4, i % 8), flops = 1e7 * pow(3, i / 8);
+    const double variables[MG_FORM_VARIABLES_MAX] = {bytes, flops};
+    double features[MG_FORM_FEATURES_MAX] = {0};
+    mg_forms[data->kind].evaluate(&device, variables, features);
+    const double seconds = mg_form_value(&mg_forms[data->kind], truth, features) * (1 + noise * (i % 3 - 1));
+    assert_ok(context, mg_fit_data_add(context, data, variables, seconds));
+  }
+}
+
+static void a_fit_recovers_its_coefficients(void **state) {
+  (void)state;
+  mg_fit_data data = {0};
+  mg_fit fit;
+  add_attention_rows(&data, 0);
+  assert_ok(context, mg_fit_form(context, &device, &data, &fit));
+  assert_near(fit.coefficients[0], 5e-6, 1e-8);
+  assert_near(fit.coefficients[1], 1.5, 1e-3);
+  assert_near(fit.coefficients[2], 2, 1e-3);
+  assert_true(fit.worst_left_out < 1e-3);
+  assert_near(fit.least[0], 1e5, 1e-6);
+  assert_int_equal(fit.rows, 40);
+  mg_fit_data_free(context, &data);
+}
+
+static void a_fit_says_how_wrong_it_is(void **state) {
+  (void)state;
+  mg_fit_data data = {0};
+  mg_fit fit;
+  add_attention_rows(&data, 0.1);
+  assert_ok(context, mg_fit_form(context, &device, &data, &fit));
+  assert_true(fit.median_left_out > 0.05 && fit.median_left_out < 0.15);
+  assert_true(fit.worst_left_out >= fit.worst_residual);
+  data.count = 3;
+  assert_refused(context, MG_USAGE, "needs more rows", mg_fit_form(context, &device, &data, &fit));
+  mg_fit_data_free(context, &data);
+}
+
+static void attention_calibration(mg_calibration *calibration) {
+  json_t *json = json_pack("{s:{s:{s:{s:f,s:f,s:f}, s:{s:[f,f]}}}}", "forms", "attention_decode", "coefficients",
+                           "constant_s", 1e-6, "memory", 2.0, "compute", 3.0, "range", "bytes", 1e3, 1e6);
+  assert_ok(context, mg_calibration_read(context, json, calibration));
+  json_decref(json);
+}
+
+static void costs_are_refused_outside_their_range(void **state) {
+  (void)state;
+  mg_calibration calibration;
+  attention_calibration(&calibration);
+  mg_costs costs = {.context = context, .accelerator = &device, .calibration = &calibration};
+  const double inside[MG_FORM_VARIABLES_MAX] = {1e6, 1e6}, outside[MG_FORM_VARIABLES_MAX] = {1e7, 1e6};
+  double seconds;
+  assert_ok(context, mg_cost(&costs, MG_FORM_ATTENTION_DECODE, inside, &seconds));
+  assert_near(seconds, 1e-6 + 2e-6, 1e-12);
+  assert_refused(context, MG_USAGE, "calibrated for bytes from 1000 to 1e+06, not 1e+07",
+                 mg_cost(&costs, MG_FORM_ATTENTION_DECODE, outside, &seconds));
+  assert_refused(context, MG_USAGE, "no coefficients of 'gemm'", mg_cost(&costs, MG_FORM_GEMM, inside, &seconds));
+  costs.extrapolate = true;
+  assert_ok(context, mg_cost(&costs, MG_FORM_ATTENTION_DECODE, outside, &seconds));
+  json_t *listed = mg_costs_outside(&costs);
+  assert_int_equal(json_array_size(listed), 1);
+  assert_near(json_number_value(json_object_get(json_array_get(listed, 0), "factor")), 10, 1e-9);
+  json_decref(listed);
+  mg_calibration_free(context, &calibration);
+}
+
+static void the_roofline_is_the_peak(void **state) {
+  (void)state;
+  mg_costs costs = {.context = context, .accelerator = &device};
+  const double product[MG_FORM_VARIABLES_MAX] = {1000, 1000, 1000, 1, 1};
+  const double far[MG_FORM_VARIABLES_MAX] = {1e10, 0, 20, 4};
+  double seconds;
+  assert_ok(context, mg_cost(&costs, MG_FORM_GEMM, product, &seconds));
+  assert_near(seconds, 2e9 / 2e15 + (1e6 + 1e6 + 2e6) / 1e12, 1e-12);
+  assert_ok(context, mg_cost(&costs, MG_FORM_DISPATCH_NORMAL, far, &seconds));
+  assert_near(seconds, 1, 1e-9);
+  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 1e11, &seconds));
+  assert_near(seconds, 2 * 0.75, 1e-9);
+}
+
+static void wrong_calibrations_are_refused(void **state) {
+  (void)state;
+  mg_calibration calibration;
+  static const struct {
+    const char *json, *words;
+  } wrong[] = {{"{\"forms\": {\"gem\": {}}}", "did you mean 'gemm'"},
+               {"{\"forms\": {\"gemm\": {}}}", "needs the coefficient 'constant_s'"},
+               {"{\"forms\": {\"memory\": {\"coefficients\": {\"constant_s\": 0, \"memory\": -1}}}}", "'memory'"},
+               {"{\"collectives\": {\"alltoall\": {\"8\": [[0, 1]]}}}", "above 0"}};
+  for (size_t i = 0; i < MG_COUNT(wrong); i++) {
+    json_t *json = json_loads(wrong[i].json, 0, NULL);
+    assert_refused(context, MG_USAGE, wrong[i].words, mg_calibration_read(context, json, &calibration));
+    json_decref(json);
+  }
+}
+
+/* ---- tables --------------------------------------------------------------------------------------------------- */
+
+static void write_file(const char *text) {
+  assert_ok(context, mg_file_write_atomic(context, path, text, strlen(text)));
+}
+
+static void collectives_are_interpolated_between_sizes(void **state) {
+  (void)state;
+  mg_measurements data = {0};
+  json_t *json;
+  mg_calibration calibration;
+  write_file("# made up\nop_name,nccl_dtype,num_gpus,message_size,latency\n"
+             "all_reduce,half,8,500,0.001\nall_reduce,half,8,5000,0.01\nall_reduce,half,8,50000,0.1\n");
+  assert_ok(context, mg_measurements_read(context, path, &device, NULL, &data));
+  assert_ok(context, mg_calibration_fit(context, &device, &data, &json));
+  assert_near(json_number_value(json_object_get(json_object_get(json, "collective_errors"), "worst_left_out")), 0,
+              1e-9);
+  assert_ok(context, mg_calibration_read(context, json, &calibration));
+  mg_costs costs = {.context = context, .accelerator = &device, .calibration = &calibration};
+  double seconds;
+  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 2000, &seconds));
+  assert_near(seconds, 2e-6, 1e-10);
+  assert_refused(context, MG_USAGE, "outside what the calibration measured",
+                 mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 2000, &seconds));
+  assert_refused(context, MG_USAGE, "outside", mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 1e9, &seconds));
+  mg_calibration_free(context, &calibration);
+  mg_measurements_free(context, &data);
+  json_decref(json);
+}
+
+static void damaged_tables_are_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *words;
+  } wrong[] = {{"", "no header"},
+               {"a,b\n1,2\n", "no known table"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,3\n", "line 2 has 3 fields, the header 6"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,x,1,1,5\n", "line 2: 'k' must be a number, not 'x'"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,-3,1,1,5\n", "'k' is below 0"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,0,1,1,5\n", "above 0"},
+               {"op_name,num_gpus,message_size,latency\nreduce,8,1,1\n", "no known collective"},
+               {"m,n,\"k\"\n", "quoted"}};
+  for (size_t i = 0; i < MG_COUNT(wrong); i++) {
+    mg_measurements data = {0};
+    write_file(wrong[i].text);
+    assert_refused(context, MG_FILE, wrong[i].words, mg_measurements_read(context, path, &device, NULL, &data));
+    mg_measurements_free(context, &data);
+  }
+}
+
+static void rows_are_chosen_by_columns(void **state) {
+  (void)state;
+  mg_measurements data = {0};
+  write_file("m,n,k,groups,element_bytes,tflops,run\n64,64,64,1,1,1,a\n64,64,64,1,1,1,b\n128,64,64,1,1,1,a\n");
+  json_t *where = json_pack("{s:s}", "run", "a"), *none = json_pack("{s:s}", "rum", "a");
+  assert_ok(context, mg_measurements_read(context, path, &device, where, &data));
+  assert_int_equal(data.data[MG_FORM_GEMM].count, 2);
+  assert_refused(context, MG_USAGE, "no column 'rum'", mg_measurements_read(context, path, &device, none, &data));
+  mg_measurements_free(context, &data);
+  json_decref(where);
+  json_decref(none);
+}
+
+/* 8 distinct of 256 experts over 4 nodes: 4 (1 - C(192,8) / C(256,8)). */
+static void random_choices_fall_into_groups(void **state) {
+  (void)state;
+  assert_near(mg_expected_groups(256, 256, 8), 8, 1e-9);
+  assert_near(mg_expected_groups(256, 1, 8), 1, 1e-12);
+  assert_near(mg_expected_groups(4, 2, 2), 2 * (1 - 1.0 / 6), 1e-12);
+}
+
+/* ---- shapes --------------------------------------------------------------------------------------------------- */
+
+static const mg_shape deepseek_v3 = {.layers = 61,
+                                     .dense_layers = 3,
+                                     .width = 7168,
+                                     .heads = 128,
+                                     .attention = MG_ATTENTION_MLA,
+                                     .query_rank = 1536,
+                                     .latent = 512,
+                                     .plain_width = 128,
+                                     .rope_width = 64,
+                                     .value_width = 128,
+                                     .experts = 256,
+                                     .choices = 8,
+                                     .expert_hidden = 2048,
+                                     .shared_hidden = 2048,
+                                     .dense_hidden = 18432,
+                                     .vocabulary = 129280};
+
+/* The cache of the models' table in bf16, the routed and attention's parameters, and FLOPs without attention's core. */
+static void deepseek_v3_has_its_published_size(void **state) {
+  (void)state;
+  assert_near(61 * 2 * mg_shape_cache_elements(&deepseek_v3), 70272, 0);
+  assert_near(58 * 256 * mg_shape_expert_parameters(&deepseek_v3), 653908770816.0, 0);
+  assert_near(61 * (mg_shape_attention_parameters(&deepseek_v3) + 1536 + 512), 11413547008.0, 0); /* and two norms */
+  assert_near(mg_shape_token_flops(&deepseek_v3, 0), 73251236864.0, 3e6); /* which counts norms too */
+}
+
+static void the_cache_of_grouped_queries(void **state) {
+  (void)state;
+  const mg_shape qwen = {.layers = 80, .attention = MG_ATTENTION_GQA, .kv_heads = 8, .head_width = 128};
+  assert_near(80 * 2 * mg_shape_cache_elements(&qwen), 327680, 0);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_fit_recovers_its_coefficients),
+                                     cmocka_unit_test(a_fit_says_how_wrong_it_is),
+                                     cmocka_unit_test(costs_are_refused_outside_their_range),
+                                     cmocka_unit_test(the_roofline_is_the_peak),
+                                     cmocka_unit_test(wrong_calibrations_are_refused),
+                                     cmocka_unit_test(collectives_are_interpolated_between_sizes),
+                                     cmocka_unit_test(damaged_tables_are_refused),
+                                     cmocka_unit_test(rows_are_chosen_by_columns),
+                                     cmocka_unit_test(random_choices_fall_into_groups),
+                                     cmocka_unit_test(deepseek_v3_has_its_published_size),
+                                     cmocka_unit_test(the_cache_of_grouped_queries)};
+  return cmocka_run_group_tests(tests, open_context, close_context);
+}
