@@ -32,10 +32,11 @@ static void multiply_rows(const attention *a, const cpu_matrix *x, int64_t row, 
   const cpu_words place = gemm_holds_words(gemm, x, depth, a->round)
                               ? gemm_words_as_stored(gemm, x, row)
                               : gemm_pack_block(gemm, x, row, rows, depth, 0, b.words, a->round, block);
-  for (int64_t column = 0; column < columns; column += gemm->columns)
-    gemm->multiply(rows, (int32_t)cpu_min(gemm->columns, columns - column), b.words, place,
-                   b.data + column * b.panel_words, gemm->columns, (cpu_result){c + column, stride, accumulate, false},
-                   (const char *)b.data, 0);
+  for (int64_t column = 0; column < columns; column += gemm->columns) {
+    const cpu_result result = {c + column, stride, accumulate, false};
+    gemm->multiply(rows, (int32_t)cpu_min(gemm->columns, columns - column), b.words, &place,
+                   b.data + column * b.panel_words, gemm->columns, &result, (const char *)b.data, 0);
+  }
 }
 
 /* Rows of a block when `rows` are cut into blocks of nearly one size. */

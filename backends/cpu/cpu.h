@@ -65,15 +65,20 @@ typedef struct cpu_gemm {
                     int64_t depth_end, int64_t words, bool round);
   /* Multiplies `words` depth words of `rows` rows of a and of a panel of b, whose words of one depth are followed by
    * those of the next after `b_word` words. `columns`, rounded up to `lanes`, are written. For each depth word one line
-   * of memory that a later product will read is asked for, from `next` on in steps of `next_step` bytes. */
-  void (*multiply)(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
-                   cpu_result c, const char *next, int64_t next_step);
+   * of memory that a later product will read is asked for, from `next` on in steps of `next_step` bytes. a and c come by
+   * pointer: to copy them onto the stack would wait for all results of the block before to reach memory. */
+  void (*multiply)(int32_t rows, int32_t columns, int64_t words, const cpu_words *a, const uint32_t *b, int64_t b_word,
+                   const cpu_result *c, const char *next, int64_t next_step);
   /* c (+)= x for one row, rounded to bf16; `stream` as in cpu_result, where c is aligned for it. */
   void (*store_bf16)(uint16_t *c, const float *x, int64_t columns, bool accumulate, bool stream);
   /* c [columns, rows] (+)= the transpose of a block of `rows` rows of results, as many floats apart as the register block
    * has columns; rows of c are `stride` elements apart. NULL = products are never computed across. */
   void (*store_across)(void *c, mg_dtype dtype, int64_t stride, const float *block, int32_t rows, int32_t columns,
                        bool accumulate);
+  /* c [rows, columns] = a b^T for words of both that run along the depth, of at least 4 rows and at most `dots_columns`
+   * columns; rows of c are as far apart as those of a register block. NULL beside dots_columns = 0. */
+  void (*dots)(int32_t rows, int32_t columns, int64_t words, const cpu_words *a, const cpu_words *b, float *c);
+  int32_t dots_columns;
   /* Called by each thread before and after its products; NULL = nothing to do. */
   void (*enter)(void);
   void (*leave)(void);

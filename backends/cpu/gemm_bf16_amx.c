@@ -87,23 +87,23 @@ static inline __attribute__((always_inline)) void multiply_tiles(const int32_t h
 }
 
 /* Whole tiles go straight to c; fewer rows pass through a buffer, because a tile always stores 16 of them. */
-static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
-                     cpu_result c, const char *next, int64_t next_step) {
+static void multiply(int32_t rows, int32_t columns, int64_t words, const cpu_words *a, const uint32_t *b,
+                     int64_t b_word, const cpu_result *c, const char *next, int64_t next_step) {
   (void)columns;
   for (int64_t w = 0; next_step && w < words; w++) __builtin_prefetch(next + w * next_step, 0, 2);
   if (rows == ROWS) {
-    multiply_tiles(2, words, a, b, b_word, c.data, c.stride, c.accumulate);
+    multiply_tiles(2, words, *a, b, b_word, c->data, c->stride, c->accumulate);
     return;
   }
   float buffer[ROWS * COLUMNS];
   if (rows > TILE_ROWS)
-    multiply_tiles(2, words, a, b, b_word, buffer, COLUMNS, false);
+    multiply_tiles(2, words, *a, b, b_word, buffer, COLUMNS, false);
   else
-    multiply_tiles(1, words, a, b, b_word, buffer, COLUMNS, false);
+    multiply_tiles(1, words, *a, b, b_word, buffer, COLUMNS, false);
   for (int32_t r = 0; r < rows; r++) {
-    float *row = c.data + r * c.stride;
+    float *row = c->data + r * c->stride;
     for (int32_t n = 0; n < COLUMNS; n++)
-      row[n] = c.accumulate ? row[n] + buffer[r * COLUMNS + n] : buffer[r * COLUMNS + n];
+      row[n] = c->accumulate ? row[n] + buffer[r * COLUMNS + n] : buffer[r * COLUMNS + n];
   }
 }
 

@@ -105,6 +105,53 @@ static void store_across(void *c, mg_dtype dtype, int64_t stride, const float *b
   }
 }
 
+/* ROWS rows of a from `row` on; the words of both operands are read once, in vectors along the depth. */
+enum { DOTS_ROWS = 4, DOTS_COLUMNS = 5 };
+
+static inline __attribute__((always_inline)) void dots_block(const int32_t columns, int64_t words, const uint32_t *a,
+                                                             int64_t a_row, const cpu_words *b, float *c) {
+  __m512 sum[DOTS_ROWS][DOTS_COLUMNS];
+#pragma GCC unroll 4
+  for (int32_t r = 0; r < DOTS_ROWS; r++)
+#pragma GCC unroll 5
+    for (int32_t n = 0; n < columns; n++) sum[r][n] = _mm512_setzero_ps();
+  for (int64_t w = 0; w < words; w += 16) {
+    const __mmask16 mask = pack_mask(words - w);
+    __m512bh along[DOTS_ROWS];
+#pragma GCC unroll 4
+    for (int32_t r = 0; r < DOTS_ROWS; r++) along[r] = (__m512bh)_mm512_maskz_loadu_epi32(mask, a + r * a_row + w);
+#pragma GCC unroll 5
+    for (int32_t n = 0; n < columns; n++) {
+      const __m512bh other = (__m512bh)_mm512_maskz_loadu_epi32(mask, b->data + n * b->row + w);
+#pragma GCC unroll 4
+      for (int32_t r = 0; r < DOTS_ROWS; r++) sum[r][n] = _mm512_dpbf16_ps(sum[r][n], along[r], other);
+    }
+  }
+#pragma GCC unroll 5
+  for (int32_t n = 0; n < columns; n++) {
+    float four[4];
+    vector_sum_four(sum[0][n], sum[1][n], sum[2][n], sum[3][n], four);
+    for (int32_t r = 0; r < DOTS_ROWS; r++) c[r * PANEL_VECTORS * VECTOR_FLOATS + n] = four[r];
+  }
+}
+
+/* The last block of rows begins where it fits, and computes some of the rows before it once more. */
+static void dots(int32_t rows, int32_t columns, int64_t words, const cpu_words *a, const cpu_words *b, float *c) {
+#define DOTS_CASE(n)                                                                                                   \
+  case n: dots_block(n, words, a->data + row * a->row, a->row, b, c + row * PANEL_VECTORS * VECTOR_FLOATS); break
+  for (int32_t first = 0; first < rows; first += DOTS_ROWS) {
+    const int32_t row = first + DOTS_ROWS <= rows ? first : rows - DOTS_ROWS;
+    switch (columns) {
+      DOTS_CASE(1);
+      DOTS_CASE(2);
+      DOTS_CASE(3);
+      DOTS_CASE(4);
+      DOTS_CASE(5);
+    }
+  }
+#undef DOTS_CASE
+}
+
 /* Streamed results must be in place before other threads are told so. */
 static void order_stores(void) {
   _mm_sfence();
@@ -120,4 +167,6 @@ const cpu_gemm mg__cpu_gemm_bf16_avx512_bf16 = {.rows = BLOCK_ROWS,
                                                 .multiply = multiply,
                                                 .store_bf16 = store_bf16,
                                                 .store_across = store_across,
+                                                .dots = dots,
+                                                .dots_columns = DOTS_COLUMNS,
                                                 .leave = order_stores};

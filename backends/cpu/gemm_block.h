@@ -116,14 +116,14 @@ static inline __attribute__((always_inline)) void multiply_form(const int32_t ve
 #define MULTIPLY_FORM(vectors, half)                                                                                   \
   do {                                                                                                                 \
     if (apart)                                                                                                         \
-      multiply_form(vectors, half, true, rows, words, a, b, b_word, c, next, next_step);                               \
+      multiply_form(vectors, half, true, rows, words, *a, b, b_word, *c, next, next_step);                             \
     else                                                                                                               \
-      multiply_form(vectors, half, false, rows, words, a, b, b_word, c, next, next_step);                              \
+      multiply_form(vectors, half, false, rows, words, *a, b, b_word, *c, next, next_step);                            \
   } while (0)
 
-static void multiply(int32_t rows, int32_t columns, int64_t words, cpu_words a, const uint32_t *b, int64_t b_word,
-                     cpu_result c, const char *next, int64_t next_step) {
-  const bool apart = a.word == 1 && rows > 1;
+static void multiply(int32_t rows, int32_t columns, int64_t words, const cpu_words *a, const uint32_t *b,
+                     int64_t b_word, const cpu_result *c, const char *next, int64_t next_step) {
+  const bool apart = a->word == 1 && rows > 1;
   const int32_t lanes_in_vector = VECTOR_FLOATS / BLOCK_LANES;
   const bool half = lanes_in_vector > 1 && (columns - 1) / BLOCK_LANES % lanes_in_vector == 0;
   if (half && columns <= BLOCK_LANES)

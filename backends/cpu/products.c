@@ -251,23 +251,39 @@ static cpu_words block_words(const product_run *run, const task_pass *pass, int6
   return a;
 }
 
-/* The same for a product across: each row of results is a column of c. A block asks for as much of a as it reads. */
-static void multiply_across(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
+/* The last columns of a block across: dots of its rows with rows of b where they lie. */
+static void multiply_dots(const product_run *run, const task_pass *pass, int64_t block, const cpu_words *a) {
+  const product_plan *plan = &run->plans[pass->range.p];
+  const int64_t row = block_row(run, pass->range.p, block), element = run->settings.c_dtype == MG_F32 ? 4 : 2;
+  const int32_t rows = (int32_t)(block_row(run, pass->range.p, block + 1) - row), columns = (int32_t)plan->dots;
+  const int64_t column = plan->product.columns - columns;
+  const cpu_words b = gemm_words_as_stored(run->gemm, &plan->product.b, column);
+  run->gemm->dots(rows, columns, pass->range.words, a, &b, pass->results);
+  char *c = (char *)plan->product.c + (column * plan->c_row + row) * element;
+  run->gemm->store_across(c, run->settings.c_dtype, plan->c_row, pass->results, rows, columns,
+                          run->settings.accumulate);
+}
+
+/* The same for a product across: each row of results is a column of c. The first panel asks for as much of a as the block
+ * reads, the others for what the next task packs. */
+static void multiply_across(const product_run *run, const task_pass *pass, int64_t block, next_read *ahead,
+                            next_read *next) {
   const int64_t p = pass->range.p, words = pass->range.words;
   const product_plan *plan = &run->plans[p];
   const cpu_gemm *gemm = run->gemm;
   const int64_t row = block_row(run, p, block), element = run->settings.c_dtype == MG_F32 ? 4 : 2;
   const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
   const cpu_words a = block_words(run, pass, block);
-  int64_t step;
-  const char *ask = ask_for_next(next, words, &step);
-  for (int64_t first = 0; first < pass->columns; first += gemm->columns, step = 0) {
+  const cpu_result results = {pass->results, gemm->columns, false, false};
+  for (int64_t first = 0; first < pass->columns; first += gemm->columns) {
     const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
-    gemm->multiply(rows, here, words, a, pass->b + first * pass->panel_words, gemm->columns,
-                   (cpu_result){pass->results, gemm->columns, false, false}, ask, step);
+    int64_t step;
+    const char *ask = ask_for_next(first == 0 ? ahead : next, words, &step);
+    gemm->multiply(rows, here, words, &a, pass->b + first * pass->panel_words, gemm->columns, &results, ask, step);
     char *c = (char *)plan->product.c + ((pass->column + first) * plan->c_row + row) * element;
     gemm->store_across(c, run->settings.c_dtype, plan->c_row, pass->results, rows, here, run->settings.accumulate);
   }
+  if (plan->dots) multiply_dots(run, pass, block, &a);
 }
 
 static void multiply_block(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
@@ -277,6 +293,7 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
   const int64_t row = block_row(run, p, block);
   const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
   const cpu_words a = block_words(run, pass, block);
+  const cpu_result results = {pass->results, gemm->columns, false, false};
   const bool accumulate = run->settings.accumulate || pass->range.word > 0;
   const uint32_t *b = pass->b;
   for (int64_t first = 0; first < pass->columns; first += gemm->columns, b += gemm->columns * pass->panel_words) {
@@ -287,10 +304,9 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
     if (run->settings.c_dtype == MG_F32 && here % gemm->lanes == 0) {
       cpu_result c = {(float *)product->c + row * product->columns + column, product->columns, accumulate, false};
       c.stream = run->stream && product->columns % 16 == 0 && (uintptr_t)c.data % LINE_BYTES == 0;
-      gemm->multiply(rows, here, words, a, b, gemm->columns, c, ask, step);
+      gemm->multiply(rows, here, words, &a, b, gemm->columns, &c, ask, step);
     } else {
-      gemm->multiply(rows, here, words, a, b, gemm->columns, (cpu_result){pass->results, gemm->columns, false, false},
-                     ask, step);
+      gemm->multiply(rows, here, words, &a, b, gemm->columns, &results, ask, step);
       store_block(run, product, row, rows, column, here, pass->results, accumulate);
     }
   }
@@ -298,7 +314,7 @@ static void multiply_block(const product_run *run, const task_pass *pass, int64_
 
 /* Blocks [first, end) of one pass. */
 static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch,
-                     next_read *next) {
+                     next_read *ahead, next_read *next) {
   const int64_t p = pass->range.p;
   const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
@@ -317,7 +333,7 @@ static void run_pass(const product_run *run, task_pass *pass, int64_t first, int
     if (plan->a == PACKED_BY_TASK) pack_blocks(run, &pass->range, group, group_end);
     for (int64_t block = group; block < group_end; block++) {
       if (plan->across)
-        multiply_across(run, pass, block, next);
+        multiply_across(run, pass, block, ahead, next);
       else
         multiply_block(run, pass, block, next);
     }
@@ -337,13 +353,15 @@ static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
   const int64_t column = local / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
   const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
-  next_read next = plan->across ? read_across(run, p, first, end) : read_of_task(run, task + run->threads);
-  task_pass pass = {
-      .column = column, .columns = columns, .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
+  next_read ahead = {0}, next = read_of_task(run, task + run->threads);
+  if (plan->across) ahead = read_across(run, p, first, end);
+  task_pass pass = {.column = column,
+                    .columns = columns - plan->dots,
+                    .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
   int64_t word = 0;
   do { /* once even without depth, which writes zeros */
     pass.range = (depth_range){p, word, cpu_min(plan->pass_words, plan->words - word), 0, scratch + run->b_words};
-    run_pass(run, &pass, first, end, scratch, &next);
+    run_pass(run, &pass, first, end, scratch, &ahead, &next);
     word += pass.range.words;
   } while (word < plan->words);
 }

@@ -29,6 +29,7 @@ typedef struct product_plan {
   size_t a_word, b_word; /* where the parts packed for all begin */
   bool direct;           /* few rows: b is read in place */
   bool across;           /* c^T = b^T a^T is computed, so that b is read where it lies and few rows of a are packed */
+  int64_t dots;          /* across: so many last columns would fill too few lanes and are computed as dots */
 } product_plan;
 
 typedef struct product_run {

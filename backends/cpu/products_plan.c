@@ -37,11 +37,20 @@ static bool reads_a_as_stored(const product_run *run, const cpu_product *product
   return gemm_holds_words(run->gemm, a, product->depth, run->round) && apart % SET_BYTES != 0;
 }
 
+/* Rows of a, beyond whole lanes, that are cheaper as dots than as lanes of which most are empty. */
+static int64_t rows_as_dots(const product_run *run, const cpu_product *product) {
+  const cpu_gemm *gemm = run->gemm;
+  const int64_t rest = product->rows % gemm->lanes;
+  const bool apt = rest <= gemm->dots_columns && gemm_runs_along(&product->a);
+  return apt && gemm_holds_words(gemm, &product->a, product->depth, run->round) ? rest : 0;
+}
+
 /* Packing a column of b takes as long as multiplying PACKING_ROWS rows with it. Across, rows of a are packed instead, and
  * filled up to whole lanes. */
 static bool is_across(const product_run *run, const cpu_product *product) {
   const cpu_gemm *gemm = run->gemm;
-  const int64_t filled = cpu_round_up(product->rows, gemm->lanes), words = gemm_words(gemm, product->depth);
+  const int64_t words = gemm_words(gemm, product->depth), dots = rows_as_dots(run, product);
+  const int64_t filled = dots ? product->rows : cpu_round_up(product->rows, gemm->lanes);
   return gemm->store_across && gemm_holds_words(gemm, &product->b, product->depth, run->round) &&
          filled * words <= ACROSS_WORDS &&
          PACKING_ROWS * (product->columns - product->rows) > (filled - product->rows) * product->columns;
@@ -68,6 +77,7 @@ static void plan_product(product_run *run, int64_t p) {
   *plan = (product_plan){.product = asked, .c_row = asked.columns, .words = gemm_words(gemm, asked.depth)};
   plan->direct = is_direct(run, &asked);
   plan->across = !plan->direct && is_across(run, &asked);
+  if (plan->across) plan->dots = rows_as_dots(run, &asked);
   if (plan->across) plan->product = (cpu_product){asked.b, asked.a, asked.c, asked.columns, asked.rows, asked.depth};
   const cpu_product *product = &plan->product;
   const int64_t wanted = cpu_round_up(cpu_max(product->columns, 1), gemm->columns);
