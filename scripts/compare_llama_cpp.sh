@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 program=build/release/bin/moegauge
 out=results/reference/llama-cpp.md
 [ -x "$program" ] || { echo "compare_llama_cpp: $program is missing; build it first: cmake --preset release && cmake --build --preset release" >&2; exit 2; }
-[ -x "$llama" ] || { echo "compare_llama_cpp: $llama cannot be run; scripts/README.md says how to build llama-bench" >&2; exit 2; }
+[ -x "$llama" ] || { echo "compare_llama_cpp: $llama cannot be run; tests/bench/README.md says how to build llama-bench" >&2; exit 2; }
 [ -f "$model/model.gguf" ] || { echo "compare_llama_cpp: $model/model.gguf is missing; make it: PYTHON tests/bench/compare/make_olmoe.py $model" >&2; exit 2; }
 work=${folder:-$(mktemp -d)}
 [ -n "$folder" ] || trap 'rm -rf "$work"' EXIT

@@ -180,6 +180,8 @@ function mg.inspect(path, context) end
 ---@field multiple_choice fun(self: Released, options: { choices: string, limit?: integer }): table
 ---Writes which experts the tokens of a text went to.
 ---@field trace fun(self: Released, options: { text: string, path: string, context?: integer, limit?: integer }): table
+---Tokens per second: reading `prompt` tokens in one pass, writing `generate` tokens one by one after `depth` others.
+---@field speed fun(self: Released, options?: { prompt?: integer, generate?: integer, depth?: integer, repeats?: integer }): table
 ---Writes the model to a folder under the names of its family, with config.json and tokenizer.json.
 ---@field save fun(self: Released, folder: string)
 
