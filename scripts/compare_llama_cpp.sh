@@ -65,7 +65,7 @@ giga() { awk '{printf "%.1f", $1 * 1e-9}'; }
   echo "- script: \`scripts/compare_llama_cpp.sh\`; weights: \`tests/bench/compare/make_olmoe.py\`"
   echo "- CPU: $(lscpu | sed -n 's/^Model name: *//p'), $threads threads"
   echo "- moegauge: $commit, $(ours .backend | head -n 1)"
-  echo "- llama.cpp: $theirs, $(jq -r '.[0].backends' "$work"/theirs.1.json), flash attention $(jq -r '.[0].flash_attn' "$work"/theirs.1.json), cache in $(jq -r '.[0].type_k' "$work"/theirs.1.json)"
+  echo "- llama.cpp: $theirs, $(jq -r '.[0].backends' "$work"/theirs.1.json), flash attention $(jq -r '.[0].flash_attn | if . == -1 then "auto" elif . == 1 then "on" else "off" end' "$work"/theirs.1.json), cache in $(jq -r '.[0].type_k' "$work"/theirs.1.json)"
   echo "- peaks measured in moegauge's processes, medians: bf16 dot $(ours .peaks.bf16_flops | median | giga) GFLOP/s, f32 $(ours .peaks.f32_flops | median | giga) GFLOP/s, AMX $(ours .peaks.amx_flops | median | giga) GFLOP/s, memory read $(ours .peaks.read_bytes | median | giga) GB/s"
 } >"$out"
 cat "$out"

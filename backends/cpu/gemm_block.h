@@ -40,9 +40,11 @@ static inline __attribute__((always_inline)) void block_rows(const int32_t rows,
 #pragma GCC unroll 4
     for (int32_t v = 0; v < vectors; v++)
       sum[r][v] = c.accumulate ? vector_load(c.data + r * c.stride + v * VECTOR_FLOATS) : vector_all(0.0f);
+  if (half) {
 #pragma GCC unroll 16
-  for (int32_t r = 0; half && r < rows; r++)
-    rest[r] = c.accumulate ? half_load_sum(c.data + r * c.stride + vectors * VECTOR_FLOATS) : half_zero();
+    for (int32_t r = 0; r < rows; r++)
+      rest[r] = c.accumulate ? half_load_sum(c.data + r * c.stride + vectors * VECTOR_FLOATS) : half_zero();
+  }
   const int64_t row_bytes = a.row * (int64_t)sizeof(uint32_t);
   const int64_t word_bytes = apart ? (int64_t)sizeof(uint32_t) : a.word * (int64_t)sizeof(uint32_t);
   const int32_t places = apart ? (rows + 2) / 3 : 1;
@@ -68,8 +70,10 @@ static inline __attribute__((always_inline)) void block_rows(const int32_t rows,
     for (int32_t i = 0; i < places; i++) place.third[i] += word_bytes;
     b += b_word;
   }
+  if (half) {
 #pragma GCC unroll 16
-  for (int32_t r = 0; half && r < rows; r++) half_store(c.data + r * c.stride + vectors * VECTOR_FLOATS, rest[r]);
+    for (int32_t r = 0; r < rows; r++) half_store(c.data + r * c.stride + vectors * VECTOR_FLOATS, rest[r]);
+  }
   if (c.stream) {
 #pragma GCC unroll 16
     for (int32_t r = 0; r < rows; r++)
