@@ -1,8 +1,13 @@
 /* The fingerprint of a script's values: what a run function computes cannot change unless this does. A function is its
  * stripped bytecode and the fingerprints of its upvalues; a table the sum over its pairs, so that their order plays no
  * part. Comments, line numbers and report functions therefore cause no case to be run again. */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "lua/state.h"
 
@@ -274,22 +279,62 @@ void mg__value_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]) {
   lua_settop(L, top);
 }
 
-/* The files that decide what a run function computes; those that only draw reports are not among them. */
-static const char *const library_files[] = {"init.lua",
-                                            "experiment.lua",
-                                            "specification.lua",
-                                            "cluster/init.lua",
-                                            "cluster/catalogue.lua",
-                                            "cluster/calibration.lua",
-                                            "cluster/fitted_h100.lua"};
+/* ---- the library --------------------------------------------------------------------------------------------- */
+
+/* Files that only show results; every other one may take part in computing them. */
+static const char *const views[] = {"chart.lua",   "compare.lua", "expectation.lua", "format.lua", "html.lua",
+                                    "metrics.lua", "paper.lua",   "report.lua",      "result.lua"};
+
+static bool takes_part(const char *name) {
+  const size_t length = strlen(name);
+  if (length < 4 || strcmp(name + length - 4, ".lua") != 0) return false;
+  for (size_t i = 0; i < MG_COUNT(views); i++)
+    if (strcmp(name, views[i]) == 0) return false;
+  return true;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) {
+  return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_seen(const struct dirent *entry) {
+  return entry->d_name[0] != '.';
+}
+
+static mg_status fold_folder(mg_context *context, const char *folder, char text[MG_HASH_TEXT_BYTES]);
+
+static mg_status fold_entry(mg_context *context, const char *folder, const char *name, char text[MG_HASH_TEXT_BYTES]) {
+  char path[PATH_MAX], hash[MG_HASH_TEXT_BYTES];
+  struct stat about;
+  const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+  if (length < 0 || (size_t)length >= sizeof path)
+    return mg_fail(context, MG_FILE, "%s/%s: the path is too long", folder, name);
+  if (stat(path, &about) == 0 && S_ISDIR(about.st_mode)) return fold_folder(context, path, text);
+  if (!takes_part(name)) return MG_OK;
+  fold_text(text, name);
+  MG_TRY(mg_hash_file(context, path, hash));
+  fold_text(text, hash);
+  return MG_OK;
+}
+
+static mg_status fold_folder(mg_context *context, const char *folder, char text[MG_HASH_TEXT_BYTES]) {
+  struct dirent **entries;
+  const int count = scandir(folder, &entries, is_seen, by_name);
+  if (count < 0) return mg_fail(context, MG_FILE, "%s: cannot be read: %s", folder, strerror(errno));
+  mg_status status = MG_OK;
+  for (int i = 0; i < count; i++) {
+    if (status == MG_OK) status = fold_entry(context, folder, entries[i]->d_name, text);
+    free(entries[i]);
+  }
+  free(entries);
+  return status;
+}
 
 mg_status mg__library_hash(mg_engine *engine, char text[MG_HASH_TEXT_BYTES]) {
+  char folder[PATH_MAX];
   begin(text, "library");
-  for (size_t i = 0; i < MG_COUNT(library_files); i++) {
-    char path[4096], hash[MG_HASH_TEXT_BYTES];
-    snprintf(path, sizeof path, "%s/moegauge/%s", engine->scripts, library_files[i]);
-    MG_TRY(mg_hash_file(engine->context, path, hash));
-    fold_text(text, hash);
-  }
-  return MG_OK;
+  const int length = snprintf(folder, sizeof folder, "%s/moegauge", engine->scripts);
+  if (length < 0 || (size_t)length >= sizeof folder)
+    return mg_fail(engine->context, MG_FILE, "%s: the path is too long", engine->scripts);
+  return fold_folder(engine->context, folder, text);
 }

@@ -78,7 +78,7 @@ void mg__free_routers(mg_engine *engine);
 
 /* XXH3 of a value and all that it can depend on in the script: stripped bytecode, constants, upvalues, fields. */
 void mg__value_hash(lua_State *L, int index, char text[MG_HASH_TEXT_BYTES]);
-/* The library's own files, and their hash. */
+/* Over the library's own files that may take part in computing a result. */
 mg_status mg__library_hash(mg_engine *engine, char text[MG_HASH_TEXT_BYTES]);
 
 /* Runs gnuplot on `script` without a shell; *svg is malloc'd. */

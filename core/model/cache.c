@@ -5,6 +5,7 @@
 #include "model/cache_internal.h"
 
 #include "model/block.h"
+#include "model/rope.h"
 #include "tensor/tape_work.h"
 
 typedef struct rows {
@@ -20,7 +21,8 @@ struct mg_cache {
   const mg_model *model;
   mg_dtype dtype;
   int64_t sequences, capacity, length, source_tokens;
-  int64_t count; /* layers */
+  int64_t longest; /* tokens of each sequence after the pass that rotated the last keys */
+  int64_t count;   /* layers */
   rows *own, *cross;
   size_t bytes;
 };
@@ -126,6 +128,20 @@ int64_t mg_cache_step_tokens(const mg_cache *cache) {
   return least;
 }
 
+/* Keys that stand in the cache must be rotated as the new ones will be. */
+static mg_status check_rotation(const mg_cache *cache, int64_t tokens) {
+  const int64_t after = cache->length + tokens;
+  for (int64_t i = 0; i < cache->count && cache->length > 0; i++) {
+    const mg__rope *rope = &cache->model->spec.decoder.layers[i].attention.rope;
+    if (mg__rope_turns(rope, cache->longest, after))
+      return mg_fail(cache->context, MG_USAGE,
+                     "cache: sequences of %lld tokens are rotated otherwise than those of %lld (longrope changes at "
+                     "%lld); truncate it to 0 and read all tokens in one pass",
+                     (long long)after, (long long)cache->longest, (long long)rope->scaling.original_positions);
+  }
+  return MG_OK;
+}
+
 mg_status mg__cache_check(const mg_cache *cache, const mg_model *model, int64_t sequences, int64_t tokens) {
   if (cache->model != model) return mg_fail(model->context, MG_USAGE, "cache: it was made for another model");
   if (sequences != cache->sequences)
@@ -138,7 +154,7 @@ mg_status mg__cache_check(const mg_cache *cache, const mg_model *model, int64_t 
     return mg_fail(model->context, MG_USAGE,
                    "cache: a pass after the first adds at most %lld tokens (the shortest window), not %lld",
                    (long long)mg_cache_step_tokens(cache), (long long)tokens);
-  return MG_OK;
+  return check_rotation(cache, tokens);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------- */
@@ -231,6 +247,7 @@ void mg__cache_cross(mg_cache *cache, mg_tape *tape, int64_t index, mg_var **key
 
 void mg__cache_advance(mg_cache *cache, int64_t tokens, int64_t source_tokens) {
   cache->length += tokens;
+  cache->longest = cache->length;
   if (source_tokens) cache->source_tokens = source_tokens;
 }
 

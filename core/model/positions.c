@@ -7,7 +7,6 @@
 #include <math.h>
 
 #include "model/block.h"
-#include "model/cache.h"
 #include "model/rope.h"
 
 /* Host numbers for an upload, which copies them. */
@@ -30,10 +29,9 @@ static mg_var *upload_places(mg_model *model, mg_tape *tape, const mg__pass *pas
 
 static void upload_table(mg_model *model, mg_tape *tape, const mg__pass *pass, mg__table *table) {
   const int64_t half = table->rope->columns / 2;
-  const int64_t longest = pass->cache ? mg_cache_capacity(pass->cache) : pass->sequence_tokens;
   float *frequencies = scratch(model, tape, half, sizeof *frequencies);
   if (!frequencies) return;
-  table->scale = mg__rope_table(table->rope, longest, frequencies);
+  table->scale = mg__rope_table(table->rope, pass->past + pass->sequence_tokens, frequencies);
   table->frequencies = mg_tape_upload(tape, MG_F32, 1, &half, frequencies);
   mg_free(model->context, frequencies, (size_t)half * sizeof *frequencies);
 }

@@ -101,6 +101,11 @@ double mg__rope_table(const mg__rope *rope, int64_t positions, float *frequencie
   return columns_factor(&rope->scaling, positions);
 }
 
+bool mg__rope_turns(const mg__rope *rope, int64_t positions, int64_t others) {
+  const mg__scaling *s = &rope->scaling;
+  return s->kind == MG__SCALING_LONGROPE && beyond_training(s, positions) != beyond_training(s, others);
+}
+
 double mg__rope_score_factor(const mg__rope *rope) {
   const mg__scaling *s = &rope->scaling;
   if (s->kind != MG__SCALING_YARN || s->mscale_all_dim <= 0.0) return 1.0;

@@ -4,9 +4,11 @@
 
 #include "model/spec.h"
 
-/* Fills rope->columns / 2 frequencies for sequences of up to `positions` tokens; returns the factor on rotated columns.
+/* Fills rope->columns / 2 frequencies for sequences of so far `positions` tokens; returns the factor on rotated columns.
  * Only longrope looks at `positions`. */
 double mg__rope_table(const mg__rope *rope, int64_t positions, float *frequencies);
+/* Whether sequences of so many tokens take other frequencies than those of so many others. */
+bool mg__rope_turns(const mg__rope *rope, int64_t positions, int64_t others);
 /* What scaling puts on the scores of attention beside 1 / sqrt(width). */
 double mg__rope_score_factor(const mg__rope *rope);
 /* Whether two layers can share a table. */

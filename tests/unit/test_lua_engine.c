@@ -236,6 +236,49 @@ static void a_hash_changes_with_what_decides_the_result_and_with_nothing_else(vo
   }
 }
 
+/* Appends a comment to a file of the library. */
+static void touch(const char *folder, const char *name) {
+  char file[4200];
+  snprintf(file, sizeof file, "%s/moegauge/%s", folder, name);
+  FILE *out = fopen(file, "a");
+  assert_non_null(out);
+  fputs("-- changed\n", out);
+  assert_int_equal(fclose(out), 0);
+}
+
+static void a_hash_changes_with_the_library_but_not_with_what_shows_results(void **state) {
+  (void)state;
+  static const char text[] = EXPERIMENT("local function f(x) return 2 * x end\n", PLAIN_RUN, "");
+  static const struct {
+    const char *name;
+    bool same;
+  } rows[] = {{"report.lua", true},
+              {"chart.lua", true},
+              {"families/olmoe.lua", false},
+              {"released.lua", false},
+              {"experiment.lua", false}};
+  char copy[] = "/tmp/moegauge-library-XXXXXX", command[9000], before[MG_HASH_TEXT_BYTES], after[MG_HASH_TEXT_BYTES];
+  char own[sizeof scripts];
+  assert_non_null(mkdtemp(copy));
+  snprintf(command, sizeof command, "cp -r '%s/moegauge' '%s'", scripts, copy);
+  assert_int_equal(system(command), 0);
+  snprintf(own, sizeof own, "%s", scripts);
+  hash_of(text, "{}", after);
+  snprintf(scripts, sizeof scripts, "%s", copy);
+  hash_of(text, "{}", before);
+  assert_string_equal(before, after); /* wherever it lies */
+  for (size_t i = 0; i < MG_COUNT(rows); i++) {
+    touch(copy, rows[i].name);
+    hash_of(text, "{}", after);
+    if ((strcmp(before, after) == 0) != rows[i].same)
+      fail_msg("%s: the hash is %s", rows[i].name, rows[i].same ? "another" : "the same");
+    snprintf(before, sizeof before, "%s", after);
+  }
+  snprintf(scripts, sizeof scripts, "%s", own);
+  snprintf(command, sizeof command, "rm -r '%s'", copy);
+  assert_int_equal(system(command), 0);
+}
+
 static void refused(const char *text, const char *words) {
   mg_engine_settings settings = settings_of();
   mg_engine *fresh;
@@ -353,6 +396,7 @@ int main(void) {
       WITH(memory_is_limited),
       cmocka_unit_test(a_stopped_script_cannot_hold_on),
       cmocka_unit_test(a_hash_changes_with_what_decides_the_result_and_with_nothing_else),
+      cmocka_unit_test(a_hash_changes_with_the_library_but_not_with_what_shows_results),
       cmocka_unit_test(wrong_specifications_are_refused_while_planning_with_their_line),
       cmocka_unit_test(every_failed_allocation_is_a_refusal_without_a_leak),
       cmocka_unit_test(the_scripts_in_tests_lua_pass)};

@@ -176,6 +176,43 @@ static void longrope_takes_the_factors_of_the_length(void **state) {
   json_decref(far);
 }
 
+/* The logits of the last token of a pass against those of the last of `tokens` in one pass without a cache. */
+static void assert_last_equals_one_pass(mg_model *model, const mg_model_output *out, int64_t row, const int32_t *ids,
+                                        int64_t tokens) {
+  double given[11];
+  mg_model_output whole;
+  for (int v = 0; v < 11; v++) given[v] = mg_world_value(&world, out->logits, row * 11 + v);
+  assert_ok(world.context, run(model, NULL, ids, tokens, &whole));
+  for (int v = 0; v < 11; v++) assert_near(given[v], mg_world_value(&world, whole.logits, (tokens - 1) * 11 + v), 0);
+}
+
+/* Up to 16 tokens the short factors, from 17 on the long ones; keys of the one do not fit queries of the other. */
+static void a_cache_does_not_cross_from_short_factors_to_long_ones(void **state) {
+  (void)state;
+  mg_model *model =
+      make_model("{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"attention\": {\"rope\":"
+                 " {\"columns\": 4, \"scaling\": {\"kind\": \"longrope\", \"original_positions\": 16,"
+                 "  \"short_factors\": [1, 2], \"long_factors\": [4, 5]}}}}");
+  mg_cache *cache;
+  mg_model_output out;
+  int32_t ids[TOKENS];
+  for (int t = 0; t < TOKENS; t++) ids[t] = (7 * t + 3) % 11;
+  assert_ok(world.context, mg_cache_create(model, MG_F32, 1, TOKENS, &cache));
+  assert_ok(world.context, run(model, cache, ids, 15, &out));
+  assert_ok(world.context, run(model, cache, ids + 15, 1, &out));
+  assert_last_equals_one_pass(model, &out, 0, ids, 16);
+  assert_refused(world.context, MG_USAGE, "sequences of 17 tokens are rotated otherwise than those of 16",
+                 run(model, cache, ids + 16, 1, &out));
+  assert_ok(world.context, mg_cache_truncate(cache, 0));
+  assert_ok(world.context, run(model, cache, ids, 17, &out));
+  assert_ok(world.context, run(model, cache, ids + 17, 1, &out));
+  assert_last_equals_one_pass(model, &out, 0, ids, 18);
+  assert_ok(world.context, mg_cache_truncate(cache, 10));
+  assert_refused(world.context, MG_USAGE, "longrope changes at 16", run(model, cache, ids + 10, 1, &out));
+  mg_cache_destroy(cache);
+  mg_model_destroy(model);
+}
+
 /* One token after the other from a cache: each is sent somewhere else, not where the first went. */
 static void every_pass_over_a_cache_draws_anew(void **state) {
   (void)state;
@@ -198,9 +235,12 @@ static void every_pass_over_a_cache_draws_anew(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_pass_over_a_cache_draws_anew), cmocka_unit_test(a_window_forgets_and_gives_the_same),
-      cmocka_unit_test(what_does_not_fit_is_refused),       cmocka_unit_test(last_logits_are_those_of_all),
-      cmocka_unit_test(tables_follow_their_papers),         cmocka_unit_test(longrope_takes_the_factors_of_the_length)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(every_pass_over_a_cache_draws_anew),
+                                     cmocka_unit_test(a_window_forgets_and_gives_the_same),
+                                     cmocka_unit_test(what_does_not_fit_is_refused),
+                                     cmocka_unit_test(last_logits_are_those_of_all),
+                                     cmocka_unit_test(tables_follow_their_papers),
+                                     cmocka_unit_test(longrope_takes_the_factors_of_the_length),
+                                     cmocka_unit_test(a_cache_does_not_cross_from_short_factors_to_long_ones)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }
