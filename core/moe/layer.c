@@ -245,6 +245,13 @@ static mg_var *shared_experts(mg_moe *moe, mg_tape *tape, mg_var *x) {
   return moe->shared_mix < 0 ? y : mg_mul(tape, y, mg_sigmoid(tape, linear(moe, tape, x, moe->shared_mix)));
 }
 
+/* The dense feed-forward beside the experts. */
+static mg_var *parallel(mg_moe *moe, mg_tape *tape, mg_var *x) {
+  mg_var *gate = linear(moe, tape, x, moe->parallel_gate);
+  mg_var *up = linear(moe, tape, x, moe->parallel_up);
+  return linear(moe, tape, activate(moe, tape, gate, up), moe->parallel_down);
+}
+
 /* Everything that must not run in low precision: the router, the losses, the assignment. */
 static mg_status plan(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record) {
   mg_tape_set_part(tape, MG_PART_GATE);
@@ -265,9 +272,10 @@ static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, co
   mg_var *null = mg__null_output(moe, tape, x, record);
   if (null) out = mg_add(tape, out, null);
   if (record->slots) out = mg__slots_spread(tape, out, record);
-  if (moe->shared_up < 0) return out;
   mg_tape_set_part(tape, MG_PART_SHARED);
-  return mg_add(tape, out, shared_experts(moe, tape, input->x));
+  if (moe->shared_up >= 0) out = mg_add(tape, out, shared_experts(moe, tape, input->x));
+  mg_tape_set_part(tape, MG_PART_DENSE);
+  return moe->parallel_up < 0 ? out : mg_add(tape, out, parallel(moe, tape, input->x));
 }
 
 mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record) {

@@ -154,7 +154,7 @@ mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spe
 mg_status mg__moe_spec_runs(mg_context *context, const mg__moe_spec *spec) {
   const char *what = NULL;
   if (spec->scale_inputs) what = "'scale_inputs'";
-  if (spec->parallel.width) what = "a 'parallel' feed-forward beside the experts";
+  if (spec->parallel.norm) what = "a 'parallel' feed-forward with a norm of its own";
   if (!what) return MG_OK;
   return mg_fail(context, MG_USAGE, "moe: %s is described and counted, but cannot run", what);
 }

@@ -158,6 +158,9 @@ static void what_cannot_run_is_refused_by_name(void **state) {
       {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"scale_inputs\": true,"
        " \"router\": {\"name\": \"topk\"}}}",
        "'scale_inputs'"},
+      {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"parallel\":"
+       " {\"width\": 5, \"norm\": true}, \"router\": {\"name\": \"topk\"}}}",
+       "a 'parallel' feed-forward with a norm of its own"},
   };
   for (size_t i = 0; i < MG_COUNT(cases); i++) {
     mg_model *model = describe(cases[i].text);

@@ -104,7 +104,8 @@ static const char moe_text[] =
     "   \"losses\": [{\"kind\": \"balance\", \"weight\": 0.1}, {\"kind\": \"z\", \"weight\": 0.01}]}]}";
 
 /* What a released decoder may add to the plain one: sinks, norms of whole projections and of branches, scales, clipped
- * projections, value heads of another width, some biases, layers without rotation, branches left out. */
+ * projections, value heads of another width, some biases, layers without rotation, branches left out, a feed-forward
+ * beside the experts. */
 static const char wide_text[] =
     "{\"layers\": 3, \"width\": 8, \"vocabulary\": 13, \"norm\": \"layer\", \"norm_shift\": false, \"post_norms\": "
     "true,"
@@ -114,7 +115,7 @@ static const char wide_text[] =
     "                 {\"heads\": 2, \"rope\": {\"columns\": 0}}, {\"kind\": \"none\"}],"
     " \"feed_forward\": [{\"width\": 10}, {\"kind\": \"none\"},"
     "  {\"kind\": \"moe\", \"experts\": 4, \"width\": 6, \"capacity\": {\"tokens\": 9},"
-    "   \"router\": {\"name\": \"topk\", \"bias\": true}}]}";
+    "   \"parallel\": {\"width\": 5}, \"router\": {\"name\": \"topk\", \"bias\": true}}]}";
 
 /* Null experts, and logits that pass from one mixture to the next. */
 static const char residual_text[] =

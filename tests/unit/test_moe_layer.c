@@ -2,6 +2,7 @@
 #include "support/moe_world.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { T = 12, D = 6, H = 5, E = 4, NUMBERS_MAX = 4096 };
@@ -61,14 +62,21 @@ static void expert(const double *gate, const double *up, const double *down, con
     for (int64_t i = 0; i < hidden; i++) y[d] += w * down[d * hidden + i] * h[i];
 }
 
+static const char *name_in(const char *group, const char *part) {
+  static char name[64];
+  snprintf(name, sizeof name, "ffn.%s.%s", group, part);
+  return name;
+}
+
 /* ---- the formula ------------------------------------------------------------------------------------------- */
 
-static void check_formula(bool gated, bool shared) {
+/* `beside` names a dense feed-forward of width 6 that every token uses as well; NULL = none. */
+static void check_formula(bool gated, const char *beside, const char *how) {
   moe_world world;
   moe_world_open(&world, MG_F64);
   char text[512];
   snprintf(text, sizeof text, "{'experts': 4, 'width': 5, 'gated': %s, 'router': {'name': 'topk', 'k': 2}%s}",
-           gated ? "true" : "false", shared ? ", 'shared': {'experts': 2, 'width': 3}" : "");
+           gated ? "true" : "false", how);
   mg_moe *moe = make(&world, text);
   spread(&world, 0.5);
   double x[T * D], y[T * D], w[T * 2], gate[E * H * D], up[E * H * D], down[E * D * H], sg[6 * D], su[6 * D], sd[6 * D];
@@ -81,16 +89,16 @@ static void check_formula(bool gated, bool shared) {
   if (gated) param(&world, "ffn.experts.gate", gate, E * H * D);
   param(&world, "ffn.experts.up", up, E * H * D);
   param(&world, "ffn.experts.down", down, E * D * H);
-  if (shared && gated) param(&world, "ffn.shared.gate", sg, 6 * D);
-  if (shared) param(&world, "ffn.shared.up", su, 6 * D);
-  if (shared) param(&world, "ffn.shared.down", sd, 6 * D);
+  if (beside && gated) param(&world, name_in(beside, "gate"), sg, 6 * D);
+  if (beside) param(&world, name_in(beside, "up"), su, 6 * D);
+  if (beside) param(&world, name_in(beside, "down"), sd, 6 * D);
   for (int64_t t = 0; t < T; t++) {
     double want[D] = {0};
     for (int64_t s = 0; s < 2; s++) {
       const int64_t e = ids[t * 2 + s];
       expert(gated ? gate + e * H * D : NULL, up + e * H * D, down + e * D * H, x + t * D, H, w[t * 2 + s], want);
     }
-    if (shared) expert(gated ? sg : NULL, su, sd, x + t * D, 6, 1, want);
+    if (beside) expert(gated ? sg : NULL, su, sd, x + t * D, 6, 1, want);
     for (int64_t d = 0; d < D; d++) assert_close(y[t * D + d], want[d], 1e-12);
   }
   mg_moe_destroy(moe);
@@ -99,16 +107,21 @@ static void check_formula(bool gated, bool shared) {
 
 static void output_is_the_weighted_sum_of_the_chosen_experts(void **state) {
   (void)state;
-  check_formula(true, false);
+  check_formula(true, NULL, "");
 }
 static void plain_experts_apply_the_activation_once(void **state) {
   (void)state;
-  check_formula(false, false);
+  check_formula(false, NULL, "");
+}
+static void a_parallel_feed_forward_adds_to_every_token(void **state) {
+  (void)state;
+  check_formula(true, "parallel", ", 'parallel': {'width': 6}");
+  check_formula(false, "parallel", ", 'parallel': {'width': 6}");
 }
 static void shared_experts_add_to_every_token(void **state) {
   (void)state;
-  check_formula(true, true);
-  check_formula(false, true);
+  check_formula(true, "shared", ", 'shared': {'experts': 2, 'width': 3}");
+  check_formula(false, "shared", ", 'shared': {'experts': 2, 'width': 3}");
 }
 
 /* ---- capacity ---------------------------------------------------------------------------------------------- */
@@ -431,6 +444,7 @@ int main(void) {
       cmocka_unit_test(output_is_the_weighted_sum_of_the_chosen_experts),
       cmocka_unit_test(plain_experts_apply_the_activation_once),
       cmocka_unit_test(shared_experts_add_to_every_token),
+      cmocka_unit_test(a_parallel_feed_forward_adds_to_every_token),
       cmocka_unit_test(no_expert_gets_more_than_its_capacity_and_choices_add_up),
       cmocka_unit_test(capacity_follows_the_formula_and_never_drops_below_one),
       cmocka_unit_test(a_factor_below_one_token_is_refused),
