@@ -120,10 +120,19 @@ def their_likelihoods(folder, ids):
     missing = [name for name in report["missing_keys"] if not empty(model, name)]
     if missing or report["unexpected_keys"] or report["mismatched_keys"]:
         sys.exit(f"{folder}: {missing[:3]} missing, {list(report['unexpected_keys'])[:3]} unexpected, {report['mismatched_keys']}")
+    if model.config.model_type == "phimoe":
+        take_long_factors(model.model.rotary_emb, len(ids))
     with torch.no_grad():
         logits = model.eval()(torch.tensor([ids]), use_cache=False).logits[0]
     likelihoods = logits.double().log_softmax(-1)
     return -likelihoods[:-1].gather(-1, torch.tensor(ids[1:]).unsqueeze(-1)).squeeze(-1)
+
+
+def take_long_factors(rotary, length):
+    """Phi's positions take their long factors beyond the original ones, as the class of Phi-3 has it; that of Phi-3.5-MoE in
+    transformers 5.23 asks for the factors without saying how long the sequence is."""
+    factors = rotary.rope_init_fn
+    rotary.rope_init_fn = lambda config, *rest, **more: factors(config, seq_len=length)
 
 
 def empty(model, name):
