@@ -94,6 +94,7 @@ local function latent(config, r)
   config.num_key_value_heads = config.num_attention_heads -- files that absorb kv_b say 1: one latent for all heads
   config.qk_rope_head_dim, config.qk_nope_head_dim = rotated, key and rotated and key - rotated
   config.v_head_dim = r.get "attention.value_length_mla" or r.get "attention.value_length"
+  if (r.get "attention.temperature_scale" or 0) ~= 0 then r.refuse("attention.temperature_scale", "must be 0: scores that depend on where a query stands are not computed") end
   local biased = r.get "expert_gating_func" == sigmoid
   config.model_type = biased and "deepseek_v3" or "deepseek_v2"
   config.scoring_func = biased and "sigmoid" or "softmax"

@@ -101,6 +101,7 @@ refused("not 17", metadata("olmoe", { expert_used_count = 17 }))
 refused("'olmoe.expert_used_count': must be 1 to the 16 experts, not 0", metadata("olmoe", { expert_used_count = 0 }))
 refused("'llama.rope.dimension_count': must be a number, not a table", metadata("llama", { ["rope.dimension_count"] = { 8 } }))
 refused("'olmoe.attention.value_length': must be key_length = 8, not 16", metadata("olmoe", { ["attention.value_length"] = 16 }))
+refused("'deepseek2.attention.temperature_scale': must be 0", metadata("deepseek2", { ["attention.temperature_scale"] = 0.1 }))
 refused("'glm4moe.expert_gating_func': must be 2", metadata("glm4moe", { expert_gating_func = 1 }))
 refused("olmoe.block_count", metadata("olmoe", { block_count = "4" }))
 
