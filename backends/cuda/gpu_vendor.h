@@ -50,6 +50,11 @@ static inline gpu_problem gpu_problem_of(gpu_error error) {
   case cudaErrorNoDevice:
   case cudaErrorInsufficientDriver:
   case cudaErrorStubLibrary:
+  case cudaErrorInitializationError:
+  case cudaErrorDevicesUnavailable:
+  case cudaErrorSystemNotReady:
+  case cudaErrorSystemDriverMismatch:
+  case cudaErrorCompatNotSupportedOnDevice:
   case cudaErrorInvalidDevice: return GPU_PROBLEM_NO_DEVICE;
   case cudaErrorNoKernelImageForDevice:
   case cudaErrorInvalidDeviceFunction:

@@ -36,7 +36,7 @@ typedef struct gpu_cache {
   int64_t taken_new; /* blocks asked of the device so far */
 } gpu_cache;
 
-enum { GPU_STAGES = 4, GPU_STAGE_BYTES = 1 << 20 };
+enum { GPU_STAGES = 16, GPU_STAGE_BYTES = 1 << 18 };
 
 /* A page-locked buffer through which the host hands data to the stream without waiting. */
 typedef struct gpu_stage {
