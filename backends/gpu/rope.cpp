@@ -18,7 +18,10 @@ template <typename T> struct rope_pair {
     const gpu_place at = gpu_place_of(i, pairs);
     const int64_t token = at.row, pair = at.column;
     const float angle = static_cast<float>(positions[token]) * frequencies[pair];
-    const float cosine = scale * cosf(angle), sine = scale * (inverse ? -sinf(angle) : sinf(angle));
+    float sine, cosine;
+    sincosf(angle, &sine, &cosine);
+    cosine *= scale;
+    sine *= inverse ? -scale : scale;
     const int64_t first = interleaved ? 2 * pair : pair, step = interleaved ? 1 : pairs;
     for (int64_t a = token * columns + first; a < (token + 1) * columns; a += head) {
       const float x_a = gpu_read(x, a), x_b = gpu_read(x, a + step);
