@@ -39,7 +39,10 @@ done
 
 while IFS= read -r line; do
   complain "$line: names a vendor; what differs between GPUs belongs into gpu_vendor.h"
-done < <(grep -HnoE '\b_*(cuda|hip|CUDA|HIP|NVCC|rocm|ROCM|AMDGCN|NVPTX)[A-Z_a-z]*' backends/gpu/*.{c,h,cpp})
+done < <(
+  grep -HnoE '\b_*(cuda|cublas|nvml|nvcc|hip|roc(m|blas|wmma)|rsmi|CUDA|NVCC|NVPTX|HIP|ROCM|AMDGCN)[A-Za-z_]*' backends/gpu/*.{c,h,cpp}
+  grep -rHnE '^[[:space:]]*#[[:space:]]*(el)?if.*(CUDA|NVCC|HIP|ROCM|AMDGCN|NVPTX)' --include='*.c' --include='*.h' --include='*.cpp' core routers backends/cpu backends/reference
+)
 
 for folder in core/*/; do
   name=$(basename "$folder")
