@@ -180,27 +180,27 @@ GPU_DEVICE float gpu_half_of(uint32_t pair, int half) {
 
 /* Writes 16 bytes; elements that are not C already are rounded, or widened, to it. */
 GPU_DEVICE void gpu_put(gpu_bf16 *shared, const gpu_staged<gpu_bf16> &from, bool bf16) {
-  gpu_vector out;
+  uint32_t word[4];
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     if (bf16) {
-      out.word[i] = from.word[i];
+      word[i] = from.word[i];
       continue;
     }
     const uint32_t low = gpu_bf16_of(gpu_float_of(from.word[2 * i])).bits;
     const uint32_t high = gpu_bf16_of(gpu_float_of(from.word[2 * i + 1])).bits;
-    out.word[i] = high << 16 | low;
+    word[i] = high << 16 | low;
   }
-  *reinterpret_cast<gpu_vector *>(shared) = out;
+  gpu_write_shared_vector(shared, word);
 }
 GPU_DEVICE void gpu_put(float *shared, const gpu_staged<float> &from, bool bf16) {
-  gpu_vector out;
+  uint32_t word[4];
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const uint32_t pair = from.word[i / 2];
-    out.word[i] = !bf16 ? from.word[i] : i % 2 ? pair & 0xffff0000u : pair << 16;
+    word[i] = !bf16 ? from.word[i] : i % 2 ? pair & 0xffff0000u : pair << 16;
   }
-  *reinterpret_cast<gpu_vector *>(shared) = out;
+  gpu_write_shared_vector(shared, word);
 }
 
 /* How a chunk of an operand, EXTENT of its rows or columns by DEPTH, lies in shared memory: as the matrix is stored, with

@@ -85,7 +85,7 @@ static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts)
 
 #define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
 #define GPU_DEVICE __device__ __forceinline__
-#define GPU_SHARED(type, name, count) __shared__ type name[count]
+#define GPU_SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define GPU_DYNAMIC_SHARED(type, name)                                                                                 \
   extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                                                  \
   type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
@@ -134,6 +134,9 @@ GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
 }
 GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
   return atomicCAS(target, expected, value);
+}
+GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
+  *static_cast<uint4 *>(to) = make_uint4(word[0], word[1], word[2], word[3]);
 }
 GPU_DEVICE uint32_t gpu_bits_of(float value) {
   return __float_as_uint(value);

@@ -148,6 +148,9 @@ GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t
   if (before == expected) *target = value;
   return before;
 }
+GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
+  memcpy(to, word, sizeof word);
+}
 GPU_DEVICE uint32_t gpu_bits_of(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
