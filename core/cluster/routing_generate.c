@@ -180,7 +180,8 @@ static mg_status check(mg_context *context, const mg_routing_recipe *r) {
   if (r->choices > r->experts)
     return mg_fail(context, MG_USAGE, "trace: %lld choices of %lld experts", (long long)r->choices,
                    (long long)r->experts);
-  if (r->hot_experts > r->experts)
+  const bool hot = r->kind == MG_ROUTING_HOT || r->kind == MG_ROUTING_BURSTY || r->kind == MG_ROUTING_ROTATING;
+  if (hot && r->hot_experts > r->experts)
     return mg_fail(context, MG_USAGE, "trace: %lld hot experts of %lld", (long long)r->hot_experts,
                    (long long)r->experts);
   if (r->kind == MG_ROUTING_SHARES && !r->shares)

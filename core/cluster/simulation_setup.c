@@ -93,6 +93,26 @@ static mg_status check_options(mg__setup *s) {
   return mg_place_find(s->context, o->placement, &place);
 }
 
+/* Every form that a step of this kind is made of must be calibrated. */
+static mg_status check_forms(const mg__setup *s) {
+  const mg__options *o = &s->options;
+  const bool decode = o->step == MG_STEP_DECODE, fast = o->kernels == MG_KERNELS_LOW_LATENCY;
+  const mg_form_kind needed[] = {MG_FORM_GEMM,
+                                 MG_FORM_MEMORY,
+                                 decode ? MG_FORM_ATTENTION_DECODE : MG_FORM_ATTENTION_PREFILL,
+                                 o->step == MG_STEP_TRAINING ? MG_FORM_ATTENTION_BACKWARD : MG_FORM_MEMORY,
+                                 decode ? MG_FORM_EXPERT_FFN_DECODE : MG_FORM_EXPERT_FFN_PREFILL,
+                                 fast ? MG_FORM_DISPATCH_LOW_LATENCY : MG_FORM_DISPATCH_NORMAL,
+                                 fast ? MG_FORM_COMBINE_LOW_LATENCY : MG_FORM_COMBINE_NORMAL};
+  for (size_t i = 0; i < MG_COUNT(needed); i++)
+    if (!s->calibration.known[needed[i]])
+      return mg_fail(s->context, MG_USAGE,
+                     "cluster: the calibration has no coefficients of '%s'; fit them (`moegauge cluster fit`) or use "
+                     "costs = \"roofline\"",
+                     mg_forms[needed[i]].name);
+  return MG_OK;
+}
+
 mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) {
   spec_options read;
   *s = (mg__setup){
@@ -105,7 +125,7 @@ mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) 
   const json_t *calibration = json_object_get(spec, "calibration");
   if (calibration) {
     MG_TRY(mg_calibration_read(context, calibration, &s->calibration));
-    s->calibrated = true;
+    if (!s->options.roofline) MG_TRY(check_forms(s));
   } else if (!s->options.roofline) {
     return mg_fail(context, MG_USAGE,
                    "cluster: there is no calibration for %s; fit one (`moegauge cluster fit`) or use costs = "

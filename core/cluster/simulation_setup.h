@@ -22,7 +22,6 @@ typedef struct mg__setup {
   mg_shape shape;
   mg_accelerator accelerator;
   mg_calibration calibration;
-  bool calibrated;
   int64_t nodes;
   const json_t *trace, *assignment; /* borrowed from the specification */
   mg_routing *routing;

@@ -62,29 +62,38 @@ typedef struct counting {
   int32_t *destination; /* [experts]: slot that the present source rank uses */
   uint32_t *chosen;     /* [experts]: choices of the present source rank */
   int64_t *room;        /* [experts]: assignments that still fit */
-  double *slot_rows;    /* [slots] */
+  uint32_t *slot_rows;  /* [slots] */
   int64_t *token_rank;  /* [ranks]: last token (of the whole step) that was sent there */
   int64_t *token_node;  /* [nodes] */
+  uint32_t *messages;   /* [ranks]: of the present source rank to each other */
+  int32_t *slot_rank;   /* [slots] */
+  int32_t *rank_node;   /* [ranks] */
+  int32_t *copied;      /* [experts]: those with several slots */
+  int64_t copied_count;
 } counting;
 
 /* Bytes of all arrays of one layer. */
 static size_t counting_bytes(const mg_placement *p) {
-  const size_t experts = (size_t)p->experts, slots = (size_t)p->slots;
-  return (experts + slots + (size_t)(p->ranks + p->nodes)) * sizeof(int64_t) +
-         (5 * (experts + 1) + slots) * sizeof(int32_t);
+  const size_t experts = (size_t)p->experts, slots = (size_t)p->slots, ranks = (size_t)p->ranks;
+  return (experts + ranks + (size_t)p->nodes) * sizeof(int64_t) +
+         (6 * (experts + 1) + 3 * slots + 2 * ranks) * sizeof(int32_t);
 }
 
 static void counting_cut(counting *c, char *memory) {
   const mg_placement *p = c->request->placement;
   c->room = (int64_t *)(void *)memory;
-  c->slot_rows = (double *)(void *)(c->room + p->experts);
-  c->token_rank = (int64_t *)(void *)(c->slot_rows + p->slots);
+  c->token_rank = c->room + p->experts;
   c->token_node = c->token_rank + p->ranks;
   c->copies = (int32_t *)(void *)(c->token_node + p->nodes);
   c->first_slot = c->copies + p->experts;
   c->destination = c->first_slot + p->experts + 1;
-  c->chosen = (uint32_t *)(c->destination + p->experts);
-  c->slots = (int32_t *)(c->chosen + p->experts);
+  c->copied = c->destination + p->experts;
+  c->slots = c->copied + p->experts;
+  c->slot_rank = c->slots + p->slots;
+  c->rank_node = c->slot_rank + p->slots;
+  c->chosen = (uint32_t *)(c->rank_node + p->ranks);
+  c->slot_rows = c->chosen + p->experts;
+  c->messages = c->slot_rows + p->slots;
 }
 
 /* Slots sorted by expert. */
@@ -99,11 +108,23 @@ static void index_slots(counting *c, const int32_t *expert) {
   }
 }
 
+/* Where every slot and rank lies; experts with one slot have the same destination from everywhere. */
+static void index_places(counting *c) {
+  const mg_placement *p = c->request->placement;
+  const int64_t per_rank = p->slots / p->ranks, per_node = p->ranks / p->nodes;
+  for (int64_t s = 0; s < p->slots; s++) c->slot_rank[s] = (int32_t)(s / per_rank);
+  for (int64_t d = 0; d < p->ranks; d++) c->rank_node[d] = (int32_t)(d / per_node);
+  for (int64_t e = 0; e < p->experts; e++) {
+    c->destination[e] = c->slots[c->first_slot[e]];
+    if (c->copies[e] > 1) c->copied[c->copied_count++] = (int32_t)e;
+  }
+}
+
 static void choose_destinations(counting *c, int64_t source) {
-  const int64_t experts = c->request->placement->experts;
-  for (int64_t e = 0; e < experts; e++)
-    c->destination[e] =
-        c->copies[e] == 1 ? c->slots[c->first_slot[e]] : c->slots[c->first_slot[e] + (int32_t)(source % c->copies[e])];
+  for (int64_t i = 0; i < c->copied_count; i++) {
+    const int32_t e = c->copied[i];
+    c->destination[e] = c->slots[c->first_slot[e] + (int32_t)(source % c->copies[e])];
+  }
 }
 
 static void set_room(counting *c) {
@@ -118,70 +139,109 @@ static double *counted(const counting *c, mg_traffic_kind kind) {
   return mg_traffic_of(c->traffic, c->layer, kind);
 }
 
-static void send(const counting *c, int64_t from, int64_t to, int64_t per_node, double messages) {
-  const bool near = from / per_node == to / per_node;
-  counted(c, near ? MG_TRAFFIC_NEAR_SENT : MG_TRAFFIC_FAR_SENT)[from] += messages;
-  counted(c, near ? MG_TRAFFIC_NEAR_RECEIVED : MG_TRAFFIC_FAR_RECEIVED)[to] += messages;
-}
-
-/* The choices of the source rank's tokens, by expert. */
-static void count_choices(counting *c, int64_t source) {
+/* The choices of the source rank's tokens, by expert; returns how many they are. */
+static int64_t count_choices(counting *c, int64_t source) {
   const mg_traffic_request *q = c->request;
   const mg_routing *r = q->routing;
   const int32_t *ids = mg_routing_layer(r, c->layer);
-  memset(c->chosen, 0, (size_t)r->experts * sizeof *c->chosen);
-  int64_t token = (q->offset + source * q->tokens + q->first) % r->tokens;
+  uint32_t *chosen = c->chosen;
+  int64_t token = (q->offset + source * q->tokens + q->first) % r->tokens, missing = 0;
+  memset(chosen, 0, (size_t)r->experts * sizeof *chosen);
   for (int64_t i = 0; i < q->count; i++) {
     const int32_t *at = ids + token * r->choices;
-    for (int64_t k = 0; k < r->choices; k++)
-      if (at[k] >= 0) c->chosen[at[k]]++;
+    for (int64_t k = 0; k < r->choices; k++) {
+      if (at[k] >= 0)
+        chosen[at[k]]++;
+      else
+        missing++;
+    }
     if (++token == r->tokens) token = 0;
+  }
+  return q->count * r->choices - missing;
+}
+
+/* Cuts the choices down to what still fits each expert; returns how many were dropped. */
+static int64_t drop_choices(counting *c) {
+  int64_t dropped = 0;
+  for (int64_t e = 0; e < c->request->placement->experts; e++) {
+    const int64_t asked = c->chosen[e], kept = asked < c->room[e] ? asked : c->room[e];
+    c->room[e] -= kept;
+    c->chosen[e] = (uint32_t)kept;
+    dropped += asked - kept;
+  }
+  return dropped;
+}
+
+/* Adds the messages of the source rank to ranks [first, last). */
+static void receive(const counting *c, mg_traffic_kind kind, int64_t first, int64_t last) {
+  double *received = counted(c, kind);
+  const uint32_t *messages = c->messages;
+  for (int64_t d = first; d < last; d++) received[d] += messages[d];
+}
+
+/* Every kept choice to its slot and rank. */
+static void place_choices(counting *c) {
+  const int32_t *destination = c->destination, *slot_rank = c->slot_rank;
+  const uint32_t *chosen = c->chosen;
+  uint32_t *slot_rows = c->slot_rows, *messages = c->messages;
+  const int64_t experts = c->request->placement->experts;
+  memset(messages, 0, (size_t)c->request->placement->ranks * sizeof *messages);
+  for (int64_t e = 0; e < experts; e++) {
+    const int32_t slot = destination[e];
+    slot_rows[slot] += chosen[e];
+    messages[slot_rank[slot]] += chosen[e];
   }
 }
 
-/* One message for each assignment. */
+/* One message for each assignment to another rank. */
 static void count_source(counting *c, int64_t source) {
   const mg_placement *p = c->request->placement;
-  const int64_t per_rank = p->slots / p->ranks, per_node = p->ranks / p->nodes;
-  count_choices(c, source);
-  for (int64_t e = 0; e < p->experts; e++) {
-    const int64_t asked = c->chosen[e], kept = asked < c->room[e] ? asked : c->room[e];
-    if (asked == 0) continue;
-    c->traffic->assigned[c->layer] += (double)asked;
-    c->traffic->dropped[c->layer] += (double)(asked - kept);
-    c->room[e] -= kept;
-    c->slot_rows[c->destination[e]] += (double)kept;
-    const int64_t rank = c->destination[e] / per_rank;
-    if (rank != source) send(c, source, rank, per_node, (double)kept);
-  }
+  const int64_t per_node = p->ranks / p->nodes, first = c->rank_node[source] * per_node, last = first + per_node;
+  const int64_t asked = count_choices(c, source), dropped = c->request->capacity > 0 ? drop_choices(c) : 0;
+  place_choices(c);
+  double near = 0;
+  const double away = (double)(asked - dropped) - c->messages[source];
+  c->messages[source] = 0;
+  for (int64_t d = first; d < last; d++) near += c->messages[d];
+  c->traffic->assigned[c->layer] += (double)asked;
+  c->traffic->dropped[c->layer] += (double)dropped;
+  counted(c, MG_TRAFFIC_NEAR_SENT)[source] += near;
+  counted(c, MG_TRAFFIC_FAR_SENT)[source] += away - near;
+  receive(c, MG_TRAFFIC_NEAR_RECEIVED, first, last);
+  receive(c, MG_TRAFFIC_FAR_RECEIVED, 0, first);
+  receive(c, MG_TRAFFIC_FAR_RECEIVED, last, p->ranks);
+}
+
+static void send(const counting *c, int64_t from, int64_t to, double messages) {
+  const bool near = c->rank_node[from] == c->rank_node[to];
+  counted(c, near ? MG_TRAFFIC_NEAR_SENT : MG_TRAFFIC_FAR_SENT)[from] += messages;
+  counted(c, near ? MG_TRAFFIC_NEAR_RECEIVED : MG_TRAFFIC_FAR_RECEIVED)[to] += messages;
 }
 
 /* The first arrival of a token at a rank: over its node's forwarding rank if it comes from another node. */
 static void deliver(counting *c, int64_t source, int64_t rank, int64_t mark) {
   const mg_placement *p = c->request->placement;
-  const int64_t per_node = p->ranks / p->nodes, node = rank / per_node;
+  const int64_t per_node = p->ranks / p->nodes, node = c->rank_node[rank];
   if (c->token_rank[rank] == mark) return;
   c->token_rank[rank] = mark;
   counted(c, MG_TRAFFIC_DISTINCT)[rank]++;
-  if (node == source / per_node) {
-    if (rank != source) send(c, source, rank, per_node, 1);
+  if (node == c->rank_node[source]) {
+    if (rank != source) send(c, source, rank, 1);
     return;
   }
   const int64_t forwarder = node * per_node + source % per_node;
   if (c->token_node[node] != mark) {
     c->token_node[node] = mark;
-    send(c, source, forwarder, per_node, 1);
+    send(c, source, forwarder, 1);
   }
-  if (rank != forwarder) send(c, forwarder, rank, per_node, 1);
+  if (rank != forwarder) send(c, forwarder, rank, 1);
 }
 
 /* One message for each other node, then one for each rank. */
 static void count_source_distinct(counting *c, int64_t source) {
   const mg_traffic_request *q = c->request;
-  const mg_placement *p = q->placement;
   const mg_routing *r = q->routing;
   const int32_t *ids = mg_routing_layer(r, c->layer);
-  const int64_t per_rank = p->slots / p->ranks;
   for (int64_t i = 0; i < q->count; i++) {
     const int64_t position = q->offset + source * q->tokens + q->first + i;
     const int32_t *at = ids + position % r->tokens * r->choices;
@@ -196,17 +256,16 @@ static void count_source_distinct(counting *c, int64_t source) {
       c->room[at[k]]--;
       const int32_t slot = c->destination[at[k]];
       c->slot_rows[slot]++;
-      deliver(c, source, slot / per_rank, mark);
+      deliver(c, source, c->slot_rank[slot], mark);
     }
   }
 }
 
 static void sum_slots(const counting *c) {
   const mg_placement *p = c->request->placement;
-  const int64_t per_rank = p->slots / p->ranks;
   for (int64_t s = 0; s < p->slots; s++) {
-    counted(c, MG_TRAFFIC_ROWS)[s / per_rank] += c->slot_rows[s];
-    counted(c, MG_TRAFFIC_ACTIVE)[s / per_rank] += c->slot_rows[s] > 0;
+    counted(c, MG_TRAFFIC_ROWS)[c->slot_rank[s]] += c->slot_rows[s];
+    counted(c, MG_TRAFFIC_ACTIVE)[c->slot_rank[s]] += c->slot_rows[s] > 0;
   }
 }
 
@@ -214,6 +273,7 @@ static void count_layer(counting *c, char *memory) {
   const mg_placement *p = c->request->placement;
   counting_cut(c, memory);
   index_slots(c, p->expert + c->layer * p->slots);
+  index_places(c);
   set_room(c);
   for (int64_t source = 0; source < p->ranks; source++) {
     choose_destinations(c, source);

@@ -36,5 +36,6 @@ void bench_register_gating(void);
 void bench_register_moe(void);
 void bench_register_expert_matmul(void);
 void bench_register_train(void);
+void bench_register_cluster(void);
 
 #endif

@@ -112,6 +112,7 @@ int main(int argc, char **argv) {
   bench_register_moe();
   bench_register_expert_matmul();
   bench_register_train();
+  bench_register_cluster();
   const int result = gbench_main(argc, argv);
   mg_backend_close(world.backend);
   mg_registry_destroy(world.registry);

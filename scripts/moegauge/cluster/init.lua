@@ -67,15 +67,14 @@ local function shrink(spec)
 end
 
 local function prepare(t)
-  local spec = plain(t)
+  local spec, place = plain(t), type(t.placement)
+  if place ~= "nil" and place ~= "string" and place ~= "function" then
+    core.fail("usage", ("mg.cluster: 'placement' must be a policy's name or a function, not %s"):format(strict.describe(t.placement)))
+  end
   core.check_cluster(spec)
   if core.probing() then core.fail("nothing", "the probe ends where the simulation begins") end
   if core.smoke then shrink(spec) end
-  if type(t.placement) == "function" then
-    spec.assignment = assignment_of(spec, t.placement)
-  elseif t.placement ~= nil and type(t.placement) ~= "string" then
-    core.fail("usage", ("mg.cluster: 'placement' must be a policy's name or a function, not %s"):format(strict.describe(t.placement)))
-  end
+  if type(t.placement) == "function" then spec.assignment = assignment_of(spec, t.placement) end
   return spec
 end
 

@@ -1,0 +1,119 @@
+-- How far can the cluster simulator be trusted? Published systems predicted, none of which took part in any calibration.
+--
+-- Calibration set: expert feed-forward, DeepEP and NCCL on H100 (aiconfigurator), DeepGEMM's and DeepEP's own tables on H800,
+-- and published efficiencies of attention (scripts/moegauge/cluster). Beside each prediction stands the roofline, the same step
+-- at the hardware's peak. Loads are those of random routing: the published decode profile was made with balanced routing, the
+-- prefill figure with real prompts, whose imbalance is not published, so that it is predicted too fast by what imbalance cost.
+--
+-- Training: backward work is not measured in the calibration set. It is taken as forward work twice (gradients of inputs and of
+-- weights), with the turned operands and f32 sums that the paper describes; the published time of weight gradients alone says
+-- that they ran at less than half the speed of DeepGEMM's forward products.
+
+local mg <const> = require "moegauge"
+
+local deepseek <const> = mg.cluster.models.deepseek_v3
+
+local function with(base, more)
+  local t = {}
+  for key, value in pairs(base) do t[key] = value end
+  for key, value in pairs(more) do t[key] = value end
+  return t
+end
+
+-- ---- what is simulated -------------------------------------------------------------------------------------------
+
+local function decode_profile()
+  return { step = "decode", model = deepseek, accelerator = "h800", ranks = 128, tokens = 128, context = 4096, kernels = "low_latency", overlap = "two_batch", trace = { kind = "uniform", layers = 8 } }
+end
+
+local function prefill()
+  return { step = "prefill", model = deepseek, accelerator = "h100", ranks = 32, slots = 288, tokens = 16384, context = 4096, kernels = "normal", comm_sms = 24, overlap = "two_batch",
+    placement = "eplb", trace = { kind = "uniform", layers = 2 } }
+end
+
+local function training()
+  return { step = "training", model = with(deepseek, { prediction_layers = 1 }), accelerator = "h800", ranks = 64, tokens = 4096, context = 4096, kernels = "normal", comm_sms = 20,
+    stages = 16, replicas = 2, micro_batches = 120, schedule = "dualpipe", trace = { kind = "group_limited", groups = 8, groups_kept = 4, layers = 2 } }
+end
+
+-- The published bound counts 32 tokens of two batches that go to 9 experts, a width of 7000, and nothing but the link: 288
+-- accelerators with one expert each, links alone, computing free.
+local function bound(link)
+  return { step = "decode", costs = "roofline", ranks = 288, tokens = 64, context = 1, kernels = "low_latency", overlap = "two_batch",
+    model = { layers = 61, width = 7000, heads = 1, kv_heads = 1, head_width = 1, experts = 288, choices = 9, expert_hidden = 1, vocabulary = 1 },
+    accelerator = { name = "links", bf16_tflops = 1e9, fp8_tflops = 1e9, memory_gb = 1e6, memory_gb_s = 1e9, near_gb_s = link, far_gb_s = link, node_ranks = 1 },
+    trace = { kind = "uniform", layers = 2 } }
+end
+
+local function cache(layers, attention)
+  return { step = "decode", costs = "roofline", ranks = 1, tokens = 1, context = 1, model = with(attention, { layers = layers, experts = 1, choices = 1 }), accelerator = with(mg.cluster.accelerators.h200, { memory_gb = 1e4 }) }
+end
+
+local function metric(name, factor) return function(m) return m[name] * (factor or 1) end end
+local function backward(m) return ((m.backward_ms or 0) + (m.inputs_ms or 0)) / 1e3 end
+
+local h800_training <const> = "DeepSeek-V3, arXiv 2505.09343"
+local systems <const> = {
+  { name = "decode, 16 nodes, EP128", tier = "serving", unit = "tokens/s/node", published = 18598, spec = decode_profile, of = metric "node_tokens_per_second", base = function(m) return m.node_tokens_per_second * m.step_ms / m.roofline_step_ms end, source = "DeepSeek profile-data" },
+  { name = "prefill, 4 nodes, EP32", tier = "serving", unit = "tokens/s/node", published = 50302, spec = prefill, of = metric "node_tokens_per_second", base = function(m) return m.node_tokens_per_second * m.step_ms / m.roofline_step_ms end, source = "SGLang, 2025-05-05" },
+  { name = "training step", tier = "training", unit = "s", published = 19.926, spec = training, of = metric("step_ms", 1e-3), base = metric("roofline_step_ms", 1e-3), source = h800_training },
+  { name = "MFU, all keys", tier = "training", unit = "", published = 0.4373, spec = training, of = metric "mfu", base = function(m) return m.mfu * m.step_ms / m.roofline_step_ms end, source = h800_training },
+  { name = "MFU, causal", tier = "training", unit = "", published = 0.3894, spec = training, of = metric "mfu_causal", base = function(m) return m.mfu_causal * m.step_ms / m.roofline_step_ms end, source = h800_training },
+  { name = "GPU hours per 1e12 tokens", tier = "training", unit = "h", published = 180000, spec = training, of = metric "gpu_hours_per_trillion_tokens", base = function(m) return m.gpu_hours_per_trillion_tokens * m.roofline_step_ms / m.step_ms end, source = "arXiv 2412.19437" },
+  { name = "forward alone", tier = "part of training", unit = "s", published = 1.13, spec = training, of = metric("forward_ms", 1e-3), source = h800_training },
+  { name = "bubble", tier = "part of training", unit = "s", published = 2.06, spec = training, of = metric("bubble_ms", 1e-3), source = h800_training },
+  { name = "backward alone", tier = "part of training", unit = "s", published = 1.99, spec = training, of = backward, source = h800_training },
+  { name = "weight gradients alone", tier = "part of training", unit = "s", published = 0.48, spec = training, of = metric("weights_ms", 1e-3), source = h800_training },
+  { name = "forward beside backward", tier = "part of training", unit = "s", published = 13.95, spec = training, of = metric("pair_ms", 1e-3), source = h800_training },
+  { name = "optimiser", tier = "part of training", unit = "s", published = 0.29, spec = training, of = metric("optimiser_ms", 1e-3), source = h800_training },
+  { name = "decode bound at 50 GB/s", tier = "bound", unit = "ms", published = 14.76, spec = function() return bound(50) end, of = metric "balanced_step_ms", source = "arXiv 2505.09343" },
+  { name = "decode bound at 900 GB/s", tier = "bound", unit = "ms", published = 0.82, spec = function() return bound(900) end, of = metric "balanced_step_ms", source = "arXiv 2505.09343" },
+  { name = "cache of DeepSeek-V3", tier = "size", unit = "bytes/token", published = 70272, spec = function() return cache(61, { width = 7168, heads = 128, attention = "mla", latent = 512, rope_width = 64 }) end, of = metric "memory_cache_bytes", source = "arXiv 2505.09343" },
+  { name = "cache of Qwen2.5-72B", tier = "size", unit = "bytes/token", published = 327680, spec = function() return cache(80, { width = 8192, heads = 64, kv_heads = 8, head_width = 128 }) end, of = metric "memory_cache_bytes", source = "arXiv 2505.09343" },
+  { name = "cache of LLaMA-3.1-405B", tier = "size", unit = "bytes/token", published = 516096, spec = function() return cache(126, { width = 16384, heads = 128, kv_heads = 8, head_width = 128 }) end, of = metric "memory_cache_bytes", source = "arXiv 2505.09343" },
+}
+
+-- A sweep's values are data: the functions are found again by name.
+local by_name, names = {}, {}
+for i, system in ipairs(systems) do by_name[system.name], names[i] = system, system.name end
+
+return mg.experiment {
+  title = "Published systems predicted",
+  sweep = { system = names },
+  options = { seed_of_trace = 1 },
+  run = function(case)
+    local system = by_name[case.system]
+    local spec = system.spec()
+    spec.extrapolate = true
+    spec.trace = spec.trace and with(spec.trace, { seed = case.seed_of_trace })
+    local result = mg.cluster(spec)
+    local m = result.metrics
+    local own = { published = system.published, predicted = system.of(m), extrapolated = m.extrapolated }
+    own.prediction_error = own.predicted / own.published - 1
+    if system.base then
+      own.roofline = system.base(m)
+      own.roofline_error = own.roofline / own.published - 1
+    end
+    return { metrics = own, tables = result.tables }
+  end,
+  report = function(r)
+    local blocks = { r:text "The error is predicted over published less one. `extrapolated` counts the variables of a cost that lay outside the range they were calibrated in; results keep which and how far (table `extrapolated`).",
+      r:table("system", { "published", "predicted", "prediction_error", "roofline", "roofline_error", "extrapolated" }) }
+    local tiers, order = {}, {}
+    for _, case in ipairs(r.cases) do
+      local tier = by_name[case.params.system].tier
+      if not tiers[tier] then order[#order + 1], tiers[tier] = tier, {} end
+      table.insert(tiers[tier], { case.params.system, case.result.metrics.prediction_error })
+    end
+    for _, tier in ipairs(order) do
+      local errors, worst = {}, tiers[tier][1]
+      for i, row in ipairs(tiers[tier]) do
+        errors[i] = math.abs(row[2])
+        if math.abs(row[2]) > math.abs(worst[2]) then worst = row end
+      end
+      table.sort(errors)
+      blocks[#blocks + 1] = r:text(("%s: %d figures, median error %.1f %%, at worst %.1f %% (%s)."):format(tier, #errors, 100 * errors[(#errors + 1) // 2], 100 * worst[2], worst[1]))
+    end
+    return blocks
+  end,
+}
