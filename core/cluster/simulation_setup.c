@@ -93,6 +93,16 @@ static mg_status check_options(mg__setup *s) {
   return mg_place_find(s->context, o->placement, &place);
 }
 
+/* A forward step fits or not whatever its trace; a training step is looked at when its stages are known. */
+static mg_status check_memory(mg__setup *s) {
+  mg_memory memory;
+  s->placement = (mg_placement){.slots = s->options.slots, .ranks = s->options.ranks};
+  if (s->options.step == MG_STEP_TRAINING) return MG_OK;
+  const mg_step_request request = mg__setup_step(s, NULL);
+  mg_step_memory(&request, &memory);
+  return mg_memory_check(s->context, &s->accelerator, &memory);
+}
+
 /* Every form that a step of this kind is made of must be calibrated. */
 static mg_status check_forms(const mg__setup *s) {
   const mg__options *o = &s->options;
@@ -132,7 +142,8 @@ mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) 
                    "\"roofline\"",
                    s->accelerator.name);
   }
-  return check_options(s);
+  MG_TRY(check_options(s));
+  return check_memory(s);
 }
 
 void mg__setup_close(mg__setup *s) {

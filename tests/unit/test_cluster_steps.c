@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cluster/pipeline.h"
 #include "cluster/simulation.h"
+#include "cluster/step_cost.h"
 #include "cluster/training.h"
 #include "support/testing.h"
 
@@ -353,6 +354,28 @@ static void time_lines_are_json(void **state) {
   json_decref(r);
 }
 
+/* The grid that the serving simulation asks for its steps is the simulator's own: tokens of the instance, the mean
+ * context of a prompt's tokens half its length. */
+static void steps_fill_the_grid_of_serving(void **state) {
+  (void)state;
+  json_t *spec = specification("prefill", 4, "{\"context\": 64}"), *costs, *grid;
+  mg_step_cost *table;
+  double seconds;
+  grid = json_pack("{s:[i,i], s:[i,i]}", "tokens", 256, 1024, "context", 16, 32);
+  assert_ok(context, mg_simulation_step_costs(context, spec, grid, &costs));
+  assert_ok(context, mg_step_cost_from_json(context, "test", costs, &table));
+  assert_ok(context, mg_step_cost_seconds(table, 256, 32, &seconds));
+  json_t *same = simulate("prefill", 4, "{\"context\": 64}");
+  assert_near(seconds * 1e3, metric(same, "step_ms"), 1e-9);
+  mg_step_cost_destroy(table);
+  json_decref(same);
+  json_decref(costs);
+  json_decref(grid);
+  json_object_set_new(spec, "step", json_string("training"));
+  assert_refused(context, MG_USAGE, "step = \"prefill\"", mg_simulation_step_costs(context, spec, NULL, &costs));
+  json_decref(spec);
+}
+
 static void wrong_specifications_are_refused(void **state) {
   (void)state;
   static const struct {
@@ -395,6 +418,7 @@ int main(void) {
                                      cmocka_unit_test(replanning_moves_within_its_budget),
                                      cmocka_unit_test(training_conserves_time),
                                      cmocka_unit_test(time_lines_are_json),
+                                     cmocka_unit_test(steps_fill_the_grid_of_serving),
                                      cmocka_unit_test(wrong_specifications_are_refused)};
   return cmocka_run_group_tests(tests, open_context, close_context);
 }
