@@ -7,6 +7,8 @@
     _Pragma("omp simd") for (int64_t i = 0; i < n; i++) out[i] = (expression);                                         \
   } while (0)
 
+enum { NARROW = 32 }; /* columns up to which several rows are worked on at once */
+
 mg_status CPU_NAME(fill)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *out_tensor = call->out[0];
   const double value = call->attributes.fill.value;
@@ -194,6 +196,21 @@ static void binary_chunk(mg_binary kind, const float *a, const float *b, int64_t
   }
 }
 
+/* b as often as a needs it: its row repeated for each of n / columns rows, or its elements, one for each row. */
+static void spread(const mg_tensor *b, int64_t b_first, bool column, int64_t columns, int64_t n, float *out) {
+  for (int64_t row = 0, i = 0; i < n; row++, i += columns)
+    for (int64_t c = 0; c < columns; c++) out[i + c] = cpu_at(b, column ? b_first + row : c);
+}
+
+/* Rows [row, row + n / columns) of a narrow a, whose matching elements of b are spread first. */
+static void binary_rows(const mg_op_call *call, int64_t row, bool column, int64_t columns, int64_t n) {
+  float a_buffer[CPU_CHUNK], b[CPU_CHUNK], out_buffer[CPU_CHUNK];
+  const float *a = cpu_read(call->in[0], row * columns, n, a_buffer);
+  spread(call->in[1], row, column, columns, n, b);
+  binary_chunk(call->attributes.binary.kind, a, b, 1, cpu_write_begin(call->out[0], row * columns, out_buffer), n);
+  cpu_write_end(call->out[0], row * columns, n, out_buffer);
+}
+
 /* Elements [first, first + n) of a, whose matching elements of b begin at `b_first` with `step` 0 or 1. */
 static void binary_span(const mg_op_call *call, int64_t first, int64_t b_first, int64_t step, int64_t n) {
   float a_buffer[CPU_CHUNK], b_buffer[CPU_CHUNK], out_buffer[CPU_CHUNK];
@@ -218,8 +235,16 @@ mg_status CPU_NAME(binary)(mg_backend *backend, const mg_op_call *call) {
   }
   /* A [R,1] column has one element per row of a; a row [C] is read again for each row. */
   const bool column = mg_tensor_columns(b) == 1 && b->dims > 1;
+  const int64_t rows = count / columns;
+  if (columns <= NARROW) {
+    const int64_t together = CPU_CHUNK / columns;
+    CPU_PARALLEL(backend, count)
+    for (int64_t row = 0; row < rows; row += together)
+      binary_rows(call, row, column, columns, cpu_min(together, rows - row) * columns);
+    return MG_OK;
+  }
   CPU_PARALLEL(backend, count)
-  for (int64_t row = 0; row < count / columns; row++) {
+  for (int64_t row = 0; row < rows; row++) {
     for (int64_t c = 0; c < columns; c += CPU_CHUNK)
       binary_span(call, row * columns + c, column ? row : c, column ? 0 : 1, cpu_min(CPU_CHUNK, columns - c));
   }

@@ -14,6 +14,25 @@ static cpu_product *product_list(mg_backend *backend, int64_t count) {
   return mg__cpu_grow(backend, &cpu_state_of(backend)->products, (size_t)cpu_max(count, 1) * sizeof(cpu_product));
 }
 
+static double size_of(const cpu_product *product) {
+  return (double)product->rows * (double)product->depth;
+}
+
+/* The largest products first, so that the threads end at nearly the same time (Shell's sort). Where there are few rows the
+ * order in memory counts for more. */
+static void order_products(cpu_product *products, int64_t count, int64_t rows) {
+  enum { MANY_ROWS = 16 };
+  if (rows < MANY_ROWS * count) return;
+  for (int64_t gap = count / 2; gap > 0; gap /= 2)
+    for (int64_t i = gap; i < count; i++) {
+      const cpu_product product = products[i];
+      int64_t place = i;
+      for (; place >= gap && size_of(&products[place - gap]) < size_of(&product); place -= gap)
+        products[place] = products[place - gap];
+      products[place] = product;
+    }
+}
+
 mg_status CPU_NAME(matmul)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *a = call->in[0], *b = call->in[1], *out = call->out[0];
   const bool transpose_a = call->attributes.matmul.transpose_a, transpose_b = call->attributes.matmul.transpose_b;
@@ -56,6 +75,7 @@ mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) 
   const bool accumulate = call->attributes.grouped.accumulate;
   const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
   if (!accumulate && total > used) memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
+  order_products(products, count, used / cpu_max(N, 1));
   return CPU_NAME(multiply)(backend, products, count,
                             (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
 }
@@ -81,6 +101,7 @@ mg_status CPU_NAME(grouped_matmul_weight)(mg_backend *backend, const mg_op_call 
         .depth = offsets[e + 1] - offsets[e],
     };
   }
+  order_products(products, experts, experts > 0 ? offsets[experts] : 0);
   return CPU_NAME(multiply)(
       backend, products, experts,
       (cpu_product_settings){dw->dtype, call->attributes.grouped.accumulate, call->attributes.grouped.compute});

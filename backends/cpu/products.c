@@ -88,7 +88,7 @@ static void pack_item(const product_run *run, int64_t index) {
     }
     item -= groups;
   }
-  const int64_t width = run->gemm->columns * PANEL_GROUP, column = item * width;
+  const int64_t width = run->gemm->columns * plan->panel_group, column = item * width;
   gemm_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
                    plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
 }

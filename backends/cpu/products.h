@@ -8,8 +8,6 @@
 
 #include "gemm.h"
 
-enum { PANEL_GROUP = 4 }; /* panels of b that are packed side by side when they are packed for all tasks */
-
 typedef enum operand_source { AS_STORED, PACKED_BY_TASK, PACKED_FOR_ALL } operand_source;
 
 /* How one product is cut; made once by plan_product(). */
@@ -23,7 +21,8 @@ typedef struct product_plan {
   int64_t column_chunks;
   int64_t blocks_per_task;
   int64_t row_chunks;
-  int64_t group; /* blocks of a that are packed side by side */
+  int64_t group;       /* blocks of a that are packed side by side */
+  int64_t panel_group; /* panels of b that are packed side by side when they are packed for all tasks */
   int64_t first_task, first_item;
   operand_source a, b;
   size_t a_word, b_word; /* where the parts packed for all begin */

@@ -10,10 +10,11 @@ enum {
   TASKS_PER_THREAD = 6,
   GROUP_WORDS = 32 * 1024, /* of the blocks of a that a task packs side by side */
   BLOCK_GROUP = 8,         /* most blocks of a that are packed side by side */
+  PANEL_GROUP = 4,         /* most panels of b that are packed side by side when they are packed for all tasks */
   PACKING_ROWS = 9,
   ACROSS_WORDS = 2 * B_WORDS, /* most packed rows of a product across */
   DIRECT_BYTES = 32 << 10,    /* of b that a task with few rows reads in place */
-  ROW_BLOCKS_MIN = 2,         /* blocks of rows in a task that shares its columns with others */
+  ROW_BLOCKS_MIN = 2,         /* blocks of rows in a task that shares its columns with others, where there are many */
   STREAM_BYTES = 32 << 20,    /* results of so many bytes leave the caches before anybody reads them */
   SET_BYTES = 4096            /* rows so far apart in memory fall into the same sets of the L1 cache */
 };
@@ -108,7 +109,9 @@ static void split_rows(product_run *run, double work) {
     const double share = product_work(product) / (plan->across && left > 0 ? left : work);
     const int64_t tasks = (int64_t)(share * run->threads * TASKS_PER_THREAD + 0.01);
     const int64_t pieces = cpu_ceil_div(cpu_max(tasks, 1), cpu_max(plan->column_chunks, 1));
-    plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), ROW_BLOCKS_MIN);
+    const int64_t many = 4 * run->threads * ROW_BLOCKS_MIN; /* with fewer, an odd task leaves a thread idle for long */
+    const int64_t least = plan->blocks * plan->column_chunks < many ? 1 : ROW_BLOCKS_MIN;
+    plan->blocks_per_task = cpu_max(cpu_ceil_div(plan->blocks, pieces), least);
     plan->row_chunks = cpu_max(1, cpu_ceil_div(plan->blocks, plan->blocks_per_task));
     left -= product_work(product);
   }
@@ -130,7 +133,8 @@ static void place_operands(product_run *run, int64_t p) {
   if (plan->b == PACKED_FOR_ALL) run->shared_words += (size_t)(panels * gemm->columns * plan->words);
   plan->first_item = run->items;
   if (plan->a == PACKED_FOR_ALL) run->items += cpu_ceil_div(plan->blocks, plan->group);
-  if (plan->b == PACKED_FOR_ALL) run->items += cpu_ceil_div(panels, PANEL_GROUP);
+  plan->panel_group = cpu_max(1, cpu_min(PANEL_GROUP, panels / run->threads));
+  if (plan->b == PACKED_FOR_ALL) run->items += cpu_ceil_div(panels, plan->panel_group);
   plan->first_task = run->tasks;
   run->tasks += plan->column_chunks * plan->row_chunks;
 
