@@ -50,6 +50,10 @@ static void top_k_row(const float *x, int64_t columns, int64_t k, float *values,
 
 enum { CHOICES_MAX = 16, CANDIDATES_MAX = 32 };
 
+static inline __m512i lane_numbers(void) {
+  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
 static inline __mmask16 lanes_below(int64_t count) {
   return (__mmask16)(count >= 16 ? 0xffff : (1 << count) - 1);
 }
@@ -105,7 +109,7 @@ static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *
   if (bound == -INFINITY) return false;
   float candidate[CANDIDATES_MAX + 16];
   int32_t id[CANDIDATES_MAX + 16], count = 0;
-  __m512i own_id = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512i own_id = lane_numbers();
   for (int64_t c = 0; c < columns; c += 16) {
     const __m512 value = load_columns(x, columns, c);
     const __mmask16 reaches = _mm512_cmp_ps_mask(value, _mm512_set1_ps(bound), _CMP_GE_OQ);
@@ -119,9 +123,9 @@ static bool top_k_row_ranked(const float *x, int64_t columns, int64_t k, float *
   return true;
 }
 
-/* Few columns of sixteen rows at once, a row to a lane: each column is compared with all k kept values and put in its
- * place in every row. NaN stands for a place that is still empty: every column goes before it. */
-enum { LANE_ROWS = 16, LANE_CHOICES_MAX = 8, LANE_WORK_MAX = 800 };
+/* Sixteen rows at once, a row to a lane: each column is compared with all k kept values and put in its place in every
+ * row. NaN stands for a place that is still empty: every column goes before it. */
+enum { LANE_ROWS = 16, LANE_CHOICES_MAX = 8, LANE_WORK_MAX = 800, LANE_COLUMNS_MIN = 16, LANE_COLUMNS_MAX = 256 };
 
 static inline __attribute__((always_inline)) void lanes_insert(const int32_t k, __m512 x, __m512i id, __m512 *best,
                                                                __m512i *best_id) {
@@ -160,8 +164,7 @@ static inline __attribute__((always_inline)) void lanes_top_k(const int32_t k, c
       lanes_insert(k, _mm512_mask_mov_ps(value, nan, least), _mm512_set1_epi32((int32_t)(first + c)), best, best_id);
     }
   }
-  const __m512i place =
-      _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(k));
+  const __m512i place = _mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(k));
 #pragma GCC unroll 8
   for (int32_t j = 0; j < k; j++) {
     _mm512_i32scatter_ps(values + j, place, best[j], sizeof(float));
@@ -169,9 +172,108 @@ static inline __attribute__((always_inline)) void lanes_top_k(const int32_t k, c
   }
 }
 
+/* Sorting networks over keys of 32 bits, a row to a lane: a key is the order of its value with the lowest bits replaced
+ * by the inverse of its column, which takes two instructions to put in place instead of five. */
+static inline __attribute__((always_inline)) void exchange(__m512i *high, __m512i *low) {
+  const __m512i most = _mm512_max_epi32(*high, *low);
+  *low = _mm512_min_epi32(*high, *low);
+  *high = most;
+}
+
+/* Four or eight keys, the largest first. */
+static inline __attribute__((always_inline)) void sort_keys(const int32_t width, __m512i *key) {
+#pragma GCC unroll 2
+  for (int32_t first = 0; first < width; first += 4) {
+    exchange(key + first, key + first + 2), exchange(key + first + 1, key + first + 3);
+    exchange(key + first, key + first + 1), exchange(key + first + 2, key + first + 3);
+    exchange(key + first + 1, key + first + 2);
+  }
+  if (width == 4) return;
+  exchange(key, key + 4), exchange(key + 1, key + 5), exchange(key + 2, key + 6), exchange(key + 3, key + 7);
+  exchange(key + 2, key + 4), exchange(key + 3, key + 5);
+  exchange(key + 1, key + 2), exchange(key + 3, key + 4), exchange(key + 5, key + 6);
+}
+
+/* The `width` largest of two sorted lists, sorted: the larger of each pair from opposite ends, then a bitonic merge.
+ * *left becomes the largest key that was ever left out. */
+static inline __attribute__((always_inline)) void merge_keys(const int32_t width, __m512i *best, const __m512i *key,
+                                                             __m512i *left) {
+#pragma GCC unroll 8
+  for (int32_t j = 0; j < width; j++) {
+    *left = _mm512_max_epi32(*left, _mm512_min_epi32(best[j], key[width - 1 - j]));
+    best[j] = _mm512_max_epi32(best[j], key[width - 1 - j]);
+  }
+#pragma GCC unroll 4
+  for (int32_t step = width / 2; step > 0; step /= 2)
+#pragma GCC unroll 8
+    for (int32_t j = 0; j < width; j++)
+      if ((j & step) == 0) exchange(best + j, best + j + step);
+}
+
+/* Up to 16 columns of sixteen rows as keys, a column to a vector; columns beyond the end come below all others. */
+static inline void make_keys(const float *x, int64_t columns, int64_t first, __m512i column_bits, __m512i key[16]) {
+  const __mmask16 mask = lanes_below(columns - first);
+  const __m512i sign = _mm512_set1_epi32(INT32_MIN), below = sign;
+  const __m512i id = _mm512_sub_epi32(_mm512_set1_epi32(~(int32_t)first), lane_numbers());
+  const __m512 least = _mm512_set1_ps(-INFINITY);
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < 16; r++) {
+    const __m512 value = _mm512_max_ps(_mm512_maskz_loadu_ps(mask, x + r * columns + first), least); /* NaN as -inf */
+    const __m512i bits = _mm512_castps_si512(value);
+    const __m512i order = _mm512_mask_sub_epi32(bits, _mm512_movepi32_mask(bits), sign, bits); /* -0 as 0 */
+    const __m512i whole =
+        _mm512_ternarylogic_epi32(column_bits, id, order, 0xca); /* bits of the column, else of order */
+    key[r] = _mm512_mask_mov_epi32(below, mask, whole);
+  }
+  pack_transpose(key);
+}
+
+/* Lanes in which the first `k` keys, or the k-th and the next, differ in the column alone: their order is not known. */
+static inline __mmask16 unordered(const int32_t width, const __m512i *best, __m512i left, int64_t k,
+                                  __m512i column_bits) {
+  __mmask16 close = 0;
+  for (int64_t j = 0; j < k; j++) {
+    const __m512i differ = _mm512_xor_si512(best[j], j + 1 < width ? best[j + 1] : left);
+    close |= _mm512_testn_epi32_mask(_mm512_andnot_si512(column_bits, differ), _mm512_set1_epi32(-1));
+  }
+  return close;
+}
+
+/* False where values are so close that the keys cannot tell them apart. */
+static inline __attribute__((always_inline)) bool keyed_top_k(const int32_t width, const float *x, int64_t columns,
+                                                              int64_t k, float *values, int32_t *ids) {
+  __m512i best[LANE_CHOICES_MAX], key[16], left = _mm512_set1_epi32(INT32_MIN);
+  int32_t column_mask = 15;
+  while (column_mask < columns - 1) column_mask = 2 * column_mask + 1;
+  const __m512i column_bits = _mm512_set1_epi32(column_mask);
+#pragma GCC unroll 8
+  for (int32_t j = 0; j < width; j++) best[j] = left;
+  for (int64_t first = 0; first < columns; first += 16) {
+    make_keys(x, columns, first, column_bits, key);
+    for (int32_t group = 0; group < 16; group += width) {
+      sort_keys(width, key + group);
+      merge_keys(width, best, key + group, &left);
+    }
+  }
+  if (unordered(width, best, left, k, column_bits)) return false;
+  const __m512i row = _mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32((int32_t)columns));
+  const __m512i place = _mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32((int32_t)k));
+  for (int64_t j = 0; j < k; j++) {
+    const __m512i id = _mm512_andnot_si512(best[j], column_bits);
+    const __m512 value = _mm512_i32gather_ps(_mm512_add_epi32(row, id), x, sizeof(float));
+    _mm512_i32scatter_ps(values + j, place, value, sizeof(float));
+    _mm512_i32scatter_epi32(ids + j, place, id, sizeof(int32_t));
+  }
+  return true;
+}
+
 /* LANE_ROWS rows; false where ranking them one by one is faster. */
 static bool top_k_rows_in_lanes(const float *x, int64_t rows, int64_t columns, int64_t k, float *values, int32_t *ids) {
-  if (rows != LANE_ROWS || k > LANE_CHOICES_MAX || columns * (k + 1) > LANE_WORK_MAX) return false;
+  if (rows != LANE_ROWS || k > LANE_CHOICES_MAX || columns > LANE_COLUMNS_MAX) return false;
+  if (k > 2 && columns > LANE_COLUMNS_MIN &&
+      (k > 4 ? keyed_top_k(8, x, columns, k, values, ids) : keyed_top_k(4, x, columns, k, values, ids)))
+    return true;
+  if (columns * (k + 1) > LANE_WORK_MAX) return false;
   switch (k) {
   case 1: lanes_top_k(1, x, columns, values, ids); break;
   case 2: lanes_top_k(2, x, columns, values, ids); break;

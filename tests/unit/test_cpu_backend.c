@@ -233,6 +233,64 @@ static void a_repeated_step_takes_no_more_memory(void **state) {
   mg_backend_close(backend);
 }
 
+/* ---- top_k ---------------------------------------------------------------------------------------------------- */
+
+enum { TOP_ROWS = 37, TOP_COLUMNS = 90, TOP_CHOICES = 8 };
+
+/* Element i, which stands in `column`, of a row of one of six kinds: any, few different, the nearest two numbers from 1
+ * on, mostly NaN or infinite, negative with one zero of each sign, and large beside small. */
+static float top_value(mg_stream stream, int64_t kind, int64_t column, int64_t i) {
+  const double any = mg_random_uniform(stream, (uint64_t)i);
+  const uint64_t dice = mg_random_below(stream, (uint64_t)(i + 1000000), 12);
+  switch (kind % 6) {
+  case 0: return (float)any;
+  case 1: return (float)((double)dice - 6);
+  case 2: return dice ? (float)any : any < 0.5 ? 1.0f : nextafterf(1.0f, 2.0f);
+  case 3: return dice > 6 ? NAN : dice > 3 ? -INFINITY : dice > 2 ? INFINITY : (float)any;
+  case 4: return column == 1 ? -0.0f : column == 3 ? 0.0f : (float)(any - 2);
+  default: return (float)(any * pow(10, (double)dice));
+  }
+}
+
+/* Whether column a comes before column b. */
+static bool comes_before(const float *x, int64_t a, int64_t b) {
+  const float left = isnan(x[a]) ? -INFINITY : x[a], right = isnan(x[b]) ? -INFINITY : x[b];
+  return left > right || (left == right && a < b);
+}
+
+static void check_top_k(const float *x, int64_t columns, int64_t k, const float *values, const int32_t *ids) {
+  for (int64_t c = 0; c < columns; c++) {
+    int64_t rank = 0;
+    for (int64_t other = 0; other < columns; other++) rank += comes_before(x, other, c);
+    if (rank >= k) continue;
+    assert_int_equal(ids[rank], c);
+    assert_true(values[rank] == (isnan(x[c]) ? -INFINITY : x[c]));
+  }
+}
+
+static void top_k_keeps_the_order_of_close_and_equal_values(void **state) {
+  static const char *const sets[] = {"portable", "auto"};
+  for (size_t i = 0; i < MG_COUNT(sets); i++) {
+    mg_backend *backend = open_cpu(*state, sets[i], 1);
+    for (int64_t columns = 1; columns <= TOP_COLUMNS; columns += columns < 20 ? 1 : 7)
+      for (int64_t k = 1; k <= TOP_CHOICES && k <= columns; k++) {
+        mg_tensor x = make(backend, MG_F32, 2, (int64_t[]){TOP_ROWS, columns});
+        mg_tensor values = make(backend, MG_F32, 2, (int64_t[]){TOP_ROWS, k});
+        mg_tensor ids = make(backend, MG_I32, 2, (int64_t[]){TOP_ROWS, k});
+        const mg_stream stream = mg_stream_named(5, "top", (uint64_t)columns, (uint64_t)k);
+        for (int64_t j = 0; j < TOP_ROWS * columns; j++) /* rows by turns of all kinds, or all of one */
+          ((float *)x.data)[j] = top_value(stream, columns % 2 ? j / columns : columns / 2 + k, j % columns, j);
+        const mg_op_call call = {.op = MG_OP_TOP_K, .in = {&x}, .out = {&values, &ids}};
+        run(backend, &call);
+        for (int64_t row = 0; row < TOP_ROWS; row++)
+          check_top_k((float *)x.data + row * columns, columns, k, (float *)values.data + row * k,
+                      (int32_t *)ids.data + row * k);
+        discard(backend, &x), discard(backend, &values), discard(backend, &ids);
+      }
+    mg_backend_close(backend);
+  }
+}
+
 /* ---- functions ------------------------------------------------------------------------------------------------ */
 
 enum { POINTS = 20001 };
@@ -277,6 +335,7 @@ int main(void) {
       cmocka_unit_test(runs_and_thread_counts_give_the_same_bits),
       cmocka_unit_test(results_larger_than_the_caches_are_the_same),
       cmocka_unit_test(a_repeated_step_takes_no_more_memory),
+      cmocka_unit_test(top_k_keeps_the_order_of_close_and_equal_values),
       cmocka_unit_test(exponential_and_tanh_keep_their_accuracy),
   };
   return cmocka_run_group_tests(tests, open_world, close_world);
