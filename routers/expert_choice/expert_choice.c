@@ -4,12 +4,14 @@
  *   w[t,e] = S[t,e], divided by the sum over the experts that took t when renormalised
  *   capped at b experts per token:  e takes the C tokens of highest A[., e], A the solution of
  *       maximise <S, A> + temperature H(A)  with  sum_t A[t,e] = C,  sum_e A[t,e] <= b,  0 <= A <= 1
+ *       A = min(1, exp((S - u_e - v_t) / temperature)) with prices u of experts and v >= 0 of tokens, found in turns
  *   inference "threshold":  e takes t if S[t,e] >= T_e, T_e a running mean of the lowest S that e took in training, or
  *       learned by the loss  sum_te (1[S > T_e] - 1[e took t]) (S - T_e)
  *
  * Zhou et al. 2022, eqs 1-2 and its capped form. Renormalised it is the batchwise gating of Shazeer et al. 2017, appendix
  * F, eqs 16-20. Which tokens an expert takes depends on all n, later ones too: the router is not causal. */
 #include <math.h>
+#include <string.h>
 
 #include <moegauge/moegauge.h>
 
@@ -31,7 +33,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(expert_choice_options, cap, 0, 0, 65536, "most experts per token; 0 = no limit"),
     MG_OPTION_FLOAT(expert_choice_options, temperature, 0.001, 1e-6, 1e3,
                     "weight of the entropy in the capped program"),
-    MG_OPTION_INT(expert_choice_options, iterations, 100, 1, 100000, "most iterations of the capped program"),
+    MG_OPTION_INT(expert_choice_options, iterations, 20, 1, 100000, "most rounds of prices in the capped program"),
     MG_OPTION_CHOICE(expert_choice_options, inference, CHOICE, inferences,
                      "outside training: the same, or thresholds by a running mean, or learned by a loss"),
     MG_OPTION_FLOAT(expert_choice_options, decay, 0.99, 0, 1, "of the running mean of the thresholds"),
@@ -85,87 +87,136 @@ static uint32_t promises(const mg_router *router) {
 
 /* ---- the capped program ------------------------------------------------------------------------------------ */
 
-/* ln A of one run of tokens, and the corrections of Dykstra's algorithm: what the last projection on a set took away is
- * given back before the next one. */
+/* One run of tokens. At the optimum A = min(1, exp((S - u - v) / temperature)) with a price u of each expert and v >= 0 of
+ * each token, v > 0 only where b is reached. Given the tokens' prices those of the experts follow one by one, and the
+ * other way round, which climbs the dual of the program in turns. */
 typedef struct program {
   int64_t tokens, experts;
-  float take, cap; /* ln C, ln b */
-  float *plan;     /* [tokens, experts] */
-  float *excess;   /* [tokens, experts]: taken away so that A <= 1 */
-  float *surplus;  /* [tokens]: taken away so that a token's A sum to at most b */
+  double take, cap; /* C, b */
+  float temperature;
+  float *scores;         /* [tokens, experts] S; receives S - u - v, whose order is that of A */
+  float *by_expert;      /* [experts, tokens] S */
+  float *expert, *token; /* prices [experts], [tokens] */
+  float *left,
+      *sorted; /* [tokens or experts, whichever is more]: S less the other side's prices; memory to select in */
 } program;
 
-/* ln of the sum of exp of `count` numbers, `step` apart. */
-static float log_sum(const float *x, int64_t count, int64_t step) {
-  float most = -INFINITY, sum = 0;
-  for (int64_t i = 0; i < count; i++) most = fmaxf(most, x[i * step]);
-  for (int64_t i = 0; i < count; i++) sum += expf(x[i * step] - most);
-  return most + logf(sum);
+/* Parts of sum_i min(1, e^((x_i - price) / temperature)): how many are above the price, and the sum over the others. */
+typedef struct load {
+  int64_t whole;
+  double part;
+} load;
+
+static load load_at(const program *p, const float *x, int64_t count, float price) {
+  const float least = price - 30 * p->temperature; /* below it lies nothing of weight */
+  load sum = {0, 0};
+  for (int64_t i = 0; i < count; i++) sum.whole += x[i] > price;
+  for (int64_t i = 0; i < count; i++)
+    if (x[i] > least && x[i] <= price) sum.part += (double)expf((x[i] - price) / p->temperature);
+  return sum;
+}
+
+/* The k-th largest of `count` numbers, which are put in another order (Hoare's selection). */
+static float kth_largest(float *x, int64_t count, int64_t k) {
+  for (int64_t low = 0, high = count - 1; low < high;) {
+    const float pivot = x[low + (high - low) / 2];
+    int64_t i = low, j = high;
+    while (i <= j) {
+      while (x[i] > pivot) i++;
+      while (x[j] < pivot) j--;
+      if (i > j) break;
+      const float other = x[i];
+      x[i++] = x[j];
+      x[j--] = other;
+    }
+    if (k - 1 <= j)
+      high = j;
+    else if (k - 1 >= i)
+      low = i;
+    else
+      break;
+  }
+  return x[k - 1];
+}
+
+/* The price at which the load is `share`, at most `count`. Newton's method on the load as a function of e^-price, which is
+ * concave and made of straight pieces; it starts from `price` and, where that is too low or too far away, from the number
+ * that just has room. */
+static float price_of(const program *p, const float *x, int64_t count, double share, float price) {
+  enum { PASSES = 64, WARM_PASSES = 8 };
+  for (int64_t pass = 0; pass < PASSES; pass++) {
+    load now = load_at(p, x, count, price);
+    if ((double)now.whole >= share || now.part <= 0 || pass == WARM_PASSES) {
+      memcpy(p->sorted, x, (size_t)count * sizeof *x);
+      price = kth_largest(p->sorted, count, (int64_t)ceil(share));
+      now = load_at(p, x, count, price);
+    }
+    const float step = p->temperature * (float)log(now.part / (share - (double)now.whole));
+    price += step;
+    if (fabsf(step) <= 1e-4F * p->temperature) break;
+  }
+  return price;
 }
 
 /* Every expert's A sum to C; returns how far the farthest was from it, in ln. */
-static float fill_experts(program *p) {
-  float worst = 0;
+static double price_experts(program *p) {
+  double worst = 0;
   for (int64_t e = 0; e < p->experts; e++) {
-    const float missing = p->take - log_sum(p->plan + e, p->tokens, p->experts);
-    worst = fmaxf(worst, fabsf(missing));
-    for (int64_t t = 0; t < p->tokens; t++) p->plan[t * p->experts + e] += missing;
+    for (int64_t t = 0; t < p->tokens; t++) p->left[t] = p->by_expert[e * p->tokens + t] - p->token[t];
+    const load before = load_at(p, p->left, p->tokens, p->expert[e]);
+    worst = fmax(worst, fabs(log(((double)before.whole + before.part) / p->take)));
+    p->expert[e] = price_of(p, p->left, p->tokens, p->take, p->expert[e]);
   }
   return worst;
 }
 
-/* Every token's A sum to at most b; returns how far the farthest was above it, in ln. */
-static float cap_tokens(program *p) {
-  float worst = 0;
+/* Every token's A sum to at most b. */
+static void price_tokens(program *p) {
   for (int64_t t = 0; t < p->tokens; t++) {
-    float *row = p->plan + t * p->experts;
-    worst = fmaxf(worst, log_sum(row, p->experts, 1) - p->cap);
-    for (int64_t e = 0; e < p->experts; e++) row[e] += p->surplus[t];
-    p->surplus[t] = fmaxf(0, log_sum(row, p->experts, 1) - p->cap);
-    for (int64_t e = 0; e < p->experts; e++) row[e] -= p->surplus[t];
-  }
-  return worst;
-}
-
-static void cap_entries(program *p) {
-  for (int64_t i = 0; i < p->tokens * p->experts; i++) {
-    const float before = p->plan[i] + p->excess[i];
-    p->excess[i] = fmaxf(0, before);
-    p->plan[i] = before - p->excess[i];
+    for (int64_t e = 0; e < p->experts; e++) p->left[e] = p->scores[t * p->experts + e] - p->expert[e];
+    const load free = load_at(p, p->left, p->experts, 0);
+    const bool over = (double)free.whole + free.part > p->cap;
+    p->token[t] = over ? fmaxf(0, price_of(p, p->left, p->experts, p->cap, p->token[t])) : 0;
   }
 }
 
-/* Alternating Bregman projections from A = exp(S / temperature); `plan` holds S and receives ln A. */
-static void solve(program *p, double temperature, int64_t iterations) {
-  for (int64_t i = 0; i < p->tokens * p->experts; i++) {
-    p->plan[i] = (float)((double)p->plan[i] / temperature);
-    p->excess[i] = 0;
+static void solve(program *p, int64_t iterations) {
+  for (int64_t t = 0; t < p->tokens; t++) p->token[t] = 0;
+  for (int64_t e = 0; e < p->experts; e++) p->expert[e] = 0;
+  for (int64_t t = 0; t < p->tokens; t++)
+    for (int64_t e = 0; e < p->experts; e++) p->by_expert[e * p->tokens + t] = p->scores[t * p->experts + e];
+  double apart = INFINITY;
+  for (int64_t i = 0; i < iterations && apart > 1e-3; i++) {
+    apart = price_experts(p);
+    price_tokens(p);
   }
-  for (int64_t t = 0; t < p->tokens; t++) p->surplus[t] = 0;
-  float apart = INFINITY;
-  for (int64_t i = 0; i < iterations && apart > 1e-3F; i++) {
-    apart = fill_experts(p);
-    apart = fmaxf(apart, cap_tokens(p));
-    cap_entries(p);
-  }
+  for (int64_t t = 0; t < p->tokens; t++)
+    for (int64_t e = 0; e < p->experts; e++) p->scores[t * p->experts + e] -= p->expert[e] + p->token[t];
 }
 
-/* ln A of all runs, from the scores, on the host; NULL after a failure. */
+/* What orders tokens by A, of all runs, from the scores, on the host; NULL after a failure. */
 static mg_var *planned(mg_router *router, mg_tape *tape, mg_var *probs, int64_t length, int64_t take) {
   const expert_choice_options *o = router->options;
   const int64_t rows = mg_var_rows(probs), experts = router->experts, shape[] = {rows, experts};
-  const size_t scores = (size_t)(rows * experts), bytes = (scores + (size_t)(length * (experts + 1))) * sizeof(float);
+  const int64_t scores = rows * experts, most = length > experts ? length : experts;
+  const size_t bytes = (size_t)(scores + length * experts + length + experts + 2 * most) * sizeof(float);
   const double feasible = (double)(take * experts) / (double)length; /* above the cap where a run is short */
   float *memory = mg_alloc(router->context, bytes);
   if (!memory) return mg_tape_fail(tape, MG_MEMORY, "%s", mg_context_message(router->context));
-  program p = {.tokens = length, .experts = experts, .take = logf((float)take)};
-  p.cap = (float)log(fmax((double)o->cap, feasible));
-  p.excess = memory + scores;
-  p.surplus = p.excess + length * experts;
-  mg_tape_download(tape, mg_cast(tape, mg_detach(tape, probs), MG_F32), memory, scores * sizeof *memory);
+  program p = {.tokens = length,
+               .experts = experts,
+               .take = (double)take,
+               .cap = fmax((double)o->cap, feasible),
+               .temperature = (float)o->temperature,
+               .by_expert = memory + scores};
+  p.expert = p.by_expert + length * experts;
+  p.token = p.expert + experts;
+  p.left = p.token + length;
+  p.sorted = p.left + most;
+  mg_tape_download(tape, mg_cast(tape, mg_detach(tape, probs), MG_F32), memory, (size_t)scores * sizeof *memory);
   for (int64_t first = 0; first < rows && mg_tape_status(tape) == MG_OK; first += length) {
-    p.plan = memory + first * experts;
-    solve(&p, o->temperature, o->iterations);
+    p.scores = memory + first * experts;
+    solve(&p, o->iterations);
   }
   mg_var *plan = mg_tape_upload(tape, MG_F32, 2, shape, memory);
   mg_free(router->context, memory, bytes);
