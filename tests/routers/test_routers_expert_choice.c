@@ -150,7 +150,7 @@ static double best_from(const double *p, int t, const int *left) {
 static void a_capped_choice_is_the_best_assignment(void **state) {
   (void)state;
   static const char *const specs[] = {"{'name': 'expert_choice'}",
-                                      "{'name': 'expert_choice', 'cap': 2, 'iterations': 5000}"};
+                                      "{'name': 'expert_choice', 'cap': 2, 'iterations': 100}"};
   for (int capped = 0; capped < 2; capped++) {
     router_world r;
     double p[T * CE], value = 0;
