@@ -1,23 +1,8 @@
 #!/usr/bin/env bash
 # A released model from the command line: evaluation on text and on questions, routing traces; each wrong input gives one
 # clear message and its exit code.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 golden="$MOEGAUGE_SOURCE/tests/golden/models"
-cd "$work" || exit 1
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
-
-# expect CODE WORDS ARGUMENTS...: exit code, and words on standard error.
-expect() {
-  local code=$1 words=$2 got
-  shift 2
-  "$MOEGAUGE" "$@" >out 2>err
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
-}
 
 printf 'The owl looks at the moon. %.0s' 1 2 3 4 5 6 7 8 >text
 cat >questions.jsonl <<'JSON'

@@ -1,23 +1,8 @@
 #!/usr/bin/env bash
 # Experiments from the command line: plan, run, resume, interrupt, kill, crash, full disk, report, compare; each wrong
 # input gives one clear message and its exit code. Cases are plain Lua here; test_train.sh trains.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 export MOEGAUGE_CACHE="$work/cache"
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
-
-# expect CODE WORDS ARGUMENTS...: exit code, and words on standard error.
-expect() {
-  local code=$1 words=$2 got
-  shift 2
-  "$MOEGAUGE" "$@" >out 2>err
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
-}
 stored() { sqlite3 "$1/results.sqlite" "SELECT count(*) FROM cases WHERE status = 'ok'"; }
 
 cat >plain.lua <<'LUA'

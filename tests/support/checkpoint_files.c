@@ -205,6 +205,18 @@ void mg_must_open(const char *what, const char *path, size_t of_bytes) {
   if (open_and_copy(what, path, of_bytes, message) != MG_OK) fail_msg("%s: %s", what, message);
 }
 
+void mg_must_refuse_bytes(const char *what, const char *path, mg_bytes bytes, const char *words) {
+  mg_bytes_write(&bytes, path);
+  mg_must_refuse(what, path, bytes.bytes, words);
+  mg_bytes_free(&bytes);
+}
+
+void mg_must_open_bytes(const char *what, const char *path, mg_bytes bytes) {
+  mg_bytes_write(&bytes, path);
+  mg_must_open(what, path, bytes.bytes);
+  mg_bytes_free(&bytes);
+}
+
 int64_t mg_refused_count(void) {
   return refused;
 }

@@ -44,6 +44,9 @@ mg_status mg_open_within_rules(const char *what, const char *path, size_t of_byt
 /* The same, and it must be refused with a message that holds `words`, or opened. */
 void mg_must_refuse(const char *what, const char *path, size_t of_bytes, const char *words);
 void mg_must_open(const char *what, const char *path, size_t of_bytes);
+/* The same for bytes that are written to `path` first, and freed. */
+void mg_must_refuse_bytes(const char *what, const char *path, mg_bytes bytes, const char *words);
+void mg_must_open_bytes(const char *what, const char *path, mg_bytes bytes);
 /* How many files mg_must_refuse has seen refused in this program. */
 int64_t mg_refused_count(void);
 

@@ -18,6 +18,10 @@
 /* Adds all plugins that were linked in. Generated. */
 mg_status mg_testing_register(mg_registry *registry);
 
+/* cmocka setup and teardown: *state is a context; the teardown fails on a leak. */
+int mg_testing_open_context(void **state);
+int mg_testing_close_context(void **state);
+
 /* Fails the test with the context's message unless the call returned MG_OK. */
 #define assert_ok(context, call)                                                                                       \
   do {                                                                                                                 \

@@ -1,6 +1,7 @@
 /* Bad safetensors files, every one made here: each is refused with its rule, within a second and twice its size of
  * memory; every prefix of a good file is refused, and no flipped bit of a header does worse than that. */
 #include "support/checkpoint_files.h"
+#include "support/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,27 +10,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/moegauge-bad-XXXXXX";
-static char path[64];
+static mg_scratch scratch;
+static const char *const path = scratch.path;
+static const char *const folder = scratch.folder;
 
 static int make_folder(void **state) {
   (void)state;
-  if (!mkdtemp(folder)) return 1;
-  snprintf(path, sizeof path, "%s/a.safetensors", folder);
-  return 0;
+  return mg_scratch_open(&scratch, "a.safetensors");
 }
 
 static int remove_folder(void **state) {
   (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  return system(command); // NOLINT(bugprone-command-processor): a folder of this test
-}
-
-static void refuse_bytes(const char *what, mg_bytes bytes, const char *words) {
-  mg_bytes_write(&bytes, path);
-  mg_must_refuse(what, path, bytes.bytes, words);
-  mg_bytes_free(&bytes);
+  return mg_scratch_close(&scratch);
 }
 
 /* ---- headers ----------------------------------------------------------------------------------------------------- */
@@ -207,7 +199,7 @@ static void bad_headers_are_refused(void **state) {
   (void)state;
   for (size_t i = 0; i < MG_COUNT(refused_headers); i++) {
     const header_case *c = &refused_headers[i];
-    refuse_bytes(c->header, mg_bytes_safetensors(c->header, c->data_bytes), c->words);
+    mg_must_refuse_bytes(c->header, path, mg_bytes_safetensors(c->header, c->data_bytes), c->words);
   }
 }
 
@@ -293,12 +285,12 @@ static void bad_lengths_are_refused(void **state) {
     mg_bytes bytes = mg_bytes_safetensors(header, 4);
     mg_bytes_set(&bytes, 0, 8, cases[i].length);
     snprintf(what, sizeof what, "a header of %llu bytes", (unsigned long long)cases[i].length);
-    refuse_bytes(what, bytes, cases[i].words);
+    mg_must_refuse_bytes(what, path, bytes, cases[i].words);
   }
   for (size_t count = 0; count < 8; count++) {
     mg_bytes bytes = {0};
     mg_bytes_zeros(&bytes, count);
-    refuse_bytes("fewer than 8 bytes", bytes, "shorter than 8 bytes");
+    mg_must_refuse_bytes("fewer than 8 bytes", path, bytes, "shorter than 8 bytes");
   }
 }
 
@@ -372,21 +364,23 @@ static void deep_and_long_headers_are_refused(void **state) {
   (void)state;
   static const size_t depths[] = {1000, 100000, 10000000};
   for (size_t i = 0; i < MG_COUNT(depths); i++) {
-    refuse_bytes("nested lists", repeated("{\"a\":", "[", depths[i], ""), "malformed JSON");
-    refuse_bytes("nested lists in a shape", repeated("{\"a\":{\"shape\":", "[", depths[i], ""), "whole number");
-    refuse_bytes("nested objects", repeated("", "{\"a\":", depths[i], ""), "a field other than");
+    mg_must_refuse_bytes("nested lists", path, repeated("{\"a\":", "[", depths[i], ""), "malformed JSON");
+    mg_must_refuse_bytes("nested lists in a shape", path, repeated("{\"a\":{\"shape\":", "[", depths[i], ""),
+                         "whole number");
+    mg_must_refuse_bytes("nested objects", path, repeated("", "{\"a\":", depths[i], ""), "a field other than");
   }
-  refuse_bytes("1,000 dimensions",
-               repeated("{\"a\":{\"dtype\":\"U8\",\"shape\":[1", ",1", 999, "],\"data_offsets\":[0,1]}}"),
-               "more than 8 dimensions");
-  refuse_bytes("a number of 400 digits", repeated("{\"a\":{\"dtype\":\"U8\",\"shape\":[", "1", 400, "]}}"),
-               "beyond 64 bits");
-  refuse_bytes("a name of 1,025 bytes",
-               repeated("{\"", "n", 1025, "\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}"), "too long");
-  refuse_bytes("a hundred thousand tensors of one name",
-               repeated("{\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
-                        ",\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 100000, "}"),
-               "the name occurs twice");
+  mg_must_refuse_bytes("1,000 dimensions", path,
+                       repeated("{\"a\":{\"dtype\":\"U8\",\"shape\":[1", ",1", 999, "],\"data_offsets\":[0,1]}}"),
+                       "more than 8 dimensions");
+  mg_must_refuse_bytes("a number of 400 digits", path,
+                       repeated("{\"a\":{\"dtype\":\"U8\",\"shape\":[", "1", 400, "]}}"), "beyond 64 bits");
+  mg_must_refuse_bytes("a name of 1,025 bytes", path,
+                       repeated("{\"", "n", 1025, "\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}"),
+                       "too long");
+  mg_must_refuse_bytes("a hundred thousand tensors of one name", path,
+                       repeated("{\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                                ",\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 100000, "}"),
+                       "the name occurs twice");
 }
 
 /* Ten thousand tensors on one range of a megabyte: what they would read together is 10 GB. */
@@ -404,7 +398,7 @@ static void many_tensors_on_one_range_are_refused(void **state) {
   mg_bytes_add(&bytes, "}", 1);
   mg_bytes_set(&bytes, 0, 8, bytes.bytes - 8);
   mg_bytes_zeros(&bytes, 1000000);
-  refuse_bytes("tensors on one range", bytes, "overlap");
+  mg_must_refuse_bytes("tensors on one range", path, bytes, "overlap");
 }
 
 /* ---- file system ----------------------------------------------------------------------------------------------------- */

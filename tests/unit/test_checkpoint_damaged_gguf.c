@@ -1,6 +1,7 @@
 /* A good GGUF file damaged in every place: each number of its header at its extremes, every prefix, every flipped bit, and
  * ten thousand random changes. Each opens or is refused by the rules of every opening. */
 #include "support/checkpoint_files.h"
+#include "support/scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,20 +10,17 @@
 
 enum { Q4_0 = 2, F32 = 0 }; /* as GGUF numbers them */
 
-static char folder[] = "/tmp/moegauge-damage-XXXXXX";
-static char path[64];
+static mg_scratch scratch;
+static const char *const path = scratch.path;
 
 static int make_folder(void **state) {
   (void)state;
-  if (!mkdtemp(folder)) return 1;
-  snprintf(path, sizeof path, "%s/a.gguf", folder);
-  return 0;
+  return mg_scratch_open(&scratch, "a.gguf");
 }
 
 static int remove_folder(void **state) {
   (void)state;
-  unlink(path);
-  return rmdir(folder);
+  return mg_scratch_close(&scratch);
 }
 
 typedef struct field {

@@ -1,6 +1,7 @@
 /* Values read from checkpoints are what other readers make of the same bytes; rows, scales and views; files that
  * change under an open checkpoint. */
 #include "support/checkpoint_files.h"
+#include "support/scratch.h"
 #include "support/world.h"
 
 #include <fcntl.h>
@@ -12,22 +13,19 @@
 #include <unistd.h>
 
 static mg_world world;
-static char folder[] = "/tmp/moegauge-read-XXXXXX";
-static char path[64];
+static mg_scratch scratch;
+static const char *const path = scratch.path;
 
 static int open_world(void **state) {
   (void)state;
   mg_world_open(&world, "reference", MG_F32);
-  if (!mkdtemp(folder)) return 1;
-  snprintf(path, sizeof path, "%s/a.safetensors", folder);
-  return 0;
+  return mg_scratch_open(&scratch, "a.safetensors");
 }
 
 static int close_world(void **state) {
   (void)state;
   mg_world_close(&world);
-  unlink(path);
-  return rmdir(folder);
+  return mg_scratch_close(&scratch);
 }
 
 static mg_checkpoint *open_checkpoint(const char *named) {

@@ -1,4 +1,5 @@
 /* Tensors that moegauge wrote come back bit by bit, and damage to their file is found. */
+#include "support/scratch.h"
 #include "support/world.h"
 
 #include <stdio.h>
@@ -10,22 +11,19 @@
 #include "model/safetensors.h"
 
 static mg_world world;
-static char folder[] = "/tmp/moegauge-tensors-XXXXXX";
-static char path[128];
+static mg_scratch scratch;
+static const char *const path = scratch.path;
 
 static int open_world(void **state) {
   (void)state;
   mg_world_open(&world, "reference", MG_F32);
-  if (!mkdtemp(folder)) return 1;
-  snprintf(path, sizeof path, "%s/a.safetensors", folder);
-  return 0;
+  return mg_scratch_open(&scratch, "a.safetensors");
 }
 
 static int close_world(void **state) {
   (void)state;
   mg_world_close(&world);
-  unlink(path);
-  return rmdir(folder);
+  return mg_scratch_close(&scratch);
 }
 
 /* Writes [2,3] f32 "a" and [700000] i32 "b" (more than one block) to `path`. */

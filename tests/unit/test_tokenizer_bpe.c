@@ -10,16 +10,6 @@
 #include "moegauge/rng.h"
 #include "support/testing.h"
 
-static int setup(void **state) {
-  return mg_context_create(NULL, (mg_context **)state) == MG_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  const size_t left = mg_context_bytes(*state);
-  mg_context_destroy(*state);
-  return left == 0 ? 0 : -1; /* a leak fails the test */
-}
-
 static mg_tokenizer *train(mg_context *context, const char *const *documents, size_t count, const char *pattern,
                            int64_t vocabulary) {
   mg_bpe_trainer *trainer;
@@ -336,16 +326,22 @@ static void two_tokens_of_one_text_have_no_released_form(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(the_released_form_has_the_same_ids, setup, teardown),
-      cmocka_unit_test_setup_teardown(two_tokens_of_one_text_have_no_released_form, setup, teardown),
-      cmocka_unit_test_setup_teardown(round_trip_of_any_bytes, setup, teardown),
-      cmocka_unit_test_setup_teardown(training_by_hand, setup, teardown),
-      cmocka_unit_test_setup_teardown(training_equals_the_naive_trainer, setup, teardown),
-      cmocka_unit_test_setup_teardown(order_of_documents_does_not_matter, setup, teardown),
-      cmocka_unit_test_setup_teardown(training_stops_when_nothing_repeats, setup, teardown),
-      cmocka_unit_test_setup_teardown(one_long_line_takes_linear_time, setup, teardown),
-      cmocka_unit_test_setup_teardown(a_saved_tokenizer_is_the_same, setup, teardown),
-      cmocka_unit_test_setup_teardown(bad_files_are_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(the_released_form_has_the_same_ids, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(two_tokens_of_one_text_have_no_released_form, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(round_trip_of_any_bytes, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(training_by_hand, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(training_equals_the_naive_trainer, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(order_of_documents_does_not_matter, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(training_stops_when_nothing_repeats, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(one_long_line_takes_linear_time, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(a_saved_tokenizer_is_the_same, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(bad_files_are_refused, mg_testing_open_context, mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

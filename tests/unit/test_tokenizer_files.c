@@ -7,16 +7,6 @@
 #include "support/golden_file.h"
 #include "support/testing.h"
 
-static int setup(void **state) {
-  return mg_context_create(NULL, (mg_context **)state) == MG_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  const size_t left = mg_context_bytes(*state);
-  mg_context_destroy(*state);
-  return left == 0 ? 0 : -1; /* a leak fails the test */
-}
-
 enum { ADDED, NORMALIZER, PRE_TOKENIZER, POST_PROCESSOR, DECODER, MODEL, TOP, PARTS };
 
 #define TOKEN(id, content, more)                                                                                       \
@@ -292,14 +282,17 @@ static void a_vocabulary_without_pairs_loads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(bad_files_are_refused, setup, teardown),
-      cmocka_unit_test_setup_teardown(damaged_files_do_no_harm, setup, teardown),
-      cmocka_unit_test_setup_teardown(junk_files_are_refused_quickly, setup, teardown),
-      cmocka_unit_test_setup_teardown(deep_sequences_are_refused, setup, teardown),
-      cmocka_unit_test_setup_teardown(slow_patterns_end_in_an_error, setup, teardown),
-      cmocka_unit_test_setup_teardown(text_outside_the_vocabulary_is_said, setup, teardown),
-      cmocka_unit_test_setup_teardown(bpe_without_unknown_drops, setup, teardown),
-      cmocka_unit_test_setup_teardown(a_vocabulary_without_pairs_loads, setup, teardown),
+      cmocka_unit_test_setup_teardown(bad_files_are_refused, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(damaged_files_do_no_harm, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(junk_files_are_refused_quickly, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(deep_sequences_are_refused, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(slow_patterns_end_in_an_error, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(text_outside_the_vocabulary_is_said, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(bpe_without_unknown_drops, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(a_vocabulary_without_pairs_loads, mg_testing_open_context,
+                                      mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,16 +6,6 @@
 #include "support/golden_file.h"
 #include "support/testing.h"
 
-static int setup(void **state) {
-  return mg_context_create(NULL, (mg_context **)state) == MG_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  const size_t left = mg_context_bytes(*state);
-  mg_context_destroy(*state);
-  return left == 0 ? 0 : -1; /* a leak fails the test */
-}
-
 enum { MERGE_BYTES = 256 };
 
 typedef struct gguf_parts {
@@ -218,10 +208,12 @@ static void bad_gguf_vocabularies_are_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(gguf_cuts_equal_their_tokenizer_json, setup, teardown),
-      cmocka_unit_test_setup_teardown(every_gguf_cut_compiles, setup, teardown),
-      cmocka_unit_test_setup_teardown(gguf_ends_and_t5, setup, teardown),
-      cmocka_unit_test_setup_teardown(bad_gguf_vocabularies_are_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(gguf_cuts_equal_their_tokenizer_json, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(every_gguf_cut_compiles, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(gguf_ends_and_t5, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(bad_gguf_vocabularies_are_refused, mg_testing_open_context,
+                                      mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,16 +11,6 @@
 
 enum { FULL = 1000 };
 
-static int setup(void **state) {
-  return mg_context_create(NULL, (mg_context **)state) == MG_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  const size_t left = mg_context_bytes(*state);
-  mg_context_destroy(*state);
-  return left == 0 ? 0 : -1; /* a leak fails the test */
-}
-
 typedef struct text_list {
   mg_golden_file file;
   size_t count;
@@ -209,21 +199,21 @@ static void sentencepiece(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(gpt2, setup, teardown),
-      cmocka_unit_test_setup_teardown(roberta, setup, teardown),
-      cmocka_unit_test_setup_teardown(llama3, setup, teardown),
-      cmocka_unit_test_setup_teardown(qwen2, setup, teardown),
-      cmocka_unit_test_setup_teardown(deepseek3, setup, teardown),
-      cmocka_unit_test_setup_teardown(deepseek_llm, setup, teardown),
-      cmocka_unit_test_setup_teardown(gpt_oss, setup, teardown),
-      cmocka_unit_test_setup_teardown(falcon, setup, teardown),
-      cmocka_unit_test_setup_teardown(llama2, setup, teardown),
-      cmocka_unit_test_setup_teardown(mixtral, setup, teardown),
-      cmocka_unit_test_setup_teardown(t5, setup, teardown),
-      cmocka_unit_test_setup_teardown(nllb, setup, teardown),
-      cmocka_unit_test_setup_teardown(odd_unigram, setup, teardown),
-      cmocka_unit_test_setup_teardown(odd_bpe, setup, teardown),
-      cmocka_unit_test_setup_teardown(sentencepiece, setup, teardown),
+      cmocka_unit_test_setup_teardown(gpt2, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(roberta, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(llama3, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(qwen2, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(deepseek3, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(deepseek_llm, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(gpt_oss, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(falcon, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(llama2, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(mixtral, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(t5, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(nllb, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(odd_unigram, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(odd_bpe, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(sentencepiece, mg_testing_open_context, mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

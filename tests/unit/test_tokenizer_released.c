@@ -10,16 +10,6 @@
 #include "support/golden_file.h"
 #include "support/testing.h"
 
-static int setup(void **state) {
-  return mg_context_create(NULL, (mg_context **)state) == MG_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  const size_t left = mg_context_bytes(*state);
-  mg_context_destroy(*state);
-  return left == 0 ? 0 : -1; /* a leak fails the test */
-}
-
 static void one_and_two_bytes(void **state) {
   mg_context *context = *state;
   const struct {
@@ -172,12 +162,14 @@ static void patterns_are_translated_or_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(one_and_two_bytes, setup, teardown),
-      cmocka_unit_test_setup_teardown(byte_level_gives_any_text_back, setup, teardown),
-      cmocka_unit_test_setup_teardown(long_lines_take_linear_time, setup, teardown),
-      cmocka_unit_test_setup_teardown(special_tokens_are_known, setup, teardown),
-      cmocka_unit_test_setup_teardown(a_saved_one_is_the_same, setup, teardown),
-      cmocka_unit_test_setup_teardown(patterns_are_translated_or_refused, setup, teardown),
+      cmocka_unit_test_setup_teardown(one_and_two_bytes, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(byte_level_gives_any_text_back, mg_testing_open_context,
+                                      mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(long_lines_take_linear_time, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(special_tokens_are_known, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(a_saved_one_is_the_same, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(patterns_are_translated_or_refused, mg_testing_open_context,
+                                      mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
