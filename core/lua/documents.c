@@ -1,4 +1,4 @@
-/* A document filter written in Lua: mg.corpus { ..., filter = function(text, domain) ... end } returns true to keep a
+/* Corpora opened for a script, and a document filter written in Lua: mg.corpus { ..., filter = function(text, domain) ... end } returns true to keep a
  * document, another text to replace it, or false and a reason to drop it. */
 #include "lua/documents.h"
 
@@ -69,4 +69,19 @@ void mg__document_filter_close(lua_State *L, const mg__document_filter *filter) 
 
 const mg_document_filter *mg__document_filter_of(const mg__document_filter *filter) {
   return filter->reference == LUA_NOREF ? NULL : &filter->filter;
+}
+
+mg_status mg__data_open(mg_engine *engine, json_t *spec, const mg__document_filter *filter, mg_dataset **out) {
+  *out = NULL;
+  if (!engine->settings.cache)
+    return mg_fail(engine->context, MG_USAGE, "a corpus needs a cache folder, and this program gave none");
+  json_t *noted = json_deep_copy(spec);
+  json_object_del(spec, "filter");
+  const mg_status status =
+      mg_dataset_open_filtered(engine->context, spec, engine->settings.cache, mg__document_filter_of(filter), out);
+  if (engine->provenance) json_object_set(engine->provenance, "data", noted);
+  json_decref(noted);
+  if (status == MG_OK && engine->provenance)
+    json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(*out)));
+  return status;
 }

@@ -1,4 +1,4 @@
-/* Document filters written in Lua. */
+/* Corpora that a script names, and document filters that it wrote. */
 #ifndef MG_LUA_DOCUMENTS_H
 #define MG_LUA_DOCUMENTS_H
 
@@ -21,5 +21,9 @@ void mg__document_filter_open(lua_State *L, int index, mg__document_filter *filt
 void mg__document_filter_close(lua_State *L, const mg__document_filter *filter);
 /* What the pipeline takes; NULL without a function. */
 const mg_document_filter *mg__document_filter_of(const mg__document_filter *filter);
+
+/* Opens the corpus of `spec`, which loses its `filter`, a fingerprint that is there for the case's hash, and notes it with its
+ * checksum in the case's provenance. */
+mg_status mg__data_open(mg_engine *engine, json_t *spec, const mg__document_filter *filter, mg_dataset **out);
 
 #endif

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lua/documents.h"
+#include "lua/released.h"
 #include "lua/saving.h"
 #include "measure/peak.h"
 #include "measure/score.h"
@@ -11,43 +13,52 @@
 #include "measure/trace.h"
 #include "model/checkpoint_vocabulary.h"
 #include "model/config.h"
-#include "model/load.h"
+#include "train/data.h"
 
 static const char released_name[] = "moegauge.released";
 enum { LINES_BYTES_MOST = 1 << 30, ROUNDS_MOST = 10000 };
 
-typedef struct released {
-  mg_context *context;
-  mg_backend *backend;
-  mg_checkpoint *checkpoint;
-  mg_tokenizer *tokenizer; /* NULL until asked for */
-  mg_model *model;
-  mg_tape *tape;
-  mg_dtype precision;
-  char *path;
-} released;
+typedef mg__released released;
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
 
-static void close_released(released *r) {
+void mg__released_close(released *r) {
   mg_tape_destroy(r->tape);
   mg_model_destroy(r->model);
-  mg_checkpoint_close(r->checkpoint);
-  mg_tokenizer_destroy(r->tokenizer);
-  mg_backend_close(r->backend);
-  mg_free(r->context, r->path, r->path ? strlen(r->path) + 1 : 0);
+  if (!r->from) {
+    mg_checkpoint_close(r->checkpoint);
+    mg_tokenizer_destroy(r->tokenizer);
+    mg_backend_close(r->backend);
+    mg_free(r->context, r->path, r->path ? strlen(r->path) + 1 : 0);
+  }
   *r = (released){.context = r->context};
 }
 
 static int collect(lua_State *L) {
-  close_released(luaL_checkudata(L, 1, released_name));
+  mg__released_close(luaL_checkudata(L, 1, released_name));
   return 0;
 }
 
-static released *released_at(lua_State *L) {
-  released *r = luaL_checkudata(L, 1, released_name);
+released *mg__released_push(lua_State *L) {
+  released *r = lua_newuserdatauv(L, sizeof *r, 1);
+  *r = (released){.context = mg__engine_of(L)->context};
+  luaL_setmetatable(L, released_name);
+  return r;
+}
+
+released *mg__released_at(lua_State *L, int index) {
+  released *r = luaL_checkudata(L, index, released_name);
   if (!r->model) mg__raise_text(L, MG_USAGE, "the model has been closed");
   return r;
+}
+
+released *mg__released_root(released *r) {
+  while (r->from) r = r->from;
+  return r;
+}
+
+static released *released_at(lua_State *L) {
+  return mg__released_at(L, 1);
 }
 
 static mg_status open_model(mg_engine *engine, released *r, const json_t *wanted) {
@@ -79,24 +90,78 @@ static int load_released(lua_State *L) {
   json_t **wanted = mg__push_box(L);
   *wanted = mg__to_json(L, 1, MG__NUMBERS_STRICT, "load");
   if (!*wanted) mg__raise(L, MG_USAGE);
-  released *r = lua_newuserdatauv(L, sizeof *r, 0);
-  *r = (released){.context = engine->context};
-  luaL_setmetatable(L, released_name);
+  released *r = mg__released_push(L);
   const mg_status status = open_model(engine, r, *wanted);
   if (status == MG_OK) return 1;
-  close_released(r);
+  mg__released_close(r);
   mg__raise_plain(L, status, mg_context_message(engine->context));
+}
+
+/* ---- models that nobody trained -------------------------------------------------------------------------------- */
+
+static mg_status read_tokenizer(released *r, const mg_dataset *data) {
+  json_t *json = mg_dataset_tokenizer(data);
+  if (!json)
+    return mg_fail(r->context, MG_USAGE, "mg.generate: the corpus is tokens already; it has no tokenizer to give");
+  const mg_status status = mg_tokenizer_from_json(r->context, json, &r->tokenizer);
+  json_decref(json);
+  return status;
+}
+
+static mg_status draw_model(mg_engine *engine, released *r, const json_t *wanted) {
+  const json_t *spec = json_object_get(wanted, "spec"), *options = json_object_get(wanted, "options");
+  const mg_dtype dtype = strcmp(json_string_value(json_object_get(wanted, "precision")), "f32") == 0 ? MG_F32 : MG_BF16;
+  const int64_t vocabulary = json_integer_value(json_object_get(spec, "vocabulary"));
+  if (r->tokenizer && mg_tokenizer_vocabulary(r->tokenizer) > vocabulary)
+    return mg_fail(r->context, MG_USAGE, "mg.generate: the corpus has %lld tokens, the configuration only %lld",
+                   (long long)mg_tokenizer_vocabulary(r->tokenizer), (long long)vocabulary);
+  r->path = mg_strdup(r->context, "");
+  if (!r->path) return MG_MEMORY;
+  const char *backend = json_string_value(json_object_get(wanted, "backend"));
+  MG_TRY(mg_backend_open(r->context, engine->settings.registry, backend, options, &r->backend));
+  MG_TRY(mg_model_draw(r->context, engine->settings.registry, r->backend, spec, dtype,
+                       (uint64_t)json_integer_value(json_object_get(wanted, "seed")), &r->model));
+  r->precision = dtype;
+  MG_TRY(mg_tape_create(r->backend, dtype, &r->tape));
+  mg_tape_set_recording(r->tape, false);
+  return MG_OK;
+}
+
+/* generate_released({spec, backend, precision, seed, options}, data or nil, filter or nil) -> a model of random weights,
+ * with the tokenizer of the corpus */
+static int generate_released(lua_State *L) {
+  mg_engine *engine = mg__engine_of(L);
+  lua_settop(L, 3);
+  json_t **wanted = mg__push_box(L), **data = mg__push_box(L);
+  mg__document_filter filter;
+  mg_dataset *dataset = NULL;
+  *wanted = mg__to_json(L, 1, MG__NUMBERS_STRICT, "generate");
+  if (!*wanted) mg__raise(L, MG_USAGE);
+  if (!lua_isnil(L, 2) && !(*data = mg__to_json(L, 2, MG__NUMBERS_STRICT, "data"))) mg__raise(L, MG_USAGE);
+  released *r = mg__released_push(L);
+  mg__document_filter_open(L, 3, &filter);
+  mg_status status = *data ? mg__data_open(engine, *data, &filter, &dataset) : MG_OK;
+  if (status == MG_OK && dataset) status = read_tokenizer(r, dataset);
+  if (status == MG_OK) status = draw_model(engine, r, *wanted);
+  mg_dataset_close(dataset);
+  mg__document_filter_close(L, &filter);
+  if (status != MG_OK) mg__released_close(r);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(engine->context));
+  return 1;
 }
 
 /* ---- text ---------------------------------------------------------------------------------------------------- */
 
-static mg_status need_tokenizer(released *r) {
-  return r->tokenizer ? MG_OK : mg_model_tokenizer(r->context, r->path, &r->tokenizer);
+static mg_status need_tokenizer(released *root) {
+  if (!root->tokenizer && !root->path[0])
+    return mg_fail(root->context, MG_USAGE, "the model was made without a tokenizer; give mg.generate 'data'");
+  return root->tokenizer ? MG_OK : mg_model_tokenizer(root->context, root->path, &root->tokenizer);
 }
 
 static mg_status encode(released *r, const char *text, size_t bytes, bool special, mg_token_list *list) {
-  MG_TRY(need_tokenizer(r));
-  return mg_tokenizer_encode(r->tokenizer, text, bytes, special ? MG_ENCODE_ADD_SPECIAL : 0, list);
+  released *root = mg__released_root(r);
+  MG_TRY(need_tokenizer(root));
+  return mg_tokenizer_encode(root->tokenizer, text, bytes, special ? MG_ENCODE_ADD_SPECIAL : 0, list);
 }
 
 /* Pushes the ids as a list and frees them, or raises. */
@@ -151,8 +216,9 @@ static int32_t *ids_at(lua_State *L, int index, int64_t *count) {
   return ids;
 }
 
-static mg_status finish_pass(const released *r, mg_status status) {
-  return status == MG_OK ? mg_checkpoint_unchanged(r->checkpoint) : status;
+mg_status mg__released_check(released *r, mg_status status) {
+  const mg_checkpoint *checkpoint = mg__released_root(r)->checkpoint;
+  return status == MG_OK && checkpoint ? mg_checkpoint_unchanged(checkpoint) : status;
 }
 
 /* score(ids, from) -> ln p of the tokens from `from` (counted from 1, at least 2) on, their number, those predicted */
@@ -164,7 +230,7 @@ static int score(lua_State *L) {
   mg_model_output output;
   mg_score out;
   const mg_status status =
-      finish_pass(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &output, &out));
+      mg__released_check(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &output, &out));
   mg_tape_reset(r->tape);
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   lua_pushnumber(L, out.log_likelihood);
@@ -194,9 +260,9 @@ static int lua_trace(lua_State *L) {
   const int32_t *ids = ids_at(L, 2, &count);
   mg_trace *trace = NULL;
   luaL_argcheck(L, context > 0, 3, "at least one token");
-  json_t *about = json_pack("{s:s}", "model", r->path);
+  json_t *about = json_pack("{s:s}", "model", mg__released_root(r)->path);
   mg_status status = mg_trace_create(r->model, &trace);
-  if (status == MG_OK) status = finish_pass(r, trace_passes(r, ids, count, (int64_t)context, trace));
+  if (status == MG_OK) status = mg__released_check(r, trace_passes(r, ids, count, (int64_t)context, trace));
   if (status == MG_OK) status = mg_trace_write(trace, path, about);
   mg_trace_destroy(trace);
   json_decref(about);
@@ -216,7 +282,7 @@ static json_t *speed_to_json(const mg_speed *speed) {
 /* speed(prompt, generate, depth, rounds) -> what each round took, in ns and FLOPs; bytes that a decoded token must read at
  * the mean depth */
 static int lua_speed(lua_State *L) {
-  const released *r = released_at(L);
+  released *r = released_at(L);
   const mg_speed_settings settings = {.prompt = luaL_checkinteger(L, 2),
                                       .generate = luaL_checkinteger(L, 3),
                                       .depth = luaL_checkinteger(L, 4),
@@ -224,7 +290,7 @@ static int lua_speed(lua_State *L) {
                                       .seed = 1};
   luaL_argcheck(L, settings.rounds > 0 && settings.rounds <= ROUNDS_MOST, 5, "from 1 to 10000 rounds");
   mg_speed *rounds = lua_newuserdatauv(L, (size_t)settings.rounds * sizeof *rounds, 0);
-  const mg_status status = finish_pass(r, mg_speed_run(r->model, r->tape, r->precision, &settings, rounds));
+  const mg_status status = mg__released_check(r, mg_speed_run(r->model, r->tape, r->precision, &settings, rounds));
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   json_t **box = mg__push_box(L);
   *box = json_array();
@@ -257,42 +323,44 @@ static int peaks(lua_State *L) {
 }
 
 /* Copies FROM/name to TO/name; a file that is not there is no error. */
-static mg_status copy_beside(const released *r, const char *folder, const char *name) {
+static mg_status copy_beside(const released *root, const char *folder, const char *name) {
   char from[PATH_MAX], to[PATH_MAX], *text;
   size_t bytes;
-  if ((size_t)snprintf(from, sizeof from, "%s/%s", r->path, name) >= sizeof from ||
+  if ((size_t)snprintf(from, sizeof from, "%s/%s", root->path, name) >= sizeof from ||
       (size_t)snprintf(to, sizeof to, "%s/%s", folder, name) >= sizeof to)
-    return mg_fail(r->context, MG_FILE, "%s/%s: the path is too long", folder, name);
+    return mg_fail(root->context, MG_FILE, "%s/%s: the path is too long", folder, name);
   if (access(from, F_OK) != 0) return MG_OK;
-  MG_TRY(mg_file_read(r->context, from, LINES_BYTES_MOST, &text, &bytes));
-  const mg_status status = mg_file_write_atomic(r->context, to, text, bytes);
-  mg_free(r->context, text, bytes + 1);
+  MG_TRY(mg_file_read(root->context, from, LINES_BYTES_MOST, &text, &bytes));
+  const mg_status status = mg_file_write_atomic(root->context, to, text, bytes);
+  mg_free(root->context, text, bytes + 1);
   return status;
 }
 
 /* The configuration that the model came with. */
-static mg_status own_config(const released *r, json_t **out) {
+static mg_status own_config(const released *root, json_t **out) {
   char file[MG_CONFIG_PATH_BYTES];
-  return mg_config_read(r->context, r->path, file, out);
+  return mg_config_read(root->context, root->path, file, out);
 }
 
 /* A vocabulary that came without a tokenizer.json, where it has such a form: SentencePiece's in a GGUF file has none. */
-static mg_status own_tokenizer(released *r, json_t **out) {
+static mg_status own_tokenizer(released *root, json_t **out) {
   *out = NULL;
-  if (mg_checkpoint_kind(r->checkpoint) != MG_CHECKPOINT_GGUF) return MG_OK;
-  MG_TRY(need_tokenizer(r));
-  const mg_status status = mg_tokenizer_released_json(r->tokenizer, out);
+  if (root->checkpoint && mg_checkpoint_kind(root->checkpoint) != MG_CHECKPOINT_GGUF) return MG_OK;
+  if (!root->checkpoint && !root->tokenizer) return MG_OK; /* drawn without a corpus */
+  MG_TRY(need_tokenizer(root));
+  const mg_status status = mg_tokenizer_released_json(root->tokenizer, out);
   return status == MG_UNSUPPORTED ? MG_OK : status;
 }
 
 static mg_status save_all(released *r, const json_t *rules, const json_t *config, const char *folder) {
   json_t *own = NULL, *tokenizer = NULL;
-  mg_status status = config ? MG_OK : own_config(r, &own);
-  if (status == MG_OK) status = own_tokenizer(r, &tokenizer);
+  released *root = mg__released_root(r);
+  mg_status status = config ? MG_OK : own_config(root, &own);
+  if (status == MG_OK) status = own_tokenizer(root, &tokenizer);
   const mg__saving saving = {
       .model = r->model, .rules = rules, .config = config ? config : own, .tokenizer = tokenizer};
   if (status == MG_OK) status = mg__save_folder(r->context, &saving, folder);
-  if (status == MG_OK && !tokenizer) status = copy_beside(r, folder, "tokenizer.json");
+  if (status == MG_OK && !tokenizer && root->path[0]) status = copy_beside(root, folder, "tokenizer.json");
   json_decref(own);
   json_decref(tokenizer);
   return status;
@@ -308,7 +376,7 @@ static int save(lua_State *L) {
   *rules = mg__to_json(L, 2, MG__NUMBERS_STRICT, "tensors");
   if (!lua_isnil(L, 4)) *config = mg__to_json(L, 4, MG__NUMBERS_TYPED, "config");
   if (!*rules || (!lua_isnil(L, 4) && !*config)) mg__raise(L, MG_BUG);
-  const mg_status status = finish_pass(r, save_all(r, *rules, *config, folder));
+  const mg_status status = mg__released_check(r, save_all(r, *rules, *config, folder));
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   return 0;
 }
@@ -366,8 +434,11 @@ static int read_json_lines(lua_State *L) {
 }
 
 void mg__add_released(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"load_released", load_released}, {"read_json_lines", read_json_lines}, {"peaks", peaks}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"load_released", load_released},
+                                       {"generate_released", generate_released},
+                                       {"read_json_lines", read_json_lines},
+                                       {"peaks", peaks},
+                                       {NULL, NULL}};
   static const luaL_Reg methods[] = {{"encode", lua_encode},
                                      {"encode_file", encode_file},
                                      {"score", score},
@@ -380,6 +451,8 @@ void mg__add_released(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, released_name)) {
     luaL_newlib(L, methods);
+    mg__add_swap_methods(L);
+    mg__add_tuning_methods(L);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, collect);
     lua_setfield(L, -2, "__gc");

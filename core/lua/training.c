@@ -1,8 +1,8 @@
 /* mg.core's specifications and training: what a script describes as tables becomes models, corpora and runs here. Each
  * function gathers its inputs first (Lua may raise then), works without touching Lua, frees what it made, and only then
  * raises or pushes. */
-#include "train/trainer.h"
-
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +10,8 @@
 #include "base/options.h"
 #include "lua/documents.h"
 #include "lua/saving.h"
+#include "lua/training.h"
+#include "train/adapt.h"
 
 /* A layer of this shape stands in for the real one while a feed-forward is checked by itself; the model's own check
  * knows the real shape. */
@@ -55,6 +57,25 @@ static mg_status check_train(mg_engine *engine, json_t *spec) {
   return mg_train_check_spec(engine->context, spec, NULL);
 }
 
+/* Flat keys: the table is all there is to check. */
+static mg_status check_flat(mg_engine *engine, const json_t *spec, const mg_option *table, const char *where) {
+  enum { SETTINGS_BYTES = 1024 };
+  _Alignas(max_align_t) char settings[SETTINGS_BYTES];
+  return mg_options_from_json(engine->context, table, spec, where, settings);
+}
+
+static mg_status check_evaluate(mg_engine *engine, json_t *spec) {
+  return check_flat(engine, spec, mg_evaluate_options(), "evaluate");
+}
+
+static mg_status check_calibrate(mg_engine *engine, json_t *spec) {
+  return check_flat(engine, spec, mg_calibrate_options(), "calibrate");
+}
+
+static mg_status check_distil(mg_engine *engine, json_t *spec) {
+  return check_flat(engine, spec, mg_distil_options(), "distil");
+}
+
 /* Only the name: the options are checked against the plugin's table by the caller, the fit by the layer. */
 static mg_status check_router(mg_engine *engine, json_t *spec) {
   const mg_router_plugin *plugin;
@@ -73,8 +94,10 @@ static mg_status check_router(mg_engine *engine, json_t *spec) {
 static const struct {
   const char *kind;
   mg_status (*check)(mg_engine *engine, json_t *spec); /* may change `spec` */
-} checks[] = {{"dense", check_dense},   {"moe", check_moe},     {"model", check_model},
-              {"corpus", check_corpus}, {"train", check_train}, {"router", check_router}};
+} checks[] = {
+    {"dense", check_dense},  {"moe", check_moe},       {"model", check_model},       {"corpus", check_corpus},
+    {"train", check_train},  {"router", check_router}, {"evaluate", check_evaluate}, {"calibrate", check_calibrate},
+    {"distil", check_distil}};
 
 /* check(kind, table): raises at the script's line when the specification is wrong */
 static int check(lua_State *L) {
@@ -166,8 +189,8 @@ typedef struct training {
   json_t *result;
 } training;
 
-static bool pass_progress(void *user, const mg_train_progress *progress) {
-  const mg_engine_settings *settings = &((training *)user)->engine->settings;
+bool mg__pass_progress(void *user, const mg_train_progress *progress) {
+  const mg_engine_settings *settings = &((mg_engine *)user)->settings;
   if (settings->progress) {
     json_t *json =
         json_pack("{s:I, s:I, s:f, s:f}", "step", (json_int_t)progress->step, "steps", (json_int_t)progress->steps,
@@ -185,19 +208,12 @@ static void settle_model(json_t *spec, int64_t vocabulary) {
 }
 
 static mg_status open_data(training *t) {
-  mg_engine *engine = t->engine;
-  if (!engine->settings.cache)
-    return mg_fail(engine->context, MG_USAGE, "mg.train: a corpus needs a cache folder, and this program gave none");
-  json_object_set_new(engine->provenance, "data", json_deep_copy(t->data_spec));
-  json_object_del(t->data_spec, "filter"); /* the function's fingerprint, there for the case's hash */
-  MG_TRY(mg_dataset_open_filtered(engine->context, t->data_spec, engine->settings.cache,
-                                  mg__document_filter_of(&t->filter), &t->data));
+  MG_TRY(mg__data_open(t->engine, t->data_spec, &t->filter, &t->data));
   const char *name;
   json_t *other;
   settle_model(t->model_spec, mg_dataset_vocabulary(t->data));
   json_object_foreach(json_object_get(t->train_spec, "evaluations"), name, other)
       settle_model(other, mg_dataset_vocabulary(t->data));
-  json_object_set_new(engine->provenance, "data_checksum", json_string(mg_dataset_checksum(t->data)));
   return MG_OK;
 }
 
@@ -266,7 +282,7 @@ static mg_status train(training *t) {
   MG_TRY(
       mg_model_create(context, t->engine->settings.registry, t->backend, t->model_spec, MG_F32, seed_value, &t->model));
   json_object_set_new(t->engine->provenance, "model", json_deep_copy(mg_model_spec(t->model)));
-  const mg_train_hooks hooks = {pass_progress, t};
+  const mg_train_hooks hooks = {mg__pass_progress, t->engine};
   return train_and_save(t, &hooks);
 }
 
@@ -276,7 +292,7 @@ static void release(const training *t) {
   mg_dataset_close(t->data);
 }
 
-static json_t *boxed(lua_State *L, int index, const char *where) {
+json_t *mg__boxed(lua_State *L, int index, const char *where) {
   json_t **box = mg__push_box(L);
   *box = mg__to_json(L, index, MG__NUMBERS_STRICT, where);
   if (!*box) mg__raise(L, MG_USAGE);
@@ -290,9 +306,9 @@ static int lua_train(lua_State *L) {
   lua_settop(L, 5);
   if (!engine->provenance) mg__raise_text(L, MG_USAGE, "mg.train can only be called in an experiment's run function");
   training t = {.engine = engine,
-                .model_spec = boxed(L, 1, "model"),
-                .data_spec = boxed(L, 2, "data"),
-                .train_spec = boxed(L, 3, "train")};
+                .model_spec = mg__boxed(L, 1, "model"),
+                .data_spec = mg__boxed(L, 2, "data"),
+                .train_spec = mg__boxed(L, 3, "train")};
   json_t **save = mg__push_box(L);
   if (!lua_isnil(L, 5) && !(*save = mg__to_json(L, 5, MG__NUMBERS_TYPED, "save"))) mg__raise(L, MG_BUG);
   t.save = *save;
@@ -302,12 +318,17 @@ static int lua_train(lua_State *L) {
   *result = t.result;
   release(&t);
   mg__document_filter_close(L, &t.filter);
+  return mg__push_training(L, status, *result);
+}
+
+int mg__push_training(lua_State *L, mg_status status, const json_t *result) {
+  mg_engine *engine = mg__engine_of(L);
   if (status != MG_OK) {
     json_decref(engine->partial);
-    engine->partial = json_incref(t.result);
+    engine->partial = json_incref((json_t *)(uintptr_t)result);
     mg__raise(L, status);
   }
-  mg__push_json(L, *result);
+  mg__push_json(L, result);
   return 1;
 }
 

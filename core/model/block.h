@@ -97,7 +97,7 @@ mg_var *mg__absolute_positions(mg_model *model, mg_tape *tape, const mg__pass *p
 
 /* A model whose parameters wait for mg_params_bind. */
 mg_status mg__model_create_empty(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
-                                 mg_model **out);
+                                 uint64_t seed, mg_model **out);
 /* Adds the parameters of a model to its store. */
 mg_status mg__model_build(mg_model *model, mg_registry *registry);
 

@@ -125,7 +125,7 @@ mg_status mg_model_load(mg_context *context, mg_registry *registry, mg_backend *
   *out = NULL;
   if (precision != MG_F32 && precision != MG_BF16)
     return mg_fail(context, MG_USAGE, "load: a model runs in f32 or bf16, not in %s", mg_dtype_name(precision));
-  MG_TRY(mg__model_create_empty(context, registry, backend, spec, &loader.model));
+  MG_TRY(mg__model_create_empty(context, registry, backend, spec, 0, &loader.model));
   loader.params = mg_model_params(loader.model);
   const mg_status status = load_all(&loader, rules);
   mg__load_rules_release(context, &loader.rules);

@@ -93,18 +93,8 @@ mg_status mg_model_describe(mg_context *context, mg_registry *registry, const js
 }
 
 mg_status mg__model_create_empty(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
-                                 mg_model **out) {
-  return create(context, registry, backend, spec, MG_F32, 0, true, out);
-}
-
-mg_status mg_model_derive(mg_model *trained, const json_t *spec, mg_model **out) {
-  const mg_dtype dtype = mg_params_at(trained->params, trained->embedding)->value.dtype;
-  MG_TRY(mg_model_create(trained->context, trained->registry, trained->backend, spec, dtype, trained->seed, out));
-  const mg_status status = mg_params_copy((*out)->params, trained->params);
-  if (status == MG_OK) return MG_OK;
-  mg_model_destroy(*out);
-  *out = NULL;
-  return status;
+                                 uint64_t seed, mg_model **out) {
+  return create(context, registry, backend, spec, MG_F32, seed, true, out);
 }
 
 static void destroy_records(mg_model *model) {
@@ -185,6 +175,15 @@ mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape, mg_moe_counts 
   return MG_OK;
 }
 
+static void forget_layer(const mg_model *model, int64_t index) {
+  const size_t experts = (size_t)mg_moe_describe(mg_model_moe(model, index)).experts;
+  memset(model->demand[index], 0, experts * sizeof(double));
+}
+
+void mg_model_forget_demand(mg_model *model) {
+  for (int64_t i = 0; i < model->moe_layers; i++) forget_layer(model, i);
+}
+
 static mg_status after_step_layer(mg_model *model, mg_tape *tape, int64_t index) {
   mg_moe_record record = model->records[index];
   const int64_t shape[] = {1, mg_moe_describe(mg_model_moe(model, index)).experts};
@@ -195,7 +194,7 @@ static mg_status after_step_layer(mg_model *model, mg_tape *tape, int64_t index)
   record.demand = mg_tape_upload(tape, MG_F32, 2, shape, demand);
   mg_free(model->context, demand, bytes);
   MG_TRY(mg_tape_status(tape));
-  memset(model->demand[index], 0, (size_t)shape[1] * sizeof(double));
+  forget_layer(model, index);
   return mg_moe_after_step(mg_model_moe(model, index), tape, &record);
 }
 

@@ -34,10 +34,27 @@ mg_status mg_model_create(mg_context *context, mg_registry *registry, mg_backend
 mg_status mg_model_describe(mg_context *context, mg_registry *registry, const json_t *spec, mg_model **out);
 /* Whether mg_model_create would make what is described; MG_USAGE with the first thing that cannot run. */
 mg_status mg_model_runs(const mg_model *model);
-/* A model of another specification with the parameters of `trained`, matched by name: the trained weights under another
- * capacity policy, other options of the router, or without a part. Buffers count as parameters. MG_USAGE names a
- * parameter that `trained` lacks or holds in another shape. Independent of `trained` once made. */
-mg_status mg_model_derive(mg_model *trained, const json_t *spec, mg_model **out);
+/* A model whose weights nobody trained, drawn from `seed` as mg_model_create draws them, but without gradients and in no
+ * more memory than they need to run: matrices in `precision`, vectors and buffers in f32. */
+mg_status mg_model_draw(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,
+                        mg_dtype precision, uint64_t seed, mg_model **out);
+
+/* Where the parameters of a derived model's routers come from: the old model, which must have them all; the old model, and
+ * those that it lacks are drawn; all are drawn. */
+typedef enum mg_routers { MG_ROUTERS_KEEP, MG_ROUTERS_DRAW_MISSING, MG_ROUTERS_DRAW_ALL } mg_routers;
+typedef struct mg_model_change {
+  const json_t *spec;
+  const json_t
+      *experts; /* a list for each mixture: its experts as numbers of the old ones, from 0; NULL = all as they stand */
+  mg_routers routers;
+  uint64_t seed; /* of what is drawn; 0 = the old model's */
+} mg_model_change;
+/* A model of another specification with the parameters of `from`, found by name: the same weights under another capacity
+ * policy, another router, or without a part. Buffers count as parameters. It uses the memory of `from`, which must outlive
+ * it and keep its parameters where they are; only the experts of a layer with a list, and what is drawn, take memory of
+ * their own. MG_USAGE names a parameter that `from` lacks or holds in another shape. Nothing in it is trained until
+ * mg_params_train. */
+mg_status mg_model_derive(mg_model *from, const mg_model_change *change, mg_model **out);
 void mg_model_destroy(mg_model *model);
 
 /* One batch: B sequences of S tokens, row by row. */
@@ -76,6 +93,8 @@ mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch 
 mg_status mg_model_collect_demand(mg_model *model, mg_tape *tape, mg_moe_counts *counts);
 /* The running demand [E] of one MoE layer since the last mg_model_after_step. */
 const double *mg_model_demand(const mg_model *model, int64_t index);
+/* Zeroes it, and tells the routers nothing. */
+void mg_model_forget_demand(mg_model *model);
 /* After an optimiser step: hands the running demand to every router (balance by bias moves here) and zeroes it. */
 mg_status mg_model_after_step(mg_model *model, mg_tape *tape);
 

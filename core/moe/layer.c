@@ -279,7 +279,7 @@ static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, co
 }
 
 mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record) {
-  *record = (mg_moe_record){0};
+  *record = (mg_moe_record){.x = input->x};
   if (mg_tape_status(tape) != MG_OK || !input->x) return NULL;
   if (input->sequence_tokens < 1 || mg_var_rows(input->x) % input->sequence_tokens != 0)
     return mg_tape_fail(tape, MG_BUG, "moe: %lld tokens are not whole sequences of %lld",

@@ -53,6 +53,7 @@ typedef struct mg_moe_input {
 
 /* What one forward pass of one layer leaves behind; variables live until the tape is reset. */
 typedef struct mg_moe_record {
+  mg_var *x;                         /* [T,D]: what the layer was given */
   mg_route_output route;             /* as the router gave it */
   int64_t slots, sequences;          /* slots of each expert in a sequence, 0 = experts compute tokens; sequences */
   mg_var *demand;                    /* f32 [1,E]: choices of the router per expert, before any policy, or slots */

@@ -11,6 +11,9 @@
 typedef struct entry {
   mg_param param; /* first: mg_params_at hands out its address, which never moves */
   bool borrowed;  /* the memory of its value is another's */
+  mg_init init;   /* with the two below: the initial values it was added with */
+  double scale;
+  mg_stream stream;
   const mg_tape *tape;
   uint64_t generation;
   mg_var *var;
@@ -103,14 +106,14 @@ static double truncated_normal(mg_stream stream, int64_t i, int64_t count) {
   return value;
 }
 
-static double initial_value(const mg_param_request *request, const mg_tensor *tensor, int64_t i) {
+static double initial_value(const entry *e, const mg_tensor *tensor, int64_t i) {
   const double fan_in = (double)mg_tensor_columns(tensor);
-  switch (request->init) {
+  switch (e->init) {
   case MG_INIT_ZERO: return 0.0;
   case MG_INIT_ONE: return 1.0;
-  case MG_INIT_NORMAL: return request->scale * mg_random_normal(request->stream, (uint64_t)i);
+  case MG_INIT_NORMAL: return e->scale * mg_random_normal(e->stream, (uint64_t)i);
   case MG_INIT_TRUNCATED_FAN_IN:
-    return sqrt(request->scale / fan_in) * truncated_normal(request->stream, i, mg_tensor_count(tensor));
+    return sqrt(e->scale / fan_in) * truncated_normal(e->stream, i, mg_tensor_count(tensor));
   }
   return 0.0;
 }
@@ -124,7 +127,7 @@ static void store(mg_dtype dtype, void *values, int64_t i, double value) {
 }
 
 /* Drawn on the host, so that a model starts from the same bits on every backend; uploaded piece by piece. */
-static mg_status initialise(mg_backend *backend, const mg_param_request *request, mg_tensor *tensor) {
+static mg_status initialise(mg_backend *backend, const entry *e, mg_tensor *tensor) {
   enum { PIECE = 4096 };
   union {
     double f64[PIECE];
@@ -135,7 +138,7 @@ static mg_status initialise(mg_backend *backend, const mg_param_request *request
   const size_t each = mg_dtype_bytes(tensor->dtype);
   for (int64_t first = 0; first < count; first += PIECE) {
     const int64_t here = count - first < PIECE ? count - first : PIECE;
-    for (int64_t i = 0; i < here; i++) store(tensor->dtype, &piece, i, initial_value(request, tensor, first + i));
+    for (int64_t i = 0; i < here; i++) store(tensor->dtype, &piece, i, initial_value(e, tensor, first + i));
     char *device = (char *)tensor->data + (size_t)first * each;
     MG_TRY(backend->plugin->upload(backend, device, &piece, (size_t)here * each));
   }
@@ -199,19 +202,26 @@ static mg_status make_room(mg_params *params) {
   return MG_OK;
 }
 
+static mg_status make_gradient(const mg_params *params, mg_param *param) {
+  const mg_tensor *value = &param->value;
+  param->gradient = mg__shape_of(value->dtype == MG_F64 ? MG_F64 : MG_F32, value->dims, value->shape);
+  MG_TRY(tensor_allocate(params->backend, &param->gradient));
+  return tensor_zero(params->backend, &param->gradient);
+}
+
 static mg_status fill_entry(const mg_params *params, const mg_param_request *request, entry *e) {
   mg_param *param = &e->param;
   snprintf(param->name, sizeof param->name, "%s", request->name); /* the length was checked */
   param->fixed = request->fixed;
   param->decay = request->decay;
   param->value = mg__shape_of(params->dtype, request->dims, request->shape);
+  e->init = request->init;
+  e->scale = request->scale;
+  e->stream = request->stream;
   if (!params->backend || params->deferred) return MG_OK;
   MG_TRY(tensor_allocate(params->backend, &param->value));
-  MG_TRY(initialise(params->backend, request, &param->value));
-  param->gradient = mg__shape_of(params->dtype == MG_F64 ? MG_F64 : MG_F32, request->dims, request->shape);
-  if (request->fixed) return MG_OK;
-  MG_TRY(tensor_allocate(params->backend, &param->gradient));
-  return tensor_zero(params->backend, &param->gradient);
+  MG_TRY(initialise(params->backend, e, &param->value));
+  return request->fixed ? MG_OK : make_gradient(params, param);
 }
 
 mg_status mg_params_add(mg_params *params, const mg_param_request *request, int64_t *index) {
@@ -239,6 +249,81 @@ mg_status mg_params_bind(mg_params *params, int64_t index, const mg_tensor *valu
   param->value = *value;
   params->entries[index]->borrowed = !owned;
   return MG_OK;
+}
+
+mg_status mg_params_draw(mg_params *params, int64_t index, mg_dtype dtype) {
+  mg_param *param = mg_params_at(params, index);
+  if (!param || param->value.data || !params->backend)
+    return mg_fail(params->context, MG_BUG, "parameter %lld cannot be drawn: it has memory", (long long)index);
+  param->value.dtype = dtype;
+  MG_TRY(tensor_allocate(params->backend, &param->value));
+  return initialise(params->backend, params->entries[index], &param->value);
+}
+
+/* ---- training some of them ------------------------------------------------------------------------------------ */
+
+static void widen(const uint16_t *from, float *to, size_t count) {
+  for (size_t i = 0; i < count; i++) to[i] = mg_bf16_to_f32(from[i]);
+}
+
+/* Copies the values through the host, piece by piece; bf16 may become f32. */
+static mg_status copy_values(mg_backend *backend, const mg_tensor *from, const mg_tensor *to) {
+  enum { PIECE = 4096 };
+  double in[PIECE];
+  float wide[PIECE];
+  const size_t count = (size_t)mg_tensor_count(from), in_bytes = mg_dtype_bytes(from->dtype),
+               out_bytes = mg_dtype_bytes(to->dtype);
+  for (size_t first = 0; first < count; first += PIECE) {
+    const size_t here = count - first < PIECE ? count - first : PIECE;
+    MG_TRY(backend->plugin->download(backend, in, (const char *)from->data + first * in_bytes, here * in_bytes));
+    if (from->dtype != to->dtype) widen((const uint16_t *)(const void *)in, wide, here);
+    const void *out = from->dtype != to->dtype ? (const void *)wide : in;
+    MG_TRY(backend->plugin->upload(backend, (char *)to->data + first * out_bytes, out, here * out_bytes));
+  }
+  return MG_OK;
+}
+
+/* Memory of the store's own in `dtype`, with the values that were there. */
+static mg_status own(mg_params *params, int64_t index, mg_dtype dtype) {
+  entry *e = params->entries[index];
+  mg_tensor *value = &e->param.value;
+  if (!e->borrowed && value->dtype == dtype) return MG_OK;
+  mg_tensor copy = mg__shape_of(dtype, value->dims, value->shape);
+  MG_TRY(tensor_allocate(params->backend, &copy));
+  const mg_status status = copy_values(params->backend, value, &copy);
+  if (status != MG_OK) {
+    tensor_release(params->backend, &copy);
+    return status;
+  }
+  if (!e->borrowed) tensor_release(params->backend, value);
+  *value = copy;
+  e->borrowed = false;
+  e->tape = NULL;
+  return MG_OK;
+}
+
+mg_status mg_params_own(mg_params *params, int64_t index) {
+  return own(params, index, params->entries[index]->param.value.dtype);
+}
+
+mg_status mg_params_train(mg_params *params, int64_t index) {
+  mg_param *param = mg_params_at(params, index);
+  if (param->fixed)
+    return mg_fail(params->context, MG_USAGE,
+                   "%s is a buffer, which its router moves by its own rule; it cannot be "
+                   "trained by gradients",
+                   param->name);
+  MG_TRY(own(params, index, param->value.dtype == MG_F64 ? MG_F64 : MG_F32));
+  params->entries[index]->tape = NULL;
+  return param->gradient.data ? MG_OK : make_gradient(params, param);
+}
+
+void mg_params_freeze(mg_params *params, int64_t index) {
+  mg_param *param = mg_params_at(params, index);
+  tensor_release(params->backend, &param->gradient);
+  tensor_release(params->backend, &param->first);
+  tensor_release(params->backend, &param->second);
+  params->entries[index]->tape = NULL;
 }
 
 mg_status mg_params_make_moments(mg_params *params) {
@@ -319,39 +404,4 @@ mg_var *mg_params_var(mg_params *params, mg_tape *tape, int64_t index) {
   e->tape = e->var ? tape : NULL;
   e->generation = tape->generation;
   return e->var;
-}
-
-/* ---- copying ------------------------------------------------------------------------------------------------- */
-
-/* Through the host: backends have no copy between two of their own tensors. */
-static mg_status copy_values(mg_backend *backend, const mg_tensor *to, const mg_tensor *from) {
-  const size_t bytes = mg_tensor_bytes(to);
-  if (bytes == 0) return MG_OK;
-  void *host = mg_alloc(backend->context, bytes);
-  if (!host) return MG_MEMORY;
-  mg_status status = backend->plugin->download(backend, host, from->data, bytes);
-  if (status == MG_OK) status = backend->plugin->upload(backend, to->data, host, bytes);
-  mg_free(backend->context, host, bytes);
-  return status;
-}
-
-static bool alike(const mg_tensor *a, const mg_tensor *b) {
-  return a->dtype == b->dtype && a->dims == b->dims &&
-         memcmp(a->shape, b->shape, (size_t)a->dims * sizeof *a->shape) == 0;
-}
-
-mg_status mg_params_copy(mg_params *to, mg_params *from) {
-  mg_context *context = to->backend->context;
-  for (int64_t i = 0; i < to->count; i++) {
-    const mg_param *param = &to->entries[i]->param;
-    const int64_t index = mg_params_find(from, param->name);
-    if (index < 0) return mg_fail(context, MG_USAGE, "there is no trained parameter '%s'", param->name);
-    const mg_tensor *trained = &mg_params_at(from, index)->value;
-    char wanted[MG_SHAPE_TEXT_BYTES], came[MG_SHAPE_TEXT_BYTES];
-    if (!alike(&param->value, trained))
-      return mg_fail(context, MG_USAGE, "the parameter '%s' has the shape %s, and was trained in the shape %s",
-                     param->name, mg_shape_text(&param->value, wanted), mg_shape_text(trained, came));
-    MG_TRY(copy_values(to->backend, &param->value, trained));
-  }
-  return MG_OK;
 }

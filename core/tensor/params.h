@@ -29,6 +29,8 @@ void mg_params_defer(mg_params *params);
 /* The memory of a deferred parameter: `value` has its shape, in any dtype that its uses accept. `owned` memory came from
  * the backend's allocate and is released with the store; other memory must outlive the store and is only read. */
 mg_status mg_params_bind(mg_params *params, int64_t index, const mg_tensor *value, bool owned);
+/* Gives a deferred parameter memory of its own in `dtype`, with the initial values that it was added with. */
+mg_status mg_params_draw(mg_params *params, int64_t index, mg_dtype dtype);
 void mg_params_destroy(mg_params *params);
 
 typedef struct mg_param_request {
@@ -59,9 +61,15 @@ mg_params_bytes mg_params_memory(const mg_params *params);
  * twice gives the same one. */
 mg_var *mg_params_var(mg_params *params, mg_tape *tape, int64_t index);
 
-/* Copies the values of `from`, on the same backend, into the parameters of `to` of the same names; what `from` has beside
- * them is left out. MG_USAGE names a parameter of `to` that `from` lacks, or holds in another shape or type. */
-mg_status mg_params_copy(mg_params *to, mg_params *from);
+/* Which parameters are trained: all that a store made itself, none that were bound or drawn. Their memory may move: call
+ * these between steps, and keep no address of it. */
+/* From here on the store holds the memory of the value, in which the same numbers stand: for what will be written to. */
+mg_status mg_params_own(mg_params *params, int64_t index);
+/* From here on the parameter is trained: its value is the store's own, in f32 (or f64), and it has a gradient. MG_USAGE
+ * for a buffer. */
+mg_status mg_params_train(mg_params *params, int64_t index);
+/* From here on it is not: gradient and moments are released, the value stays. */
+void mg_params_freeze(mg_params *params, int64_t index);
 
 mg_status mg_params_zero_gradients(mg_params *params);
 mg_status mg_params_make_moments(mg_params *params);

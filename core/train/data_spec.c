@@ -122,8 +122,9 @@ static mg_status add_step(mg_context *context, const json_t *spec, const json_t 
   recipe->count++;
   mg_options_defaults(stage->options, step->options);
   json_t *options = options_for(spec, item, stage, recipe->corpus);
-  const mg_status status = mg_options_from_json(context, stage->options, options, name, step->options);
+  mg_status status = mg_options_from_json(context, stage->options, options, name, step->options);
   json_decref(options);
+  if (status == MG_OK && stage->settle) status = stage->settle(context, step->options);
   return status;
 }
 

@@ -78,6 +78,8 @@ typedef struct mg__stage {
   /* For a collect stage: 32 hexadecimal digits that change with what would be collected. */
   mg_status (*identity)(mg__pipeline *pipeline, const void *options, char text[MG_HASH_TEXT_BYTES]);
   mg_status (*run)(mg__pipeline *pipeline, const void *options);
+  /* Optional: completes the options, once they are read, by what they stand for: they are part of the cache key. */
+  mg_status (*settle)(mg_context *context, void *options);
 } mg__stage;
 
 extern const mg__stage mg__stage_folder, mg__stage_manpages, mg__stage_synthetic, mg__stage_normalise, mg__stage_filter,

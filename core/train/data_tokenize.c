@@ -8,17 +8,20 @@
 
 typedef struct tokenize_options {
   int64_t kind, vocabulary, training_bytes;
-  char pattern[MG_OPTION_STRING_MAX];
+  char pattern[MG_OPTION_STRING_MAX], path[MG_OPTION_STRING_MAX], checksum[MG_OPTION_STRING_MAX];
 } tokenize_options;
 
-enum { KIND_BPE, KIND_BYTES };
-static const char *const kinds[] = {"bpe", "bytes", NULL};
+enum { KIND_BPE, KIND_BYTES, KIND_FILE };
+static const char *const kinds[] = {"bpe", "bytes", "file", NULL};
 
 static const mg_option options_table[] = {
-    MG_OPTION_CHOICE(tokenize_options, kind, KIND_BPE, kinds, "byte-level BPE trained on the corpus, or plain bytes"),
+    MG_OPTION_CHOICE(tokenize_options, kind, KIND_BPE, kinds,
+                     "byte-level BPE trained on the corpus, plain bytes, or a tokenizer that is there already"),
     MG_OPTION_INT(tokenize_options, vocabulary, 4096, 256, 1 << 24, "tokens of the BPE, its 256 bytes included"),
     MG_OPTION_INT(tokenize_options, training_bytes, 1e9, 1, 1e15, "most bytes of text the BPE is trained on"),
     MG_OPTION_STRING(tokenize_options, pattern, "", "PCRE2 pattern that cuts text into words; empty = GPT-4's cut"),
+    MG_OPTION_STRING(tokenize_options, path, "", "of kind \"file\": a tokenizer.json"),
+    MG_OPTION_STRING(tokenize_options, checksum, "", "of that file; filled in, so that another content is another key"),
     MG_OPTION_END};
 
 static int by_hash(const void *a, const void *b) {
@@ -64,10 +67,18 @@ static mg_status train_bpe(mg__pipeline *pipeline, const tokenize_options *optio
   return MG_OK;
 }
 
+static mg_status settle_tokenize(mg_context *context, void *chosen) {
+  tokenize_options *options = chosen;
+  if (options->kind != KIND_FILE && options->path[0])
+    return mg_fail(context, MG_USAGE, "data: tokenize: 'path' is for kind \"file\"");
+  return options->kind == KIND_FILE ? mg_hash_file(context, options->path, options->checksum) : MG_OK;
+}
+
 static mg_status run_tokenize(mg__pipeline *pipeline, const void *chosen) {
   const tokenize_options *options = chosen;
-  MG_TRY(options->kind == KIND_BPE ? train_bpe(pipeline, options)
-                                   : mg_tokenizer_create_bytes(pipeline->context, &pipeline->tokenizer));
+  if (options->kind == KIND_BPE) MG_TRY(train_bpe(pipeline, options));
+  if (options->kind == KIND_BYTES) MG_TRY(mg_tokenizer_create_bytes(pipeline->context, &pipeline->tokenizer));
+  if (options->kind == KIND_FILE) MG_TRY(mg_tokenizer_load(pipeline->context, options->path, &pipeline->tokenizer));
   pipeline->vocabulary = mg_tokenizer_vocabulary(pipeline->tokenizer);
   json_object_set_new(pipeline->facts, "vocabulary", json_integer(pipeline->vocabulary));
   return MG_OK;
@@ -86,11 +97,13 @@ static mg_status run_encode(mg__pipeline *pipeline, const void *options) {
 }
 
 const mg__stage mg__stage_tokenize = {.name = "tokenize",
-                                      .summary = "trains a byte-level BPE on the training side, or takes plain bytes",
+                                      .summary =
+                                          "trains a byte-level BPE on the training side, or takes bytes or a tokenizer",
                                       .kind = MG__TOKENIZE,
                                       .version = 1,
                                       .options = options_table,
                                       .options_size = sizeof(tokenize_options),
+                                      .settle = settle_tokenize,
                                       .run = run_tokenize};
 
 static const mg_option no_options[] = {MG_OPTION_END};

@@ -135,8 +135,10 @@ static mg_status add_batch(mg__run *run, scratch *s, int64_t index, int64_t sequ
   mg_model_output output;
   const mg_model_batch batch = mg__run_model_batch(run, sequences, false, index);
   const size_t tokens = (size_t)(sequences * run->batch.sequence_tokens);
+  const mg_counters *counters = mg_tape_counters(run->tape), before = *counters;
   mg_tape_reset(run->tape);
   MG_TRY(mg_model_forward(run->model, run->tape, &batch, &output));
+  for (int part = 0; part < MG_PART_COUNT; part++) e->flops[part] += counters->flops[part] - before.flops[part];
   MG_TRY(mg_tape_download(run->tape, output.token_loss, s->loss, tokens * sizeof *s->loss));
   add_losses(run, s, sequences, e);
   e->tokens += (int64_t)tokens;
@@ -148,17 +150,18 @@ static mg_status add_batch(mg__run *run, scratch *s, int64_t index, int64_t sequ
 }
 
 static mg_status add_all(mg__run *run, scratch *s, int64_t tokens, bool full, mg__evaluation *e) {
-  for (int64_t index = 0; tokens < 0 || e->tokens < tokens; index++) {
+  for (int64_t index = run->settings.evaluate_first; tokens < 0 || e->tokens < tokens; index++) {
     int64_t filled;
     MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, index, &filled));
     if (filled > 0) MG_TRY(add_batch(run, s, index, filled, full, e));
     if (filled < run->settings.batch) break;
   }
   if (e->targets == 0)
-    return mg_fail(run->context, MG_USAGE,
-                   "train: the validation split holds no sequence of 'sequence' = %lld tokens; lower 'sequence' or use "
-                   "a larger corpus",
-                   (long long)run->settings.sequence);
+    return mg_fail(
+        run->context, MG_USAGE,
+        "train: the validation split holds no sequence of 'sequence' = %lld tokens from number %lld on; lower "
+        "'sequence' or use a larger corpus",
+        (long long)run->settings.sequence, (long long)(run->settings.evaluate_first * run->settings.batch + 1));
   e->loss /= (double)e->targets;
   e->accuracy /= (double)e->targets;
   if (isfinite(e->loss)) return MG_OK;

@@ -5,7 +5,8 @@
 #include "train/run.h"
 
 static mg_status derive(mg__run *run, const char *name, const json_t *spec, mg_model **model) {
-  const mg_status status = mg_model_derive(run->model, spec, model);
+  const mg_model_change change = {.spec = spec};
+  const mg_status status = mg_model_derive(run->model, &change, model);
   return status == MG_OK ? MG_OK : mg_fail_where(run->context, status, "train: evaluations.%s", name);
 }
 

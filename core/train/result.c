@@ -44,30 +44,34 @@ static void put_progress(const mg__run *run, json_t *metrics) {
     put(metrics, "millijoules_per_token", 1e3 * t->joules / (t->metered_steps * (double)run->step_tokens));
 }
 
+void mg__flops_put(const double flops[MG_PART_COUNT], double tokens, json_t *metrics) {
+  double forward = 0.0;
+  for (int part = 0; part < MG_PART_COUNT; part++) {
+    if (part != MG_PART_OPTIMISER) forward += flops[part] / tokens;
+    put_part(metrics, "flops_per_token", part, flops[part] / tokens);
+  }
+  put(metrics, "flops_per_token", forward);
+}
+
 static void put_work(const mg__run *run, json_t *metrics) {
   const mg__totals *t = &run->totals;
   const double tokens = fmax((double)run->step * (double)run->step_tokens, 1.0);
-  double forward = 0.0, backward = 0.0;
-  for (int part = 0; part < MG_PART_COUNT; part++) {
-    if (part != MG_PART_OPTIMISER) forward += t->flops[part] / tokens;
-    backward += t->backward_flops[part] / tokens;
-    put_part(metrics, "flops_per_token", part, t->flops[part] / tokens);
-  }
-  put(metrics, "flops_per_token", forward);
+  double backward = 0.0;
+  for (int part = 0; part < MG_PART_COUNT; part++) backward += t->backward_flops[part] / tokens;
+  mg__flops_put(t->flops, tokens, metrics);
   put(metrics, "backward_flops_per_token", backward);
   put(metrics, "useful_flops_per_token", t->useful_flops / tokens);
   put(metrics, "padded_flops_per_token", t->padded_flops / tokens);
   put(metrics, "dropped_flops_per_token", t->dropped_flops / tokens);
 }
 
-static void put_size(mg__run *run, json_t *metrics) {
+void mg__size_put(mg__run *run, json_t *metrics) {
   const mg_model_size size = mg_model_count(run->model);
   json_t *parts = json_object();
   for (int part = 0; part < MG_MODEL_PART_COUNT; part++)
     json_object_set_new(parts, mg_model_part_names[part], json_integer((json_int_t)size.part[part]));
   json_object_set_new(run->tables, "parameters", parts);
   json_object_set(run->tables, "model", (json_t *)mg_model_spec(run->model));
-  json_object_set(run->tables, "train", run->resolved);
   put(metrics, "params_total", (double)size.total);
   put(metrics, "params_active", (double)size.active);
 }
@@ -87,7 +91,8 @@ mg_status mg__result_build(mg__run *run, const mg__evaluation *evaluation, json_
   if (!*result) return mg_fail(run->context, MG_MEMORY, "train: no memory for the result");
   put_progress(run, metrics);
   put_work(run, metrics);
-  put_size(run, metrics);
+  mg__size_put(run, metrics);
+  json_object_set(run->tables, "train", run->resolved);
   put_train_drops(run, metrics);
   mg__account_report(run, metrics);
   if (!evaluation) return MG_OK;

@@ -11,6 +11,7 @@ enum { MG__SNAPSHOTS_MAX = 16 };
 typedef struct mg__train_settings {
   int64_t tokens, batch, sequence, accumulate, schedule, precision, seed, evaluate_every, evaluate_tokens, final_tokens,
       timing_steps, checkpoint_every;
+  int64_t evaluate_first; /* the batch of the validation split that evaluations begin with */
   double rate, router_rate, warmup, final_rate, clip, decay, beta1, beta2, epsilon;
   char checkpoint[MG_OPTION_STRING_MAX];
   bool specialisation;
@@ -106,6 +107,14 @@ typedef struct mg__run {
   int64_t last_step_ns;
 } mg__run;
 
+/* ---- trainer.c -------------------------------------------------------------------------------------------- */
+
+/* What every pass over the data needs: that they fit the model, the tape, a batch. To be closed also after a failure. */
+mg_status mg__run_open(mg__run *run);
+void mg__run_close(mg__run *run);
+/* Routers that want it learn how often each token occurs in the training data, and see a sample of it. */
+mg_status mg__run_prepare(mg__run *run);
+
 /* ---- step.c ----------------------------------------------------------------------------------------------- */
 
 /* One optimiser step: batches, forward, backward, clipping, AdamW, the routers' after_step. */
@@ -147,6 +156,7 @@ typedef struct mg__evaluation {
   double *domain_loss, *domain_targets;              /* [domains] */
   double **load;                                     /* [MoE layer][domain * E + expert] */
   double sequences, sequence_cv, sequence_violation; /* of the load of each sequence, summed over MoE layers too */
+  double flops[MG_PART_COUNT];                       /* of the forward passes */
   mg__routing routing;                               /* where the run wants it */
 } mg__evaluation;
 /* Runs through the validation split until `tokens` tokens (-1 = all) were seen. With `full` also the accuracy and what
@@ -196,6 +206,9 @@ mg_status mg__saturation_put(mg__run *run, const mg__routing *final, json_t *met
 
 /* `evaluation` may be NULL after a run that failed. */
 mg_status mg__result_build(mg__run *run, const mg__evaluation *evaluation, json_t **result);
+/* Forward FLOPs per token, in all and by part, of `tokens` tokens; parameters, and the tables `parameters` and `model`. */
+void mg__flops_put(const double flops[MG_PART_COUNT], double tokens, json_t *metrics);
+void mg__size_put(mg__run *run, json_t *metrics);
 /* ---- timing.c: nanoseconds per token and part, from a few separate steps ------------------------------------ */
 mg_status mg__timing_measure(mg__run *run, json_t *metrics);
 /* ---- account.c: memory --------------------------------------------------------------------------------------- */

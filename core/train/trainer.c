@@ -150,8 +150,7 @@ mg_status mg_train_check_spec(mg_context *context, const json_t *spec, json_t **
 
 static void plan_steps(mg__run *run) {
   const mg__train_settings *s = &run->settings;
-  run->batch_tokens = s->batch * s->sequence;
-  run->step_tokens = run->batch_tokens * s->accumulate;
+  run->step_tokens = s->batch * s->sequence * s->accumulate;
   run->steps = steps_of(s);
   run->point_every = at_least(1, run->steps / POINTS);
   run->window_every = at_least(1, run->steps / WINDOWS);
@@ -190,8 +189,15 @@ static mg_status check_routing(const mg__run *run) {
   return MG_OK;
 }
 
-/* Routers that want it learn how often each token occurs in the training data, and see a sample of it. */
-static mg_status prepare_routers(mg__run *run) {
+mg_status mg__run_open(mg__run *run) {
+  const mg_dtype compute = run->settings.precision == 0 ? MG_BF16 : MG_F32;
+  run->batch_tokens = run->settings.batch * run->settings.sequence;
+  MG_TRY(check_fit(run));
+  MG_TRY(mg_tape_create(mg_model_backend(run->model), compute, &run->tape));
+  return make_batch(run);
+}
+
+mg_status mg__run_prepare(mg__run *run) {
   if (!mg_model_wants_text(run->model)) return MG_OK;
   const int64_t vocabulary = json_integer_value(json_object_get(mg_model_spec(run->model), "vocabulary"));
   const size_t counts_bytes = (size_t)vocabulary * sizeof(int64_t),
@@ -210,22 +216,19 @@ static mg_status prepare_routers(mg__run *run) {
 
 static mg_status run_create(mg__run *run, const json_t *spec) {
   MG_TRY(read_settings(run->context, spec, &run->settings, &run->resolved));
-  MG_TRY(check_fit(run));
   MG_TRY(check_routing(run));
   plan_steps(run);
   mg__account_begin(run);
-  const mg_dtype compute = run->settings.precision == 0 ? MG_BF16 : MG_F32;
-  MG_TRY(mg_tape_create(mg_model_backend(run->model), compute, &run->tape));
-  MG_TRY(prepare_routers(run));
+  MG_TRY(mg__run_open(run));
+  MG_TRY(mg__run_prepare(run));
   MG_TRY(mg__optimiser_create(run->context, run->tape, mg_model_params(run->model), &run->optimiser));
-  MG_TRY(make_batch(run));
   MG_TRY(mg__load_create(run));
   MG_TRY(mg__record_create(run));
   MG_TRY(mg__evaluations_check(run));
   return mg__checkpoint_resume(run);
 }
 
-static void run_destroy(mg__run *run) {
+void mg__run_close(mg__run *run) {
   const size_t bytes = (size_t)run->batch_tokens * sizeof(int32_t);
   mg_batch *batch = &run->batch;
   mg_free(run->context, batch->inputs, batch->inputs ? bytes : 0);
@@ -298,6 +301,6 @@ mg_status mg_train(mg_context *context, mg_model *model, mg_dataset *data, const
     json_decref(*result);
     mg__result_build(&run, NULL, result);
   }
-  run_destroy(&run);
+  mg__run_close(&run);
   return status;
 }

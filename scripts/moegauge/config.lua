@@ -55,7 +55,7 @@ local function range_text(range) return ("an integer from %d to %d"):format(rang
 
 --- Opens what core.read_config gave. `told` has the keys of the file where those of `config` are not its own.
 function config.open(read)
-  return setmetatable({ file = read.file, values = read.config, names = read.names, told = read.told or {}, path = "", used = {}, parts = {} }, Config)
+  return setmetatable({ file = read.file, values = read.config, names = read.names, told = read.told or {}, path = "", used = {}, parts = {}, kinds = {} }, Config)
 end
 
 --- Fails, naming the file, the key and the rule.
@@ -102,9 +102,15 @@ function Config:want(key, default, allowed, good)
   return value
 end
 
+--- Notes what a key, or another name of it, counts: `kinds` tells which key says how many experts there are.
+function Config:note(key, kind)
+  for _, name in ipairs(others[key] or { key }) do self.kinds[name] = kind end
+end
+
 --- An integer of a kind of `ranges`.
 function Config:integer(key, kind, default)
   local range = ranges[kind]
+  self:note(key, kind)
   return self:want(key, default, range_text(range), function(value)
     return math.type(value) == "integer" and value >= range[1] and value <= range[2]
   end)
@@ -155,13 +161,14 @@ function Config:table(key)
   local names = {}
   for name in pairs(value) do names[#names + 1] = name end
   table.sort(names)
-  self.parts[key] = setmetatable({ file = self.file, values = value, names = names, told = self.told, path = self.path .. key .. ".", used = {}, parts = {} }, Config)
+  self.parts[key] = setmetatable({ file = self.file, values = value, names = names, told = self.told, path = self.path .. key .. ".", used = {}, parts = {}, kinds = {} }, Config)
   return self.parts[key]
 end
 
 --- k of E experts.
 function Config:chosen(key, experts, default)
   local k = self:integer(key, "experts", default)
+  self:note(key, "chosen")
   if k > experts then self:refuse(key, ("must be at most the %d experts, not %d"):format(experts, k)) end
   return k
 end

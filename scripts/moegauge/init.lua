@@ -28,10 +28,19 @@ local mg = {
 --- @param context? integer
 function mg.inspect(path, context) return require("moegauge.inspect").run(path, context) end
 
---- A released model that runs, from the folder of its checkpoint: model:perplexity, model:multiple_choice, model:trace.
+--- A released model that runs, from the folder of its checkpoint: model:perplexity, model:multiple_choice, model:trace,
+--- model:with_router.
 --- @param path string
 --- @param options? { backend?: string, precision?: string, threads?: integer }
 function mg.load(path, options) return require("moegauge.released").load(path, options) end
+
+--- A model of random weights in the shape of a released one.
+--- @param t { config: table, data?: table, seed?: integer, precision?: string, backend?: string }
+function mg.generate(t) return require("moegauge.released").generate(t) end
+
+--- A released model measured on a segment of a corpus's validation split -> { metrics =, series =, tables = }.
+--- @param t table  { model =, data =, tokens =, segment =, batch =, sequence =, ... } (core/train/README.md)
+function mg.evaluate(t) return require("moegauge.tuning").evaluate(t) end
 
 --- Ends the running case as skipped, with a reason that stands in its row.
 --- @param reason string

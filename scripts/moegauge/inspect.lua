@@ -79,7 +79,7 @@ local function total_of(flops)
 end
 
 -- The loss is no part of a forward pass that answers a question; the backward pass is twice the forward.
-local function flops_of(described)
+function inspect.flops(described)
   local flops = { conventions = {
     causal = "a query is charged with the keys that it sees", full = "a query is charged with all keys of the context",
     by_parameters = "two for each active parameter without the input embedding, scores and sums over values left out",
@@ -118,7 +118,7 @@ function inspect.of(source, context)
     total = size.total + size.buffers, active = active,
     active_without_input_embedding = tied and active or active - parts.embedding,
     active_without_embedding_and_head = active - parts.embedding - parts.head,
-    breakdown = parts, fields = read.fields, flops_per_token = flops_of(described), spec = described.spec,
+    breakdown = parts, fields = read.fields, flops_per_token = inspect.flops(described), spec = described.spec,
     parameters = described.parameters, quantisation = read.quantisation,
   }
   if size.routed_most ~= size.routed_active then result.active_on_average = active - size.routed_most + size.routed_active end

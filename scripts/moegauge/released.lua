@@ -1,7 +1,8 @@
---- Released models that run: loading, perplexity on text, multiple choice, routing traces.
+--- Released models that run: loading, perplexity on text, multiple choice, routing traces, another routing.
 
 local core = require "moegauge.core"
 local families = require "moegauge.families"
+local inspect = require "moegauge.inspect"
 local speed = require "moegauge.speed"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
@@ -10,6 +11,27 @@ local released = {}
 
 local Model = { __name = "moegauge.released" }
 Model.__index = Model
+
+-- A model in the script's hands. While the plan is made (core.probing) there is no `model` behind it: its specification can
+-- be checked and changed, but nothing runs.
+local function new(fields)
+  return setmetatable(fields, Model)
+end
+
+function released.is(value) return getmetatable(value) == Model end
+
+local function described(read)
+  local found, reason = core.describe(read.spec, 1, false)
+  if not found then core.fail_plain("file", ("%s: the model that this configuration describes is refused: %s"):format(read.file, reason)) end
+  return found.spec
+end
+
+local function fields_of(read, options)
+  return {
+    path = options.path, family = read.family.name, tensors = read.family.tensors, spec = described(read), has_encoder = read.spec.encoder ~= nil,
+    config = read.config, made = read.made, kinds = read.kinds, precision = options.precision or "bf16", sources = {},
+  }
+end
 
 --- Loads the checkpoint in a folder, whose config.json names its family. `precision` is "bf16" (default) or "f32".
 --- @param path string
@@ -21,14 +43,85 @@ function released.load(path, options)
   if not read.family.runs then
     core.fail_plain("file", ("%s: %s is a family for accounting only: it can be inspected, not run"):format(read.file, read.family.name))
   end
-  local model = core.load_released {
+  local fields = fields_of(read, { path = path, precision = options.precision })
+  fields.sources, fields.swapped = read.sources or {}, read.sources ~= nil
+  if core.probing() then return new(fields) end
+  local threads = options.threads or core.run_settings().threads
+  fields.model = core.load_released {
     path = path, spec = read.spec, tensors = read.tensors, ignored = read.ignored_tensors,
-    backend = options.backend or core.backend_name(), precision = options.precision or "bf16",
-    options = options.threads and { threads = options.threads } or nil,
+    backend = options.backend or core.backend_name(), precision = fields.precision, options = threads and { threads = threads } or nil,
   }
-  return setmetatable({
-    path = path, family = read.family.name, tensors = read.family.tensors, made = read.made, model = model, has_encoder = read.spec.encoder ~= nil,
-  }, Model)
+  return new(fields)
+end
+
+--- A model of random weights, from a configuration as a config.json has it: what model:save then writes is a checkpoint like
+--- a released one. `data` is the corpus whose tokenizer it gets; weights start with the deviation `initializer_range`.
+--- @param t { config: table, data?: table, seed?: integer, precision?: string, backend?: string }
+function released.generate(t)
+  local where <const> = "mg.generate"
+  strict.keys(t, { "config", "data", "seed", "precision", "backend" }, where)
+  strict.field(t, "config", "table", where)
+  local names = {}
+  for name in pairs(t.config) do names[#names + 1] = name end
+  local read = families.read { file = where, config = t.config, names = names }
+  read.spec.initial_deviation = t.config.initializer_range
+  local fields = fields_of(read, { path = nil, precision = t.precision })
+  if core.probing() then return new(fields) end
+  local threads = core.run_settings().threads
+  local wanted = { spec = read.spec, backend = t.backend or core.backend_name(), precision = fields.precision, seed = t.seed or 1, options = threads and { threads = threads } or nil }
+  local data, filter
+  if t.data then data, filter = require("moegauge.tuning").corpus(nil, t.data) end
+  fields.model = core.generate_released(wanted, data, filter)
+  return new(fields)
+end
+
+--- The model that swap.lua makes of this one; `model` may be nil while a plan is made.
+function Model:derived(model, plan)
+  return new {
+    path = self.path, family = self.family, tensors = self.tensors, config = self.config, kinds = self.kinds, precision = self.precision,
+    has_encoder = self.has_encoder, swapped = true, released_spec = self.released_spec or self.spec, model = model, spec = plan.spec, sources = plan.sources, left_out = plan.left_out,
+  }
+end
+
+--- The same weights under another routing. Every key may be left out:
+---
+---   router     mg.router.NAME{...}, in place of the released one; or
+---   options    { k = 4 }: the released router with these options changed
+---   capacity   a factor, or { policy =, factor =, ... } (core/moe/README.md)
+---   losses     auxiliary losses, for training
+---   keep       n: the n most loaded experts of each mixture; or a list of experts to keep, from 0; or one for each mixture
+---   gate       "released" (default), "fitted" (a tree's, by k-means over the released gate's rows), or "random"
+---   data       mg.corpus, on whose training split the following look
+---   calibrate  true, or options: buffers (a bias, thresholds, tables) move by their router's own rule
+---   distil     true, or options: the gates learn the released router's probabilities; needs gate "fitted" or "random"
+---   seed       of clusters and random gates
+---
+--- model:gate_source() of the result says where its gate came from.
+--- @param t table  as above, or a router alone
+function Model:with_router(t) return require("moegauge.swap").apply(self, t) end
+
+--- Where the parameters of the routers came from: "released", "fitted", "bias fitted, gate released", "fitted, distilled", "none".
+function Model:gate_source()
+  if not self.swapped and next(self.sources) == nil then return "released" end
+  return require("moegauge.swap").words(self.sources)
+end
+
+--- Moves the routers' buffers by their own rule on the training split of a corpus; with fit = false only counts the load.
+--- @param options table  { data =, tokens =, batch =, sequence =, seed =, fit = } (core/train/README.md)
+function Model:calibrate(options) return require("moegauge.tuning").calibrate(self, options) end
+
+--- Trains the gates until they give the probabilities of those of `teacher`; with_router{ distil = } does it.
+--- @param t { data: table, teacher: table, experts?: integer[][], options?: table }
+function Model:distil(t) return require("moegauge.tuning").distil(self, t) end
+
+--- What a token costs: parameters, active ones, and forward FLOPs per token at a context, in all and by part.
+--- @param context? integer
+function Model:counts(context)
+  context = context or 1024
+  local found = core.describe(self.spec, context, false)
+  local flops, size = inspect.flops(found), found.size
+  return { context = context, total = size.total + size.buffers, active = size.active, router = size.parts.router, routed = size.parts.routed,
+    flops_per_token = flops.causal.forward, flops = flops }
 end
 
 local function whole(options, key, default, least, where)
@@ -177,11 +270,13 @@ end
 
 --- Writes the model to a folder under the names of its family, with its config.json and tokenizer.json, so that other
 --- programs load it. What was in 4 or 8 bits is written as what it stands for; a model from a GGUF file gets the
---- configuration that it amounts to, and its vocabulary as tokenizer.json unless that is SentencePiece's.
+--- configuration that it amounts to, and its vocabulary as tokenizer.json unless that is SentencePiece's. A routing that the
+--- family's configuration has no words for is written as model_type "moegauge_swap", which only moegauge loads.
 --- @param folder string
 function Model:save(folder)
   if type(folder) ~= "string" then core.fail("usage", "model:save: the path of a folder was expected") end
-  self.model:save(self.tensors, folder, self.made)
+  local config, tensors = require("moegauge.swapped").written(self)
+  self.model:save(tensors, folder, config)
 end
 
 -- ---- the command -------------------------------------------------------------------------------------------------

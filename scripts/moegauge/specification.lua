@@ -82,6 +82,9 @@ function specification.corpus(t)
   return spec
 end
 
+--- The filter function of a corpus, or nil.
+function specification.filter_of(data) return filters[data] end
+
 local function constructor(name)
   return function(options)
     if options ~= nil then strict.keys(options, core.router_options(name), "mg.router." .. name) end
@@ -128,8 +131,9 @@ local function check_evaluations(models)
   end
 end
 
--- Two steps of a few short sequences: enough to run every line of a case once.
-local function shrink(spec)
+--- In a smoke run two steps of a few short sequences: enough to run every line of a case once.
+function specification.shrink(spec)
+  if not core.smoke then return end
   spec.batch, spec.sequence, spec.accumulate, spec.timing_steps = 2, 32, 1, 1
   spec.tokens, spec.evaluate_tokens, spec.final_tokens = 128, 64, 64
 end
@@ -152,13 +156,15 @@ end
 function specification.train(t)
   local spec = copy(t, "mg.train")
   local model, data = spec.model, spec.data
-  if type(model) ~= "table" then core.fail("usage", "mg.train: 'model' must be made with mg.model{...}") end
+  if type(model) ~= "table" then core.fail("usage", "mg.train: 'model' must be made with mg.model{...}, mg.load or mg.generate") end
   if type(data) ~= "table" then core.fail("usage", "mg.train: 'data' must be made with mg.corpus") end
   spec.model, spec.data = nil, nil
   spec = setmetatable(spec, nil)
   for key, value in pairs(core.run_settings()) do
     if key == "precision" then spec[key] = value end
   end
+  if require("moegauge.released").is(model) then return require("moegauge.tuning").train(model, data, spec) end
+  if spec.trainable ~= nil then core.fail("usage", "mg.train: 'trainable' chooses among the parameters of a model that mg.load or mg.generate gave; a model of mg.model is trained whole") end
   local folder = spec.save
   spec.save = nil
   if spec.seed == nil then spec.seed = model.seed end
@@ -166,7 +172,7 @@ function specification.train(t)
   core.check("train", spec)
   local save = folder ~= nil and saving(folder, model) or nil
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
-  if core.smoke then shrink(spec) end
+  specification.shrink(spec)
   return core.train(model, data, spec, filters[data], save)
 end
 

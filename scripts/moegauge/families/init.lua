@@ -13,6 +13,7 @@
 local config = require "moegauge.config"
 local core = require "moegauge.core"
 local gguf_names = require "moegauge.gguf_names"
+local swapped = require "moegauge.swapped"
 
 local families = {}
 
@@ -82,11 +83,12 @@ function families.open(path)
   return gguf and read_gguf(gguf) or core.read_config(path)
 end
 
---- What a configuration says -> { file, family, model_type, spec, fields, quantisation, tensors, ignored_tensors, made = the
---- configuration, where it is no file's own }; `source` is a path for families.open, or what it gives. Fails with file, key
---- and rule.
+--- What a configuration says -> { file, family, model_type, spec, fields, quantisation, tensors, ignored_tensors, config, made =
+--- the configuration, where it is no file's own, kinds = what its keys count }; `source` is a path for families.open, or what it
+--- gives. Fails with file, key and rule.
 function families.read(source)
   source = type(source) == "string" and families.open(source) or source
+  if source.config.model_type == swapped.model_type then return swapped.read(source) end
   local root = config.open(source)
   local family, c = find(root), root
   local model_type = root.values.model_type
@@ -101,6 +103,7 @@ function families.read(source)
     file = root.file, family = family, model_type = model_type, spec = spec, fields = root:finish(family.ignored), quantisation = stored,
     made = gguf and source.config or nil, tensors = gguf and gguf_names.tensors(gguf) or family.tensors,
     ignored_tensors = gguf and gguf_names.ignored_tensors or family.ignored_tensors or core.list {},
+    config = root.values, kinds = c == root and root.kinds or {},
   }
 end
 

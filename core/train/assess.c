@@ -1,0 +1,82 @@
+/* A model measured as it stands, on a segment of the validation split. */
+#include "base/clock.h"
+#include "moe/spec.h"
+#include "train/adapt.h"
+#include "train/run.h"
+
+enum { TIMED_MAX = 63 };
+
+typedef struct evaluate_settings {
+  int64_t tokens, batch, sequence, segment, precision, timing_passes;
+  bool specialisation;
+} evaluate_settings;
+
+static const char *const precisions[] = {"bf16", "f32", NULL};
+
+static const mg_option options[] = {
+    MG_OPTION_INT(evaluate_settings, tokens, 16384, 1, 1e15, "tokens of the segment, up to a whole batch"),
+    MG_OPTION_INT(evaluate_settings, batch, 1, 1, 65536, "sequences per pass"),
+    MG_OPTION_INT(evaluate_settings, sequence, 256, 1, 1 << 20, "tokens per sequence"),
+    MG_OPTION_INT(evaluate_settings, segment, 1, 1, 1 << 30, "which segment of the validation split, from 1"),
+    MG_OPTION_CHOICE(evaluate_settings, precision, 0, precisions, "how matrix products round their operands"),
+    MG_OPTION_INT(evaluate_settings, timing_passes, 5, 0, TIMED_MAX, "separate passes that are timed; 0 = none"),
+    MG_OPTION_BOOL(evaluate_settings, specialisation, false, "report what experts specialise in"),
+    MG_OPTION_END};
+
+const mg_option *mg_evaluate_options(void) {
+  return options;
+}
+
+/* The median of whole passes over the segment's first batch, the first of which warms up. */
+static mg_status time_passes(mg__run *run, int64_t passes, json_t *metrics) {
+  double speeds[TIMED_MAX + 1];
+  int64_t filled;
+  MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, run->settings.evaluate_first, &filled));
+  const mg_model_batch batch = mg__run_model_batch(run, filled, false, 0);
+  mg_backend *backend = mg_model_backend(run->model);
+  mg_tape_set_recording(run->tape, false);
+  for (int64_t pass = 0; pass <= passes; pass++) {
+    mg_model_output output;
+    const int64_t start = mg_clock_ns();
+    mg_tape_reset(run->tape);
+    MG_TRY(mg_model_forward(run->model, run->tape, &batch, &output));
+    MG_TRY(backend->plugin->synchronize(backend));
+    const double seconds = 1e-9 * (double)(mg_clock_ns() - start);
+    speeds[pass] = (double)(filled * run->batch.sequence_tokens) / seconds;
+  }
+  json_object_set_new(metrics, "forward_tokens_per_second", mg__number(mg__median(speeds + 1, passes)));
+  return MG_OK;
+}
+
+static mg_status measure(mg__run *run, const evaluate_settings *s, json_t *metrics) {
+  mg__evaluation evaluation;
+  mg_status status = mg__evaluate(run, s->tokens, true, &evaluation);
+  if (status == MG_OK) status = mg__findings_put(run, &evaluation, "", metrics);
+  if (status == MG_OK) {
+    mg__flops_put(evaluation.flops, (double)evaluation.tokens, metrics);
+    mg__size_put(run, metrics);
+  }
+  mg__evaluation_release(run, &evaluation);
+  return status == MG_OK && s->timing_passes ? time_passes(run, s->timing_passes, metrics) : status;
+}
+
+mg_status mg_evaluate(mg_context *context, mg_model *model, mg_dataset *data, const json_t *spec, json_t **result) {
+  evaluate_settings s;
+  mg__run run = {.context = context, .model = model, .data = data};
+  *result = NULL;
+  MG_TRY(mg_spec_read(context, options, NULL, 0, spec, "evaluate", &s));
+  const int64_t batches = (s.tokens + s.batch * s.sequence - 1) / (s.batch * s.sequence);
+  run.settings = (mg__train_settings){.batch = s.batch,
+                                      .sequence = s.sequence,
+                                      .precision = s.precision,
+                                      .specialisation = s.specialisation,
+                                      .evaluate_first = (s.segment - 1) * batches};
+  json_t *metrics = json_object();
+  run.tables = json_object();
+  mg_status status = metrics && run.tables ? mg__run_open(&run) : MG_MEMORY;
+  if (status == MG_OK) status = measure(&run, &s, metrics);
+  if (status == MG_OK) *result = json_pack("{s:O, s:{}, s:O}", "metrics", metrics, "series", "tables", run.tables);
+  json_decref(metrics);
+  mg__run_close(&run);
+  return status != MG_OK || *result ? status : MG_MEMORY;
+}

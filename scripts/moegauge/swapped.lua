@@ -1,0 +1,115 @@
+--- Swapped models in files. What the family's own config.json can say (another k, fewer experts) is said there, so that other
+--- programs load it. Everything else is a configuration of our own, which they refuse instead of misreading it:
+---
+---   { "model_type": "moegauge_swap", "released": the released configuration,
+---     "swap": { "router": ..., "capacity": ..., "experts": n }, "sources": { parameter of the router: where it came from } }
+
+local core = require "moegauge.core"
+
+local swapped = {}
+
+swapped.model_type = "moegauge_swap"
+local base <const> = "moegauge.layers.{layer}.router."
+
+local function swap_of() return require("moegauge.swap") end
+
+local function names_of(config)
+  local names = {}
+  for name in pairs(config) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+-- Losses are a matter of training, which no file of weights speaks of.
+local function essence(spec)
+  local swap = swap_of()
+  return core.to_json((swap.change_mixtures(swap.each_layer(spec), function(mixture)
+    mixture.losses = nil
+    return mixture
+  end)))
+end
+
+-- The specification that a configuration gives, resolved; nil if the family refuses it.
+local function spec_of(config)
+  local done, read = pcall(require("moegauge.families").read, { file = "config.json", config = config, names = names_of(config) })
+  if not done then return nil end
+  local described = core.describe(read.spec, 1, false)
+  return described and described.spec
+end
+
+-- The released configuration with another k and number of experts, if that is all that has changed.
+local function in_own_words(self)
+  local config, new, old = {}, swap_of().mixtures(self.spec)[1], swap_of().mixtures(self.released_spec)[1]
+  local values = { experts = { old.experts, new.experts }, chosen = { old.router.k, new.router.k } }
+  for key, value in pairs(self.config) do
+    local change = values[self.kinds[key]]
+    config[key] = change and change[1] == value and change[2] or value
+  end
+  local spec = spec_of(config)
+  return spec and essence(spec) == essence(self.spec) and config or nil
+end
+
+local function router_names(spec)
+  local names, seen = {}, {}
+  for _, parameter in ipairs(core.describe(spec, 1, true).parameters) do
+    local name = parameter.name:match "^layers%..+%.router%.([^.]+)$"
+    if name and not seen[name] then
+      seen[name] = true
+      names[#names + 1] = name
+    end
+  end
+  return names
+end
+
+-- The family's tensors, and under names of our own the router's parameters that it has none for.
+local function tensors_for(tensors, spec)
+  local list, has = core.list {}, {}
+  for i, row in ipairs(tensors) do
+    list[i] = row
+    for _, to in ipairs(type(row[2]) == "table" and row[2] or { row[2] }) do has[to:match "%.router%.([^.]+)$" or ""] = true end
+  end
+  for _, name in ipairs(router_names(spec)) do
+    if not has[name] then list[#list + 1] = { base .. name, "layers.{layer}.feed_forward.router." .. name } end
+  end
+  return list
+end
+
+--- What model:save writes: the text of config.json (nil: the one that the model came with) and the rules for its tensors.
+function swapped.written(self)
+  if not self.released_spec then return self.path == nil and core.to_json(self.config) or nil, self.tensors end
+  local config = in_own_words(self)
+  if config then return core.to_json(config), self.tensors end
+  local released, mixture = self.config, swap_of().mixtures(self.spec)[1]
+  if released.model_type == swapped.model_type then released = released.released end
+  return core.to_json {
+    model_type = swapped.model_type, released = released, sources = self.sources,
+    swap = { router = mixture.router, capacity = mixture.capacity, experts = mixture.experts },
+  }, tensors_for(self.tensors, self.spec)
+end
+
+--- What families.read gives for such a configuration.
+function swapped.read(source)
+  local function refuse(key, rule) core.fail_plain("file", ("%s: key '%s': %s"):format(source.file, key, rule)) end
+  local config = source.config
+  for _, key in ipairs { "released", "swap" } do
+    if type(config[key]) ~= "table" then refuse(key, "must be a table: moegauge wrote this file and reads it back") end
+  end
+  if type(config.released.model_type) ~= "string" or config.released.model_type == swapped.model_type then refuse("released", "must be the configuration of a released model") end
+  local read = require("moegauge.families").read { file = source.file, config = config.released, names = names_of(config.released) }
+  local swap = config.swap
+  local spec = swap_of().change_mixtures(swap_of().each_layer(read.spec), function(mixture)
+    mixture.router, mixture.capacity, mixture.experts = swap.router, swap.capacity, swap.experts
+    return mixture
+  end)
+  local described, reason = core.describe(spec, 1, false)
+  if not described then refuse("swap", reason) end
+  local family = {}
+  for key, value in pairs(read.family) do family[key] = value end
+  family.tensors = tensors_for(family.tensors, spec)
+  read.family, read.spec, read.model_type, read.config = family, spec, swapped.model_type, config
+  read.sources = type(config.sources) == "table" and config.sources or {}
+  read.kinds = {}
+  return read
+end
+
+return swapped
