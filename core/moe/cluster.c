@@ -3,8 +3,12 @@
  *   |x_i - mean of S|^2 = G_ii - (2 / n) sum_{j in S} G_ij + (1 / n^2) sum_{j, k in S} G_jk
  *
  * Groups start from rows drawn far apart (k-means++, Arthur and Vassilvitskii 2007). Rows are then assigned in the order of
- * their distances, each to its nearest group with room, until that no longer helps, and pairs are exchanged while an
- * exchange brings both nearer in sum. The best of a few starts counts. */
+ * their distances, each to its nearest group with room, until that no longer helps. Then pairs are exchanged while that
+ * lowers the sum of all distances, which an exchange of i in S and j in R changes, means and all, by
+ *
+ *   d(i, R) + d(j, S) - d(i, S) - d(j, R) - (2 / n) |x_i - x_j|^2
+ *
+ * The best of a few starts counts. */
 #include "moe/cluster.h"
 
 #include <stdlib.h>
@@ -122,14 +126,21 @@ static void assign(const division *d) {
   }
 }
 
-/* Exchanges one pair that brings both nearer in sum; false if there is none. */
+/* What exchanging two rows of different groups does to the sum of all distances. */
+static double gain(const division *d, int64_t i, int64_t j) {
+  const int32_t a = d->of[i], b = d->of[j];
+  const double *from_i = &d->distance[i * d->groups], *from_j = &d->distance[j * d->groups];
+  const double apart = product(d, i, i) + product(d, j, j) - 2.0 * product(d, i, j);
+  return from_i[b] + from_j[a] - from_i[a] - from_j[b] - 2.0 * apart / (double)d->size[a];
+}
+
+/* Exchanges one pair that lowers the sum; false if there is none. */
 static bool exchange(const division *d) {
-  const double least = -1e-12 * (1.0 + total(d));
+  const double least = -1e-9 * total(d);
   for (int64_t i = 0; i < d->count; i++)
     for (int64_t j = i + 1; j < d->count; j++) {
       const int32_t a = d->of[i], b = d->of[j];
-      const double *from_i = &d->distance[i * d->groups], *from_j = &d->distance[j * d->groups];
-      if (a == b || from_i[b] + from_j[a] - from_i[a] - from_j[b] >= least) continue;
+      if (a == b || gain(d, i, j) >= least) continue;
       d->of[i] = b;
       d->of[j] = a;
       return true;

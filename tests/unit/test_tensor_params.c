@@ -149,6 +149,69 @@ static void fixed_parameters_have_no_gradient_and_do_not_count(void **state) {
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_store, close_store)
 
+/* ---- deferred parameters, and which are trained ---------------------------------------------------------------- */
+
+static void a_drawn_parameter_is_as_one_that_was_made(void **state) {
+  (void)state;
+  const mg_param_request r = request("gate", 3, 5, MG_INIT_NORMAL, 0.5);
+  mg_param *made = add(&r);
+  mg_params *other;
+  int64_t index;
+  assert_ok(world.context, mg_params_create(world.backend, MG_F32, &other));
+  mg_params_defer(other);
+  assert_ok(world.context, mg_params_add(other, &r, &index));
+  assert_ok(world.context, mg_params_draw(other, index, MG_F32));
+  const mg_param *drawn = mg_params_look(other, index);
+  for (int64_t i = 0; i < 15; i++) assert_true(value(drawn, i) == value(made, i));
+  assert_null(drawn->gradient.data);
+  assert_refused(world.context, MG_BUG, "it has memory", mg_params_draw(other, index, MG_F32));
+  mg_params_destroy(other);
+}
+
+static void a_bound_parameter_can_be_trained_and_frozen(void **state) {
+  (void)state;
+  static const double numbers[] = {1, -2, 0.5, 3};
+  const int64_t shape[] = {2, 2};
+  uint16_t narrow[4];
+  for (size_t i = 0; i < 4; i++) narrow[i] = mg_bf16_from_f32((float)numbers[i]);
+  mg_tensor file = {.dtype = MG_BF16, .dims = 2, .shape = {2, 2}, .data = narrow};
+  mg_param_request r = request("weight", shape[0], shape[1], MG_INIT_ZERO, 0);
+  int64_t index;
+  mg_params_defer(params);
+  assert_ok(world.context, mg_params_add(params, &r, &index));
+  assert_ok(world.context, mg_params_bind(params, index, &file, false));
+  mg_param *param = mg_params_at(params, index);
+  assert_null(param->gradient.data);
+  assert_false(mg_var_needs_gradient(mg_params_var(params, world.tape, index)));
+  assert_ok(world.context, mg_params_train(params, index));
+  assert_ok(world.context, mg_params_make_moments(params));
+  assert_int_equal(param->value.dtype, MG_F32);
+  assert_ptr_not_equal(param->value.data, narrow);
+  for (int64_t i = 0; i < 4; i++) assert_true(value(param, i) == numbers[i]);
+  assert_true(mg_var_needs_gradient(mg_params_var(params, world.tape, index)));
+  assert_int_equal(mg_params_memory(params).gradients, 4 * sizeof(float));
+  mg_params_freeze(params, index);
+  assert_int_equal(mg_params_memory(params).gradients + mg_params_memory(params).moments, 0);
+  assert_int_equal(mg_params_memory(params).values, 4 * sizeof(float));
+  assert_false(mg_var_needs_gradient(mg_params_var(params, world.tape, index)));
+}
+
+static void a_buffer_is_owned_but_not_trained(void **state) {
+  (void)state;
+  float numbers[] = {1, 2};
+  mg_tensor file = {.dtype = MG_F32, .dims = 2, .shape = {1, 2}, .data = numbers};
+  mg_param_request r = request("bias", 1, 2, MG_INIT_ZERO, 0);
+  int64_t index;
+  r.fixed = true;
+  mg_params_defer(params);
+  assert_ok(world.context, mg_params_add(params, &r, &index));
+  assert_ok(world.context, mg_params_bind(params, index, &file, false));
+  assert_refused(world.context, MG_USAGE, "bias is a buffer", mg_params_train(params, index));
+  assert_ok(world.context, mg_params_own(params, index));
+  assert_ptr_not_equal(mg_params_look(params, index)->value.data, numbers);
+  assert_true(value(mg_params_look(params, index), 1) == 2);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(names_are_unique_and_found),
@@ -158,6 +221,9 @@ int main(void) {
       TEST(variable_is_one_per_step_and_collects_its_gradient),
       TEST(new_tape_never_meets_a_stale_variable),
       TEST(fixed_parameters_have_no_gradient_and_do_not_count),
+      TEST(a_drawn_parameter_is_as_one_that_was_made),
+      TEST(a_bound_parameter_can_be_trained_and_frozen),
+      TEST(a_buffer_is_owned_but_not_trained),
   };
   return cmocka_run_group_tests_name("tensor params", tests, NULL, NULL);
 }
