@@ -40,11 +40,19 @@ local Result = {}
 ---@return moegauge.Block
 function Result:table(axis, columns) end
 
----Every pair of values of the axis compared by one metric.
+---Every pair of values of the axis, or all against one of them, compared by one metric.
 ---@param axis? string
 ---@param name? string  metric; default loss
+---@param base? string  a label of the axis
 ---@return moegauge.Block
-function Result:differences(axis, name) end
+function Result:differences(axis, name, base) end
+
+---One row per value of the axis, with texts from the table `name` of its first case.
+---@param axis string
+---@param name string
+---@param columns string[]  keys of that table
+---@return moegauge.Block
+function Result:facts(axis, name, columns) end
 
 ---A row is { label, METRIC = figure, paper = its name there, sourcing = where it differs }.
 ---@class moegauge.PaperTable
@@ -146,7 +154,8 @@ function mg.model(t) end
 ---@return moegauge.Value
 function mg.corpus(t) end
 
----@param t table  `model`, `data`, `save`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }
+---@param t table  `model`, `data`, `save`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }; with
+---                a released `model` also `trainable` = "router" (default), "all" or patterns of parameter names
 ---@return moegauge.RunResult
 function mg.train(t) end
 
@@ -164,6 +173,11 @@ function mg.cluster.step_cost(t, grid) end
 ---@param t table
 ---@param path string
 function mg.cluster.write_trace(t, path) end
+
+---A released model measured on a segment of a corpus's validation split.
+---@param t table  `model`, `data`, and the keys of core/train/README.md, "A model that is there already"
+---@return moegauge.RunResult
+function mg.evaluate(t) end
 
 ---@param path string      config.json, a GGUF file, or a folder that holds one
 ---@param context? integer tokens of the context that FLOPs and memory are for; default 4096
@@ -184,12 +198,41 @@ function mg.inspect(path, context) end
 ---@field speed fun(self: Released, options?: { prompt?: integer, generate?: integer, depth?: integer, repeats?: integer }): table
 ---Writes the model to a folder under the names of its family, with config.json and tokenizer.json.
 ---@field save fun(self: Released, folder: string)
+---The same weights under another routing; the router alone may stand for the table.
+---@field with_router fun(self: Released, swap: moegauge.Swap|moegauge.Value): Released
+---Where the parameters of its routers came from: "released", "bias fitted, gate released", "fitted, distilled", "random", "none".
+---@field gate_source fun(self: Released): string
+---The specification of the n-th mixture: experts, router, capacity.
+---@field mixture fun(self: Released, n?: integer): table
+---Parameters, active ones, and forward FLOPs per token at a context.
+---@field counts fun(self: Released, context?: integer): { total: integer, active: integer, router: integer, routed: integer, flops_per_token: number, flops: table }
+---Moves the routers' buffers by their own rule on a corpus; with fit = false only counts the experts' load.
+---@field calibrate fun(self: Released, options: table): moegauge.RunResult
+---Trains the gates until they give the probabilities of the teacher's.
+---@field distil fun(self: Released, t: { data: moegauge.Value, teacher: Released, experts?: integer[][], options?: table }): moegauge.RunResult
+
+---@class moegauge.Swap
+---@field router? moegauge.Value   in place of the released one
+---@field options? table          the released router with these options changed
+---@field capacity? number|table  a factor, or { policy =, factor =, ... }
+---@field losses? table[]         auxiliary losses, for training
+---@field keep? integer|integer[]|integer[][]  the n most loaded experts, those of these numbers (from 0), or a list for each mixture
+---@field gate? "released"|"fitted"|"random"
+---@field data? moegauge.Value    text for keep = n, calibrate and distil
+---@field calibrate? boolean|table
+---@field distil? boolean|table
+---@field seed? integer
 
 ---Loads the checkpoint in a folder (config.json, weights in safetensors, tokenizer.json), or a GGUF file. Precision is "bf16" unless given.
 ---@param path string
 ---@param options? { backend?: string, precision?: "bf16"|"f32", threads?: integer }
 ---@return Released
 function mg.load(path, options) end
+
+---A model of random weights in the shape of a released one, with the tokenizer of a corpus; model:save makes a checkpoint of it.
+---@param t { config: table, data?: moegauge.Value, seed?: integer, precision?: "bf16"|"f32", backend?: string }
+---@return Released
+function mg.generate(t) end
 
 ---@param reason string
 function mg.skip(reason) end

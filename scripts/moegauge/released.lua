@@ -66,6 +66,7 @@ function released.generate(t)
   local read = families.read { file = where, config = t.config, names = names }
   read.spec.initial_deviation = t.config.initializer_range
   local fields = fields_of(read, { path = nil, precision = t.precision })
+  for _, name in ipairs(require("moegauge.swapped").router_names(fields.spec)) do fields.sources[name] = "random" end
   if core.probing() then return new(fields) end
   local threads = core.run_settings().threads
   local wanted = { spec = read.spec, backend = t.backend or core.backend_name(), precision = fields.precision, seed = t.seed or 1, options = threads and { threads = threads } or nil }
@@ -104,6 +105,14 @@ function Model:with_router(t) return require("moegauge.swap").apply(self, t) end
 function Model:gate_source()
   if not self.swapped and next(self.sources) == nil then return "released" end
   return require("moegauge.swap").words(self.sources)
+end
+
+--- The specification of the n-th mixture (default the first): its experts, router, capacity.
+function Model:mixture(n)
+  local swap = require "moegauge.swap"
+  local mixture = swap.mixtures(swap.each_layer(self.spec))[n or 1]
+  if not mixture then core.fail("usage", ("model:mixture: %s has no mixture %d"):format(self.family, n or 1)) end
+  return mixture
 end
 
 --- Moves the routers' buffers by their own rule on the training split of a corpus; with fit = false only counts the load.

@@ -188,6 +188,22 @@ function Result:table(axis, columns)
   return { kind = "table", title = axis and "By " .. axis:gsub("_", " ") or "Results", table = t }
 end
 
+--- What is no number: one row per value of the axis, with texts from the table `name` of its first case, `columns` being keys
+--- there.
+--- @param axis string
+--- @param name string
+--- @param columns string[]
+function Result:facts(axis, name, columns)
+  local t = { columns = { { title = axis } }, rows = {} }
+  for c, key in ipairs(columns) do t.columns[c + 1] = { title = (key:gsub("_", " ")) } end
+  for g, group in ipairs(self:groups(axis)) do
+    local facts = (group.cases[1].result.tables or {})[name] or {}
+    t.rows[g] = { group.label }
+    for c, key in ipairs(columns) do t.rows[g][c + 1] = facts[key] == nil and "–" or tostring(facts[key]) end
+  end
+  return { kind = "table", title = (name:gsub("^%l", string.upper):gsub("_", " ")), table = t }
+end
+
 --- A published table beside this run: for each row of the paper, by label, its figures and ours.
 --- @param t { source: string, table: string, sourcing: string, axis: string|nil, columns: string[], rows: table[], note: string|nil }
 ---   a row is { label, METRIC = the paper's figure, paper = its name there, sourcing = where it differs }; without a label
@@ -263,13 +279,15 @@ end
 --- (Holm); a difference inside the noise is called unclear and nothing is ranked by it.
 --- @param axis string|nil
 --- @param name string|nil  the metric; default loss
-function Result:differences(axis, name)
+--- @param base string|nil  a label of the axis: only differences from that row
+function Result:differences(axis, name, base)
   name = name or "loss"
   local groups, metric = self:groups(axis), metrics.of(name)
   local found, tails = {}, {}
   for i = 1, #groups do
-    for j = 1, i - 1 do
-      local difference = statistics.paired(result.pairs(groups[i], groups[j], name))
+    for j = 1, #groups do
+      local wanted = base and j ~= i and groups[j].label == base or not base and j < i
+      local difference = wanted and statistics.paired(result.pairs(groups[i], groups[j], name)) or { n = 0 } -- no pairs
       if difference.n > 0 then
         found[#found + 1] = { a = groups[i].label, b = groups[j].label, difference = difference }
         tails[#tails + 1] = difference.p

@@ -176,8 +176,10 @@ local function sources_of(old, new, settings, router, released, where)
       if source == "missing" then missing[name] = true end
       sources[name] = source
     end
-    for name in pairs(had) do
-      if not parameters[name] then left_out[name] = true end
+  end
+  for prefix, parameters in pairs(old) do
+    for name in pairs(parameters) do
+      if not (new[prefix] or {})[name] then left_out[name] = true end
     end
   end
   if next(missing) then

@@ -20,13 +20,15 @@ local function names_of(config)
   return names
 end
 
--- Losses are a matter of training, which no file of weights speaks of.
+-- Losses and how weights started are matters of training, which no file of weights speaks of.
 local function essence(spec)
   local swap = swap_of()
-  return core.to_json((swap.change_mixtures(swap.each_layer(spec), function(mixture)
+  local bare = swap.change_mixtures(swap.each_layer(spec), function(mixture)
     mixture.losses = nil
     return mixture
-  end)))
+  end)
+  bare.initial_deviation = nil
+  return core.to_json(bare)
 end
 
 -- The specification that a configuration gives, resolved; nil if the family refuses it.
@@ -49,7 +51,8 @@ local function in_own_words(self)
   return spec and essence(spec) == essence(self.spec) and config or nil
 end
 
-local function router_names(spec)
+--- The parameters of the routers of a specification, each name once.
+function swapped.router_names(spec)
   local names, seen = {}, {}
   for _, parameter in ipairs(core.describe(spec, 1, true).parameters) do
     local name = parameter.name:match "^layers%..+%.router%.([^.]+)$"
@@ -68,7 +71,7 @@ local function tensors_for(tensors, spec)
     list[i] = row
     for _, to in ipairs(type(row[2]) == "table" and row[2] or { row[2] }) do has[to:match "%.router%.([^.]+)$" or ""] = true end
   end
-  for _, name in ipairs(router_names(spec)) do
+  for _, name in ipairs(swapped.router_names(spec)) do
     if not has[name] then list[#list + 1] = { base .. name, "layers.{layer}.feed_forward.router." .. name } end
   end
   return list
