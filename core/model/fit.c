@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "moe/cluster.h"
+#include "moe/k_means.h"
 
 static mg_status find_matrix(mg_model *model, const char *name, mg_param **out) {
   mg_context *context = mg_model_backend(model)->context;
@@ -51,7 +51,7 @@ mg_status mg_model_order_experts(mg_model *model, const char *gate, const int64_
     return mg_fail(backend->context, MG_USAGE, "fit: %lld experts are no tree of that branching", (long long)experts);
   mg_status status = read_matrix(backend, &param->value, &rows);
   if (status == MG_OK)
-    status = mg_cluster_tree(backend->context, rows, experts, param->value.shape[1], branching, levels, seed, order);
+    status = mg_k_means_tree(backend->context, rows, experts, param->value.shape[1], branching, levels, seed, order);
   free_matrix(backend, &param->value, rows);
   return status;
 }

@@ -6,7 +6,7 @@
 #include "model/model.h"
 
 /* Writes to order [experts] the experts as leaves of a tree of that branching, by balanced k-means over the rows of the
- * parameter `gate` [experts, D] (moe/cluster.h). MG_USAGE if there is no such parameter, or the product of the branching
+ * parameter `gate` [experts, D] (moe/k_means.h). MG_USAGE if there is no such parameter, or the product of the branching
  * is not its rows. */
 mg_status mg_model_order_experts(mg_model *model, const char *gate, const int64_t *branching, int64_t levels,
                                  uint64_t seed, int32_t *order, int64_t experts);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "moe/cluster.h"
+#include "moe/k_means.h"
 #include "moegauge/rng.h"
 
 static mg_context *context;
@@ -50,7 +50,7 @@ static void planted_clusters_are_found(void **state) {
   const int64_t branching[] = {8, 4};
   int32_t order[32];
   float *rows = planted(32, 6, 8, 3.0f);
-  assert_ok(context, mg_cluster_tree(context, rows, 32, 6, branching, 2, 1, order));
+  assert_ok(context, mg_k_means_tree(context, rows, 32, 6, branching, 2, 1, order));
   assert_permutation(order, 32);
   for (int64_t i = 0; i < 32; i++) assert_int_equal(order[i] % 8, order[i / 4 * 4] % 8);
   free(rows);
@@ -64,7 +64,7 @@ static void every_level_is_divided_within_the_one_above(void **state) {
   float rows[8];
   int32_t order[8];
   for (int64_t i = 0; i < 8; i++) rows[i] = centre[i % 4] + 0.01f * (float)i;
-  assert_ok(context, mg_cluster_tree(context, rows, 8, 1, branching, 3, 3, order));
+  assert_ok(context, mg_k_means_tree(context, rows, 8, 1, branching, 3, 3, order));
   assert_permutation(order, 8);
   for (int64_t i = 0; i < 8; i++) {
     assert_int_equal(order[i] % 4 / 2, order[i / 4 * 4] % 4 / 2);
@@ -98,7 +98,7 @@ static void a_division_is_near_the_best(void **state) {
     unsigned side = 0;
     double best = 1e30;
     for (uint64_t i = 0; i < 30; i++) rows[i] = (float)mg_random_normal(mg_stream_named(trial, "rows", 0, 0), i);
-    assert_ok(context, mg_cluster_tree(context, rows, 10, 3, branching, 1, 1, order));
+    assert_ok(context, mg_k_means_tree(context, rows, 10, 3, branching, 1, 1, order));
     for (int64_t i = 0; i < 5; i++) side |= 1u << order[i];
     for (unsigned other = 0; other < 1u << 10; other++)
       if (__builtin_popcount(other) == 5 && cost_of(rows, 10, 3, other) < best) best = cost_of(rows, 10, 3, other);
@@ -111,8 +111,8 @@ static void the_seed_decides_and_nothing_else(void **state) {
   const int64_t branching[] = {4, 16};
   int32_t first[64], again[64];
   float *rows = planted(64, 8, 16, 0.2f);
-  assert_ok(context, mg_cluster_tree(context, rows, 64, 8, branching, 2, 7, first));
-  assert_ok(context, mg_cluster_tree(context, rows, 64, 8, branching, 2, 7, again));
+  assert_ok(context, mg_k_means_tree(context, rows, 64, 8, branching, 2, 7, first));
+  assert_ok(context, mg_k_means_tree(context, rows, 64, 8, branching, 2, 7, again));
   assert_memory_equal(first, again, sizeof first);
   assert_permutation(first, 64);
   free(rows);
@@ -123,7 +123,7 @@ static void equal_rows_are_divided_too(void **state) {
   const int64_t branching[] = {3, 2};
   const float rows[6] = {1, 1, 1, 1, 1, 1};
   int32_t order[6];
-  assert_ok(context, mg_cluster_tree(context, rows, 6, 1, branching, 2, 1, order));
+  assert_ok(context, mg_k_means_tree(context, rows, 6, 1, branching, 2, 1, order));
   assert_permutation(order, 6);
 }
 

@@ -9,7 +9,7 @@
  *   d(i, R) + d(j, S) - d(i, S) - d(j, R) - (2 / n) |x_i - x_j|^2
  *
  * The best of a few starts counts. */
-#include "moe/cluster.h"
+#include "moe/k_means.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -176,7 +176,7 @@ static void divide(division *d, int32_t *member, int32_t *scratch, uint64_t seed
   double least = 0.0;
   d->member = member;
   for (uint64_t s = 0; s < STARTS; s++) {
-    const double cost = divide_once(d, mg_stream_named(seed, "cluster", place, s));
+    const double cost = divide_once(d, mg_stream_named(seed, "k-means", place, s));
     if (s > 0 && cost >= least) continue;
     least = cost;
     memcpy(d->best, d->of, (size_t)d->count * sizeof *d->best);
@@ -204,7 +204,7 @@ static void fill_gram(const float *rows, int64_t count, int64_t width, double *g
     }
 }
 
-mg_status mg_cluster_tree(mg_context *context, const float *rows, int64_t count, int64_t width,
+mg_status mg_k_means_tree(mg_context *context, const float *rows, int64_t count, int64_t width,
                           const int64_t *branching, int64_t levels, uint64_t seed, int32_t *order) {
   int64_t most = 1;
   for (int64_t l = 0; l < levels; l++)
