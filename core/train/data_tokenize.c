@@ -3,7 +3,9 @@
  * A BPE is trained on the training side of the split alone, taking documents of all domains in turn up to
  * `training_bytes`, so that validation text has no part in the vocabulary and no domain is left out. */
 #include <stdlib.h>
+#include <string.h>
 
+#include "model/checkpoint_vocabulary.h"
 #include "train/data_stage.h"
 
 typedef struct tokenize_options {
@@ -20,8 +22,9 @@ static const mg_option options_table[] = {
     MG_OPTION_INT(tokenize_options, vocabulary, 4096, 256, 1 << 24, "tokens of the BPE, its 256 bytes included"),
     MG_OPTION_INT(tokenize_options, training_bytes, 1e9, 1, 1e15, "most bytes of text the BPE is trained on"),
     MG_OPTION_STRING(tokenize_options, pattern, "", "PCRE2 pattern that cuts text into words; empty = GPT-4's cut"),
-    MG_OPTION_STRING(tokenize_options, path, "", "of kind \"file\": a tokenizer.json"),
-    MG_OPTION_STRING(tokenize_options, checksum, "", "of that file; filled in, so that another content is another key"),
+    MG_OPTION_STRING(tokenize_options, path, "", "of kind \"file\": a tokenizer.json, or a model that has one"),
+    MG_OPTION_STRING(tokenize_options, checksum, "",
+                     "of that tokenizer; filled in, so that another one is another key"),
     MG_OPTION_END};
 
 static int by_hash(const void *a, const void *b) {
@@ -67,18 +70,32 @@ static mg_status train_bpe(mg__pipeline *pipeline, const tokenize_options *optio
   return MG_OK;
 }
 
+/* Of what is in it, so that another tokenizer under the same path makes another dataset. */
+static mg_status hash_tokenizer(mg_context *context, tokenize_options *options) {
+  mg_tokenizer *tokenizer;
+  MG_TRY(mg_model_tokenizer(context, options->path, &tokenizer));
+  json_t *json = mg_tokenizer_to_json(tokenizer);
+  char *text = json ? json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+  json_decref(json);
+  mg_tokenizer_destroy(tokenizer);
+  if (!text) return mg_fail(context, MG_MEMORY, "no memory for the tokenizer of %s", options->path);
+  mg_hash_bytes(text, strlen(text), options->checksum);
+  free(text);
+  return MG_OK;
+}
+
 static mg_status settle_tokenize(mg_context *context, void *chosen) {
   tokenize_options *options = chosen;
-  if (options->kind != KIND_FILE && options->path[0])
-    return mg_fail(context, MG_USAGE, "data: tokenize: 'path' is for kind \"file\"");
-  return options->kind == KIND_FILE ? mg_hash_file(context, options->path, options->checksum) : MG_OK;
+  if ((options->kind == KIND_FILE) != (options->path[0] != '\0'))
+    return mg_fail(context, MG_USAGE, "data: tokenize: kind \"file\" and 'path' go together");
+  return options->kind == KIND_FILE ? hash_tokenizer(context, options) : MG_OK;
 }
 
 static mg_status run_tokenize(mg__pipeline *pipeline, const void *chosen) {
   const tokenize_options *options = chosen;
   if (options->kind == KIND_BPE) MG_TRY(train_bpe(pipeline, options));
   if (options->kind == KIND_BYTES) MG_TRY(mg_tokenizer_create_bytes(pipeline->context, &pipeline->tokenizer));
-  if (options->kind == KIND_FILE) MG_TRY(mg_tokenizer_load(pipeline->context, options->path, &pipeline->tokenizer));
+  if (options->kind == KIND_FILE) MG_TRY(mg_model_tokenizer(pipeline->context, options->path, &pipeline->tokenizer));
   pipeline->vocabulary = mg_tokenizer_vocabulary(pipeline->tokenizer);
   json_object_set_new(pipeline->facts, "vocabulary", json_integer(pipeline->vocabulary));
   return MG_OK;

@@ -109,6 +109,7 @@ function swapped.read(source)
   local family = {}
   for key, value in pairs(read.family) do family[key] = value end
   family.tensors = tensors_for(family.tensors, spec)
+  read.tensors = family.tensors
   read.family, read.spec, read.model_type, read.config = family, spec, swapped.model_type, config
   read.sources = type(config.sources) == "table" and config.sources or {}
   read.kinds = {}

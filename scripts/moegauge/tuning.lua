@@ -19,7 +19,7 @@ function tuning.corpus(model, data, where)
       if type(stage) == "table" and stage.stage == "tokenize" then fail(where, "the corpus is encoded with the model's tokenizer; leave the options of the stage 'tokenize' out") end
     end
     spec.tokenizer, spec.vocabulary = nil, nil
-    spec.tokenize = { kind = "file", path = model.path .. "/tokenizer.json" }
+    spec.tokenize = { kind = "file", path = model.path }
   end
   return spec, filter
 end
