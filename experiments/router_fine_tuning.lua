@@ -30,10 +30,22 @@ end
 local damages <const> = {
   nothing = function() return { seed = 1 } end,
   ["half k"] = function(m) return { options = { k = half(m.router) } } end,
-  ["half of the experts"] = function(m, data, case) return { keep = math.max(m.router.k, m.experts // 2), data = data, seed = case.seed } end,
+  ["half of the experts"] = function(m, data, case) return { keep = math.max(m.router.k, m.experts // 2), data = data, count = { tokens = case.train_tokens, sequence = case.sequence, seed = case.seed } } end,
   ["tree fitted"] = function(m) return { router = tree(m), gate = "fitted" } end,
   ["gate random"] = function(_, _, case) return { options = {}, gate = "random", seed = case.seed } end,
 }
+
+-- Where the released model predicts no better than chance, nothing that is said of its accuracy means anything.
+local function chance_note(r)
+  local sum, count, chance = 0, 0, nil
+  for _, case in ipairs(r.cases) do
+    if case.result.metrics.loss_released then
+      sum, count, chance = sum + case.result.metrics.loss_released, count + 1, math.log(case.result.tables.model.vocabulary)
+    end
+  end
+  if count == 0 or sum / count < 0.95 * chance then return nil end
+  return ("The checkpoint predicts no better than chance: %.2f nats as released, against ln of its vocabulary = %.2f. Its loss and accuracy, and differences between them, mean nothing; costs, balance, memory and speed do."):format(sum / count, chance)
+end
 
 return mg.experiment {
   title = "What routers alone win back",
@@ -61,6 +73,7 @@ return mg.experiment {
   end,
   report = function(r)
     return {
+      r:text(chance_note(r) or "Each seed is a segment of the validation text and an order of the training text."),
       r:facts("damage", "gates", { "before", "after", "trained" }),
       r:table("damage", { "loss_released", "loss_damaged", "loss", "lost", "gained", "won_back" }),
       r:table("damage", { "accuracy_released", "accuracy_damaged", "accuracy", "cv_damaged", "cv" }),

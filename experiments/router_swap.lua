@@ -55,7 +55,7 @@ local routings <const> = {
     return { router = mg.router.quantile { k = m.router.k, renormalise = sums_to_one(m.router) },
       data = data, calibrate = { tokens = case.fit_tokens, batch = 16, sequence = case.sequence, seed = case.seed } }
   end,
-  ["three quarters"] = function(m, data, case) return { keep = math.max(m.router.k, 3 * m.experts // 4), data = data, seed = case.seed } end,
+  ["three quarters"] = function(m, data, case) return { keep = math.max(m.router.k, 3 * m.experts // 4), data = data, count = { tokens = case.fit_tokens, sequence = case.sequence, seed = case.seed } } end,
   ["tree fitted"] = function(m) return { router = mg.router.tree { k = m.router.k, branching = branching_of(m), renormalise = sums_to_one(m.router) }, gate = "fitted" } end,
   ["tree distilled"] = function(m, data, case)
     return { router = mg.router.tree { k = m.router.k, branching = branching_of(m), renormalise = sums_to_one(m.router) }, gate = "fitted",
@@ -67,6 +67,18 @@ local routings <const> = {
 }
 local order <const> = { "released", "half k", "double k", "top-p", "capacity 1.25", "capacity 1", "groups", "bias", "quantile", "three quarters", "tree fitted",
   "tree distilled", "tree random", "random", "hash" }
+
+-- Where the released model predicts no better than chance, nothing that is said of its accuracy means anything.
+local function chance_note(r)
+  local sum, count, chance = 0, 0, nil
+  for _, case in ipairs(r.cases) do
+    if case.params.routing == "released" then
+      sum, count, chance = sum + case.result.metrics.loss, count + 1, math.log(case.result.tables.model.vocabulary)
+    end
+  end
+  if count == 0 or sum / count < 0.95 * chance then return nil end
+  return ("The checkpoint predicts no better than chance: %.2f nats as released, against ln of its vocabulary = %.2f. Its loss and accuracy, and differences between them, mean nothing; costs, balance, memory and speed do."):format(sum / count, chance)
+end
 
 return mg.experiment {
   title = "Fifteen routings of one checkpoint",
@@ -95,6 +107,7 @@ return mg.experiment {
     end
     local against = r:relative("routing", "released", { "flops_per_token", "forward_tokens_per_second" })
     return {
+      r:text(chance_note(r) or "Each seed is a segment of the validation text, on which all routings are compared."),
       r:facts("routing", "gates", { "router", "gate", "experts", "flops_by_formula" }),
       r:table("routing", quality),
       r:table("routing", { "cv", "max_over_mean", "dead_experts", "dropped_assignments" }),

@@ -1,7 +1,11 @@
 /* mg.core's look at released models: a configuration as a table, and what a specification costs. */
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/options.h"
 #include "lua/state.h"
 #include "model/config.h"
@@ -29,6 +33,39 @@ static int read_config(lua_State *L) {
   mg__push_json(L, *box);
   return 1;
 }
+
+/* ---- what a path stands for ------------------------------------------------------------------------------------- */
+
+static void add_stamp(json_t *stamps, const char *path) {
+  struct stat file;
+  if (stat(path, &file) != 0 || !S_ISREG(file.st_mode)) return;
+  json_object_set_new(stamps, path,
+                      json_pack("[I, I, I]", (json_int_t)file.st_size, (json_int_t)file.st_mtim.tv_sec,
+                                (json_int_t)file.st_mtim.tv_nsec));
+}
+
+/* stamp(path) -> names, sizes and times of the file or of the files in the folder: something else after a change. It does
+ * not read them, as checkpoints may be of any size. */
+static int stamp(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  json_t **stamps = mg__push_box(L);
+  *stamps = json_object();
+  DIR *folder = opendir(path);
+  for (const struct dirent *entry; folder && (entry = readdir(folder));) {
+    char full[MG_CONFIG_PATH_BYTES];
+    if ((size_t)snprintf(full, sizeof full, "%s/%s", path, entry->d_name) < sizeof full) add_stamp(*stamps, full);
+  }
+  if (folder) closedir(folder);
+  add_stamp(*stamps, path);
+  char *text = json_dumps(*stamps, JSON_COMPACT | JSON_SORT_KEYS);
+  char hash[MG_HASH_TEXT_BYTES] = "";
+  if (text) mg_hash_bytes(text, strlen(text), hash);
+  free(text);
+  lua_pushstring(L, hash);
+  return 1;
+}
+
+/* ---- what a specification costs --------------------------------------------------------------------------------- */
 
 static json_t *flops_json(const mg_model *model, int64_t tokens,
                           void (*flops_of)(const mg_model *, int64_t, double[MG_PART_COUNT])) {
@@ -100,6 +137,7 @@ static int describe(lua_State *L) {
 }
 
 void mg__add_inspect(lua_State *L) {
-  static const luaL_Reg functions[] = {{"read_config", read_config}, {"describe", describe}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"read_config", read_config}, {"describe", describe}, {"stamp", stamp}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

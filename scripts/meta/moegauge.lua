@@ -217,6 +217,7 @@ function mg.inspect(path, context) end
 ---@field capacity? number|table  a factor, or { policy =, factor =, ... }
 ---@field losses? table[]         auxiliary losses, for training
 ---@field keep? integer|integer[]|integer[][]  the n most loaded experts, those of these numbers (from 0), or a list for each mixture
+---@field count? table           options of the pass over text that finds the most loaded: tokens, batch, sequence
 ---@field gate? "released"|"fitted"|"random"
 ---@field data? moegauge.Value    text for keep = n, calibrate and distil
 ---@field calibrate? boolean|table

@@ -6,6 +6,7 @@
 
 local core = require "moegauge.core"
 local label = require "moegauge.label"
+local released = require "moegauge.released"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
@@ -283,7 +284,7 @@ function experiment.plan(self)
   return {
     title = self.title, cases = planned, axes = axes, settings = self.settings,
     routers = core.list(sorted_keys(specification.used_routers)), backends = core.list { core.backend_name() },
-    source = core.hash_value { run = self.run, routers = specification.defined_routers },
+    source = core.hash_value { run = self.run, routers = specification.defined_routers, checkpoints = released.stamps },
   }
 end
 

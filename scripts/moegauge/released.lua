@@ -9,6 +9,9 @@ local strict = require "moegauge.strict"
 
 local released = {}
 
+--- What the checkpoints that a plan looked at were then: part of what decides a result.
+released.stamps = {}
+
 local Model = { __name = "moegauge.released" }
 Model.__index = Model
 
@@ -45,7 +48,10 @@ function released.load(path, options)
   end
   local fields = fields_of(read, { path = path, precision = options.precision })
   fields.sources, fields.swapped = read.sources or {}, read.sources ~= nil
-  if core.probing() then return new(fields) end
+  if core.probing() then
+    released.stamps[path] = core.stamp(path)
+    return new(fields)
+  end
   local threads = options.threads or core.run_settings().threads
   fields.model = core.load_released {
     path = path, spec = read.spec, tensors = read.tensors, ignored = read.ignored_tensors,
@@ -91,6 +97,7 @@ end
 ---   capacity   a factor, or { policy =, factor =, ... } (core/moe/README.md)
 ---   losses     auxiliary losses, for training
 ---   keep       n: the n most loaded experts of each mixture; or a list of experts to keep, from 0; or one for each mixture
+---   count      options of the pass over text that finds the most loaded
 ---   gate       "released" (default), "fitted" (a tree's, by k-means over the released gate's rows), or "random"
 ---   data       mg.corpus, on whose training split the following look
 ---   calibrate  true, or options: buffers (a bias, thresholds, tables) move by their router's own rule

@@ -8,7 +8,7 @@ local strict = require "moegauge.strict"
 
 local swap = {}
 
-local keys <const> = { "router", "options", "capacity", "losses", "keep", "gate", "seed", "data", "calibrate", "distil" }
+local keys <const> = { "router", "options", "capacity", "losses", "keep", "count", "gate", "seed", "data", "calibrate", "distil" }
 local gates <const> = { "released", "fitted", "random" }
 
 -- ---- specifications ----------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ local function settings_of(t, where)
   end
   if type(new.capacity) == "number" then new.capacity = { policy = "drop", factor = new.capacity } end
   if type(new.losses) == "table" and next(new.losses) == nil then new.losses = core.list {} end
-  new.gate = new.gate or "released"
+  new.gate, new.seed = new.gate or "released", new.seed or 1
   local known
   for _, name in ipairs(gates) do known = known or name == new.gate end
   if not known then refuse(where, "'gate' must be one of %s, not %s", table.concat(gates, ", "), strict.describe(new.gate)) end
@@ -72,6 +72,7 @@ local function settings_of(t, where)
       core.check(key, new[key])
     end
   end
+  if new.count ~= nil then core.check("calibrate", new.count) end
   for _, key in ipairs { "calibrate", "distil" } do
     if new[key] and not new.data then refuse(where, "'%s' needs text to learn from: data = mg.corpus ...", key) end
   end
@@ -215,7 +216,9 @@ end
 
 -- The most loaded experts of each mixture on text, in their old order.
 local function most_loaded(self, settings, counts)
-  local result = self:calibrate { data = settings.data, fit = false, seed = settings.seed }
+  local options = { data = settings.data, fit = false, seed = settings.seed }
+  for key, value in pairs(settings.count or {}) do options[key] = value end
+  local result = self:calibrate(options)
   local lists = {}
   for layer, load in ipairs(result.tables.load.values) do
     local order, kept = {}, {}
@@ -264,8 +267,8 @@ end
 
 -- Runs what is learned before the final model stands: distillation needs every probability.
 local function make(self, plan)
-  local settings, lists = plan.settings, plan.lists -- lists of experts, where they are named
-  if plan.counts and not lists then lists = most_loaded(self, settings, plan.counts) end
+  local settings, lists = plan.settings, nil
+  if settings.keep then lists = #plan.lists > 0 and plan.lists or most_loaded(self, settings, plan.counts) end
   if settings.gate == "fitted" then lists = tree_orders(self, plan.parameters, plan.order, settings) end
   local base, record = self, nil
   if settings.gate == "fitted" or settings.distil then
@@ -283,48 +286,56 @@ local function make(self, plan)
   return model
 end
 
--- Everything that can be refused before a weight is touched.
-local function plan_of(self, t, where)
-  local settings = settings_of(t, where)
-  settings.seed = settings.seed or 1
-  if self.has_encoder then refuse(where, "%s has an encoder; only decoders can be swapped", self.family) end
-  local released, named
-  local plan = { settings = settings, counts = settings.keep ~= nil and {} or nil, olds = {} }
-  -- A mixture that stands for all layers is one entry: lists for each layer need them apart.
-  plan.spec = swap.change_mixtures(swap.each_layer(self.spec), function(mixture, number)
+-- Changes every mixture as the settings say, and notes in the plan what the released routers were, how many experts are kept,
+-- and which where they are named.
+local function change_all(self, plan, where)
+  local settings = plan.settings
+  return (swap.change_mixtures(swap.each_layer(self.spec), function(mixture, number)
     local router = router_of(mixture, settings)
-    released = released or mixture.router
-    plan.olds[number] = mixture.router
     local count, list = kept_of(settings, number, mixture.experts, where)
-    if list then
-      named = named or {}
-      named[number] = list
-    end
-    if plan.counts then plan.counts[number] = count end
+    plan.released[number], plan.counts[number], plan.lists[number], plan.router = mixture.router, count, list, router
     mixture.experts, mixture.router = count, router
-    if settings.capacity then mixture.capacity = settings.capacity end
-    if settings.losses then mixture.losses = settings.losses end
-    plan.router = router
+    mixture.capacity, mixture.losses = settings.capacity or mixture.capacity, settings.losses or mixture.losses
     return mixture
-  end)
-  if not released then refuse(where, "%s has no mixture of experts", self.family) end
-  local described = describe(plan.spec, where)
-  plan.spec, plan.lists = described.spec, named
-  for number, mixture in ipairs(swap.mixtures(plan.spec)) do check_scale(plan.olds[number], mixture.router, settings.router or settings.options or {}, where) end
+  end))
+end
+
+local function check_fitted(plan, where)
+  if not fitters[plan.router.name] then
+    refuse(where, 'gates of router %s cannot be fitted to a released one; only those of a tree can. Use gate = "released" or "random"', plan.router.name)
+  end
+  if plan.settings.keep then
+    refuse(where, "a fitted tree orders the experts anew; keep some first, and then fit: model:with_router{ keep = ... }:with_router{ gate = \"fitted\", ... }")
+  end
+end
+
+-- What the parameters of the new routers are, and where each comes from.
+local function plan_sources(self, plan, described, where)
   local old = router_parameters(describe(self.spec, where))
   plan.parameters, plan.order = router_parameters(described)
-  plan.sources, plan.left_out = sources_of(old, plan.parameters, settings, plan.router, released, where)
+  plan.sources, plan.left_out = sources_of(old, plan.parameters, plan.settings, plan.router, plan.released[1], where)
   for name, source in pairs(plan.sources) do
     if source == "released" and self.sources[name] then plan.sources[name] = self.sources[name] end
   end
-  plan.fixed = {}
   for _, parameters in pairs(plan.parameters) do
     for name, parameter in pairs(parameters) do plan.fixed[name] = parameter.fixed end
   end
-  if settings.gate == "fitted" then
-    if not fitters[plan.router.name] then refuse(where, 'gates of router %s cannot be fitted to a released one; only those of a tree can. Use gate = "released" or "random"', plan.router.name) end
-    if plan.counts then refuse(where, "a fitted tree orders the experts anew; keep some first, and then fit: model:with_router{ keep = ... }:with_router{ gate = \"fitted\", ... }") end
+end
+
+-- Everything that can be refused before a weight is touched.
+local function plan_of(self, t, where)
+  if self.has_encoder then refuse(where, "%s has an encoder; only decoders can be swapped", self.family) end
+  local plan = { settings = settings_of(t, where), released = {}, counts = {}, lists = {}, fixed = {} }
+  local settings = plan.settings
+  local changed = change_all(self, plan, where)
+  if #plan.released == 0 then refuse(where, "%s has no mixture of experts", self.family) end
+  local described = describe(changed, where)
+  plan.spec = described.spec
+  for number, mixture in ipairs(swap.mixtures(plan.spec)) do
+    check_scale(plan.released[number], mixture.router, settings.router or settings.options or {}, where)
   end
+  plan_sources(self, plan, described, where)
+  if settings.gate == "fitted" then check_fitted(plan, where) end
   return plan
 end
 

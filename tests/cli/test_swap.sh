@@ -101,6 +101,7 @@ fails() {
 }
 fails "'trainable' matches no parameter" 'return mg.train { model = m, data = data, trainable = { "*.gates" }, tokens = 64 }'
 fails "use its weights; train one of those, or load it again" 'local other = m:with_router { options = { k = 4 } } return mg.train { model = m, data = data, tokens = 64 }'
+fails "kind \"file\" and 'path' go together" 'return mg.train { model = mg.model { layers = 1 }, data = mg.corpus { corpus = "corpus", tokenizer = "file" } }'
 fails "from number" 'return mg.evaluate { model = m, data = data, segment = 100000 }'
 
 "$MOEGAUGE" model eval saved/tree --text "$MOEGAUGE_SOURCE/.clang-format" --limit 50 >out 2>err || complain "a saved swap cannot be evaluated: $(cat err)"
