@@ -83,7 +83,7 @@ end
 return mg.experiment {
   title = "Fifteen routings of one checkpoint",
   sweep = { routing = order, seed = { 1, 2, 3, 4 } },
-  options = { checkpoint = "", corpus = "manpages", choices = "", tokens = 8192, sequence = 256, fit_tokens = 131072, rate = 0.003, p = 0.7 },
+  options = { checkpoint = "", corpus = "manpages", choices = "", tokens = 8192, sequence = 256, fit_tokens = 131072, rate = 0.003, p = 0.4 },
   run = function(case)
     if case.checkpoint == "" then mg.core.fail("usage", "--set checkpoint=FOLDER is needed; experiments/make_checkpoint.lua makes two") end
     local data = mg.corpus { corpus = case.corpus }
