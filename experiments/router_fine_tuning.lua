@@ -50,7 +50,7 @@ end
 return mg.experiment {
   title = "What routers alone win back",
   sweep = { damage = { "nothing", "half k", "half of the experts", "tree fitted", "gate random" }, seed = { 1, 2, 3 } },
-  options = { checkpoint = "", corpus = "manpages", tokens = 16384, train_tokens = 262144, batch = 8, sequence = 128, rate = 0.002 },
+  options = { checkpoint = "", corpus = "manpages", tokens = 16384, train_tokens = 131072, batch = 8, sequence = 128, rate = 0.002 },
   run = function(case)
     if case.checkpoint == "" then mg.core.fail("usage", "--set checkpoint=FOLDER is needed; experiments/make_checkpoint.lua makes two") end
     local data = mg.corpus { corpus = case.corpus }

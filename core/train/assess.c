@@ -32,7 +32,9 @@ static mg_status time_passes(mg__run *run, int64_t passes, json_t *metrics) {
   double speeds[TIMED_MAX + 1];
   int64_t filled;
   MG_TRY(mg__run_fill_batch(run, MG_SPLIT_VALID, run->settings.evaluate_first, &filled));
-  const mg_model_batch batch = mg__run_model_batch(run, filled, false, 0);
+  mg_model_batch batch = mg__run_model_batch(run, filled, false, 0);
+  batch.targets = NULL;
+  batch.logits_only = true;
   mg_backend *backend = mg_model_backend(run->model);
   mg_tape_set_recording(run->tape, false);
   for (int64_t pass = 0; pass <= passes; pass++) {

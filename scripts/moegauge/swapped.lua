@@ -77,14 +77,14 @@ local function tensors_for(tensors, spec)
   return list
 end
 
---- What model:save writes: the text of config.json (nil: the one that the model came with) and the rules for its tensors.
+--- What model:save writes: a configuration (nil: the one that the model came with) and the rules for its tensors.
 function swapped.written(self)
-  if not self.released_spec then return self.path == nil and core.to_json(self.config) or nil, self.tensors end
+  if not self.released_spec then return self.path == nil and self.config or self.made, self.tensors end
   local config = in_own_words(self)
-  if config then return core.to_json(config), self.tensors end
+  if config then return config, self.tensors end
   local released, mixture = self.config, swap_of().mixtures(self.spec)[1]
   if released.model_type == swapped.model_type then released = released.released end
-  return core.to_json {
+  return {
     model_type = swapped.model_type, released = released, sources = self.sources,
     swap = { router = mixture.router, capacity = mixture.capacity, experts = mixture.experts },
   }, tensors_for(self.tensors, self.spec)

@@ -106,7 +106,7 @@ fails "from number" 'return mg.evaluate { model = m, data = data, segment = 1000
 
 "$MOEGAUGE" model eval saved/tree --text "$MOEGAUGE_SOURCE/.clang-format" --limit 50 >out 2>err || complain "a saved swap cannot be evaluated: $(cat err)"
 "$MOEGAUGE" model inspect saved/tree >out 2>err || complain "a saved swap cannot be inspected: $(cat err)"
-sed -i 's/"k":2/"k":9/' saved/tree/config.json
+sed -i 's/"k": 2/"k": 9/' saved/tree/config.json
 "$MOEGAUGE" model inspect saved/tree >out 2>err
 [ $? = 3 ] && grep -q "key 'swap'" err || complain "a swap with k above E is not refused: $(cat err)"
 exit $bad
