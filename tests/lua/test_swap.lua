@@ -93,6 +93,12 @@ assert(mg.load(folder .. "/again"):gate_source() == "fitted")
 local tree42 = mixtral:with_router { router = mg.router.tree { k = 2, branching = { 4, 2 } }, gate = "random" }
 assert(mg.inspect(folder .. "/tree", 64).flops_per_token.causal.forward == tree42:counts(64).flops_per_token)
 
+-- What a case is known by changes with the checkpoint's files.
+local stamp = core.stamp(folder .. "/drops")
+assert(stamp == core.stamp(folder .. "/drops") and stamp ~= core.stamp(folder .. "/hash") and core.stamp(folder .. "/none") ~= stamp)
+mixtral:with_router { capacity = 1 }:save(folder .. "/drops")
+assert(core.stamp(folder .. "/drops") ~= stamp)
+
 -- A model of random weights is written as a checkpoint of its family.
 local made = mg.generate { config = config_in "k4", seed = 3, precision = "f32" }
 assert(made:gate_source() == "random")
