@@ -50,7 +50,7 @@ end
 return mg.experiment {
   title = "What routers alone win back",
   sweep = { damage = { "nothing", "half k", "half of the experts", "tree fitted", "gate random" }, seed = { 1, 2, 3 } },
-  options = { checkpoint = "", corpus = "manpages", tokens = 16384, train_tokens = 131072, batch = 8, sequence = 128, rate = 0.002 },
+  options = { checkpoint = "", corpus = "manpages", tokens = 16384, train_tokens = 131072, batch = 8, sequence = 128, rate = 0.0002 },
   run = function(case)
     if case.checkpoint == "" then mg.core.fail("usage", "--set checkpoint=FOLDER is needed; experiments/make_checkpoint.lua makes two") end
     local data = mg.corpus { corpus = case.corpus }
@@ -59,7 +59,7 @@ return mg.experiment {
     local function measure(of) return mg.evaluate { model = of, data = data, tokens = case.tokens, sequence = case.sequence, segment = case.seed } end
     local as_released, damaged, gate = measure(released), measure(model), model:gate_source()
     local training = mg.train { model = model, data = data, trainable = "router", tokens = case.train_tokens, batch = case.batch, sequence = case.sequence,
-      rate = case.rate, decay = 0, seed = case.seed, timing_steps = 0 }
+      rate = case.rate, decay = 0, seed = case.seed, timing_steps = 0, evaluate_tokens = case.tokens // 4, final_tokens = case.tokens // 4 }
     local result = measure(model)
     local m, before, after = result.metrics, damaged.metrics.loss, result.metrics.loss
     m.loss_released, m.loss_damaged, m.gained = as_released.metrics.loss, before, before - after
