@@ -63,7 +63,6 @@ local function shrink(spec)
     for key, value in pairs(spec.trace or {}) do trace[key] = value end
     trace.layers, trace.tokens, spec.trace = 1, 1024, trace
   end
-  spec.compare = false
 end
 
 local function prepare(t)
