@@ -94,6 +94,8 @@ local function latent(config, r)
   config.num_key_value_heads = config.num_attention_heads -- files that absorb kv_b say 1: one latent for all heads
   config.qk_rope_head_dim, config.qk_nope_head_dim = rotated, key and rotated and key - rotated
   config.v_head_dim = r.get "attention.value_length_mla" or r.get "attention.value_length"
+  r.told.qk_rope_head_dim, r.told.qk_nope_head_dim = r.full "rope.dimension_count", r.full "attention.key_length_mla"
+  r.told.v_head_dim = r.full "attention.value_length_mla"
   if (r.get "attention.temperature_scale" or 0) ~= 0 then r.refuse("attention.temperature_scale", "must be 0: scores that depend on where a query stands are not computed") end
   local biased = r.get "expert_gating_func" == sigmoid
   config.model_type = biased and "deepseek_v3" or "deepseek_v2"
@@ -211,14 +213,16 @@ end
 
 local function integer_within(value, most) return math.type(value) == "integer" and value >= 1 and value <= most end
 
+local function shown(value) return type(value) == "table" and "a list" or tostring(value) end
+
 --- What no mixture can do without, checked before anything is computed from it.
 local function check(r)
   local experts, used = r.get "expert_count", r.get "expert_used_count"
-  if not integer_within(experts, 65536) then r.refuse("expert_count", ("must be 1 to 65536, not %s: only mixtures of experts are read"):format(tostring(experts))) end
-  if not integer_within(used, experts) then r.refuse("expert_used_count", ("must be 1 to the %d experts, not %s"):format(experts, tostring(used))) end
+  if not integer_within(experts, 65536) then r.refuse("expert_count", ("must be 1 to 65536, not %s: only mixtures of experts are read"):format(shown(experts))) end
+  if not integer_within(used, experts) then r.refuse("expert_used_count", ("must be 1 to the %d experts, not %s"):format(experts, shown(used))) end
   for _, key in ipairs { "block_count", "embedding_length", "attention.head_count" } do
     local value = r.get(key)
-    if not integer_within(value, 1 << 31) then r.refuse(key, ("must be a whole number of at least 1, not %s"):format(tostring(value))) end
+    if not integer_within(value, 1 << 31) then r.refuse(key, ("must be a whole number of at least 1, not %s"):format(shown(value))) end
   end
 end
 

@@ -103,6 +103,7 @@ refused("'llama.rope.dimension_count': must be a number, not a table", metadata(
 refused("'olmoe.attention.value_length': must be key_length = 8, not 16", metadata("olmoe", { ["attention.value_length"] = 16 }))
 refused("'deepseek2.attention.temperature_scale': must be 0", metadata("deepseek2", { ["attention.temperature_scale"] = 0.1 }))
 refused("'glm4moe.expert_gating_func': must be 2", metadata("glm4moe", { expert_gating_func = 1 }))
+refused("'olmoe.attention.head_count': must be a whole number of at least 1, not a list", metadata("olmoe", { ["attention.head_count"] = { 8, 8 } }))
 refused("olmoe.block_count", metadata("olmoe", { block_count = "4" }))
 
 -- Tensors: rows for parameters that a model lacks are nobody's, so that one list serves all architectures.
