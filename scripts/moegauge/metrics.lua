@@ -113,6 +113,8 @@ function metrics.of(name)
   end
   part = name:match("^flops_per_token_(.+)$")
   if part then return { title = part, unit = "FLOP/token", better = "lower", style = "count", help = "forward FLOPs per token of: " .. part } end
+  part = name:match("^accounted_bytes_(.+)$")
+  if part then return { title = part, unit = "bytes", style = "bytes", help = "accounted memory: " .. part } end
   part = name:match("^ns_per_token_(.+)$")
   if part then return { title = part, unit = "ns/token", better = "lower", style = "fixed", digits = 0, help = "forward and backward time per token of: " .. part } end
   part = name:match("^forward_ns_per_token_(.+)$")
