@@ -52,6 +52,9 @@ const mg_kernel mg__gpu_kernels[MG_OP_COUNT] = {
     /* norm.cpp */
     ROW(NORM, norm),
     ROW(NORM_BACKWARD, norm_backward),
+    /* attention.cpp, attention_backward.cpp */
+    ROW(ATTENTION, attention),
+    ROW(ATTENTION_BACKWARD, attention_backward),
     /* rope.cpp */
     ROW(ROPE, rope),
 };

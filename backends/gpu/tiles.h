@@ -269,6 +269,18 @@ template <typename C, int M, int N> struct gpu_tile {
             sums[i][j].value[v]);
   }
 
+  /* f(row, column, sum, sum of the other tile). */
+  template <typename F> GPU_DEVICE void each_with(gpu_tile &other, F f) {
+#pragma unroll
+    for (int i = 0; i < DOWN; i++)
+#pragma unroll
+      for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+        for (int v = 0; v < unit::VALUES; v++)
+          f(first_row() + i * GPU_UNIT + unit::row(v), first_column() + j * GPU_UNIT + unit::column(v),
+            sums[i][j].value[v], other.sums[i][j].value[v]);
+  }
+
   GPU_DEVICE void clear() {
 #pragma unroll
     for (int i = 0; i < DOWN; i++)

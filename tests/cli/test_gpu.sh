@@ -37,6 +37,11 @@ for router in $("$MOEGAUGE" list routers --names); do
   done
 done
 
+# An experiment trains on the kernels unchanged.
+mkdir "$work/corpus" "$work/corpus/one" "$work/corpus/two"
+cp "$MOEGAUGE_SOURCE"/core/base/*.c "$work/corpus/one" && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c "$work/corpus/two"
+expect 0 "5 cases finished" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=gpu_host32 --set corpus="$work/corpus" --smoke --seeds 1 --out "$work/trained"
+
 for backend in cuda hip; do
   [ -e "$MOEGAUGE_BUILD/lib/moegauge/backends/$backend.so" ] || { echo "$backend was not built"; continue; }
   "$MOEGAUGE" check backend $backend --mode support >/dev/null 2>&1
