@@ -63,7 +63,7 @@ typedef struct mg__totals {
   double assignments, dropped_assignments, dropped_tokens; /* over all MoE layers */
   double useful_flops, padded_flops, dropped_flops;
   double seconds, data_seconds, optimiser_seconds;
-  double joules, metered_steps; /* what the device drew, and the steps in which that was measured */
+  double joules, metered_steps;               /* what the device drew, and the steps in which that was measured */
   double point_loss, point_norm, point_steps; /* since the last point of train_loss */
   double window_loss, window_cv, window_violation, window_dropped, window_assignments, window_steps, window_seconds;
   double train_loss; /* mean over the last whole window */

@@ -42,8 +42,8 @@ static void a_plugin_may_leave_out_all_but_route(void **state) {
   assert_non_null(mg_moe_forward(moe, world.tape, &input, &record));
   assert_int_equal(record.capacity, 6); /* floor(1.0 * 8 * 3 / 4): the choices that came, not the most possible */
   const mg_moe_facts facts = mg_moe_describe(moe);
-  assert_int_equal(facts.choices, 3);                     /* the option k */
-  assert_close(facts.gate_flops_per_token, 2 * 4 * 4, 0); /* the parameter that ends in the width */
+  assert_int_equal(facts.choices, 3);                            /* the option k */
+  assert_close(facts.gate_flops_per_token, 2 * 4 * 4, 0);        /* the parameter that ends in the width */
   assert_close(mg_moe_selection_flops(moe, 2, 8), 2 * 8 * 4, 0); /* one look at every expert's score */
   json_decref(spec);
   mg_moe_destroy(moe);
