@@ -96,6 +96,12 @@ static bool alone(const problem *p, int feature) {
   return true;
 }
 
+static bool settled(const double before[P], const double c[P]) {
+  for (int f = 0; f < P; f++)
+    if (before[f] != c[f]) return false;
+  return true;
+}
+
 static void solve(const problem *p, double best[P]) {
   double c[P] = {0}, least = INFINITY;
   for (int f = 0; f < p->features; f++) c[f] = alone(p, f) && p->form->features[f].empirical ? 0 : 1;
@@ -109,7 +115,7 @@ static void solve(const problem *p, double best[P]) {
       least = sum;
       memcpy(best, c, sizeof c);
     }
-    if (memcmp(before, c, sizeof before) == 0) break;
+    if (settled(before, c)) break;
   }
 }
 

@@ -16,6 +16,9 @@ typedef struct exchange {
 
 static mg_status exchange_open(mg_context *context, const mg_place_request *r, int32_t *expert, exchange *x) {
   *x = (exchange){.request = r, .expert = expert, .room = r->slots / r->ranks};
+  if (x->room < 1)
+    return mg_fail(context, MG_USAGE, "placement: slots = %lld must be at least one for each of %lld ranks",
+                   (long long)r->slots, (long long)r->ranks);
   x->copies = mg_alloc(context, (size_t)r->experts * sizeof *x->copies);
   x->rank_load = mg_alloc(context, (size_t)r->ranks * sizeof *x->rank_load);
   if (!x->copies || !x->rank_load) return MG_MEMORY;
