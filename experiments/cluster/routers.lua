@@ -9,13 +9,14 @@ local mg <const> = require "moegauge"
 
 local function aux(weight) return { { kind = "balance", weight = weight } } end
 local routers <const> = {
-  { name = "topk", router = mg.router.topk { k = 2 } },
-  { name = "topk, balance loss", router = mg.router.topk { k = 2 }, losses = aux(0.01) },
-  { name = "bias-balanced", router = mg.router.deepseek { k = 2, rate = 0.01 } },
-  { name = "node-limited", router = mg.router.deepseek { k = 2, rate = 0.01, groups = 4, groups_kept = 2 } },
-  { name = "expert choice", router = mg.router.expert_choice {} },
-  { name = "tree", router = mg.router.tree { k = 2, branching = 4 }, losses = aux(0.01) },
+  ["topk"] = { router = mg.router.topk { k = 2 } },
+  ["topk, balance loss"] = { router = mg.router.topk { k = 2 }, losses = aux(0.01) },
+  ["bias-balanced"] = { router = mg.router.deepseek { k = 2, rate = 0.01 } },
+  ["node-limited"] = { router = mg.router.deepseek { k = 2, rate = 0.01, groups = 4, groups_kept = 2 } },
+  ["expert choice"] = { router = mg.router.expert_choice {} },
+  ["tree"] = { router = mg.router.tree { k = 2, branching = 4 }, losses = aux(0.01) },
 }
+local order <const> = { "topk", "topk, balance loss", "bias-balanced", "node-limited", "expert choice", "tree" }
 
 -- The shares of the last window, layer by layer.
 local function last_shares(recorded)
@@ -28,11 +29,12 @@ local large <const> = { layers = 32, width = 4096, heads = 32, attention = "gqa"
 
 return mg.experiment {
   title = "Routers at the same placement",
-  sweep = { router = routers, seed = { 1, 2, 3 } },
+  sweep = { router = order, seed = { 1, 2, 3 } },
   options = { tokens = 300000, corpus = "manpages" },
   run = function(case)
+    local variant = routers[case.router]
     local model = mg.model { layers = 2, width = 64, heads = 4, embedding_scale = 8, initial_deviation = 0.1, seed = case.seed,
-      feed_forward = mg.moe { experts = 16, width = 64, router = case.router.router, losses = case.router.losses } }
+      feed_forward = mg.moe { experts = 16, width = 64, router = variant.router, losses = variant.losses } }
     local trained = mg.train { model = model, tokens = case.tokens, data = mg.corpus { corpus = case.corpus, tokenizer = "bpe", vocabulary = 1024 }, batch = 8, sequence = 128, rate = 0.012, final_tokens = 32768 }
     local simulated = mg.cluster { step = "prefill", model = large, accelerator = "h100", ranks = 16, tokens = 8192, context = 4096, element_bytes = 2, kernels = "normal", overlap = "two_batch",
       extrapolate = true, trace = { kind = "shares", shares = last_shares(trained.tables.load), layers = 4, seed = case.seed } }
