@@ -16,3 +16,8 @@ expect() {
   [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
   grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
 }
+
+# await COMMAND...: until it succeeds, a minute at most.
+await() {
+  for _ in $(seq 1200); do "$@" 2>/dev/null && return; sleep 0.05; done
+}

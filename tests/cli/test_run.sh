@@ -53,7 +53,7 @@ grep -q '9 of 9 cases were stored before' err || complain "a comment runs cases 
 # Ctrl-C once: the running case stops, finished ones stay, and the same command goes on.
 "$MOEGAUGE" run plain.lua --set spin=0.3 --out stop >out 2>err &
 run=$!
-for _ in $(seq 100); do grep -q '1/9' err && break; sleep 0.05; done
+await grep -q '1/9' err
 kill -INT $run
 wait $run
 [ $? = 130 ] || complain "Ctrl-C does not end with 130"
@@ -65,7 +65,7 @@ grep -q "$kept of 9 cases were stored before" err || complain "finished cases we
 # kill -9: the same.
 "$MOEGAUGE" run plain.lua --set spin=0.3 --out killed >out 2>err &
 run=$!
-for _ in $(seq 100); do grep -q '2/9' err && break; sleep 0.05; done
+await grep -q '2/9' err
 kill -KILL $run
 wait $run 2>/dev/null
 kept=$(stored killed)
@@ -74,9 +74,9 @@ kept=$(stored killed)
 grep -q "$kept of 9 cases were stored before" err || complain "kill -9: $(cat err)"
 
 # One run at a time per folder.
-"$MOEGAUGE" run plain.lua --set spin=1 --set k=1 --seeds 1 --out locked >out 2>err &
+"$MOEGAUGE" run plain.lua --set spin=3 --set k=1 --seeds 1 --out locked >out 2>err &
 run=$!
-for _ in $(seq 100); do [ -s locked/results.sqlite ] && break; sleep 0.02; done
+await test -s locked/results.sqlite
 expect 8 "another moegauge run is writing here" run plain.lua --out locked
 wait $run
 
