@@ -8,6 +8,10 @@ local colours <const> = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
 
 local function colour(i) return colours[(i - 1) % #colours + 1] end
 
+-- When all colours have been used, the next eight get another shape of point or another dash.
+local shapes <const> = { 7, 5, 9, 13 }
+local function again(i) return (i - 1) // #colours % #shapes + 1 end
+
 -- Text inside double quotes; gnuplot's enhanced mode is off, so only quote and backslash are special.
 local function quoted(text) return '"' .. tostring(text):gsub('[\\"]', "\\%0"):gsub("\n", " ") .. '"' end
 
@@ -95,7 +99,7 @@ function chart.lines(spec)
     local name = "curve" .. i
     data_block(lines, name, series.points)
     bands[i] = ("$%s using ($1/%g):3:4 with filledcurves fc rgb '%s' fs transparent solid 0.15 noborder notitle"):format(name, divisor, colour(series.place or i))
-    curves[i] = ("$%s using ($1/%g):2 with lines lw 2 lc rgb '%s' title %s"):format(name, divisor, colour(series.place or i), quoted(series.label))
+    curves[i] = ("$%s using ($1/%g):2 with lines lw 2 dt %d lc rgb '%s' title %s"):format(name, divisor, again(series.place or i), colour(series.place or i), quoted(series.label))
   end
   lines[#lines + 1] = "plot " .. table.concat(table.move(curves, 1, #curves, #bands + 1, bands), ", \\\n  ")
   return table.concat(lines, "\n") .. "\n"
@@ -115,7 +119,7 @@ function chart.pareto(spec)
   local plots, front = {}, {}
   for i, point in ipairs(spec.points) do
     data_block(lines, "point" .. i, { { point.x / divisor, point.y, point.x_half / divisor, point.y_half } })
-    plots[i] = ("$point%d using 1:2:3:4 with xyerrorbars pt 7 ps 0.9 lw 1.5 lc rgb '%s' title %s"):format(i, colour(i), quoted(point.label))
+    plots[i] = ("$point%d using 1:2:3:4 with xyerrorbars pt %d ps 0.9 lw 1.5 lc rgb '%s' title %s"):format(i, shapes[again(i)], colour(i), quoted(point.label))
     if point.front then front[#front + 1] = { point.x / divisor, point.y } end
   end
   if #front > 1 then
