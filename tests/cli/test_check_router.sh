@@ -1,33 +1,19 @@
 #!/usr/bin/env bash
 # moegauge check router: plugins by name and by file, options, Lua files, JSON, and exit codes.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 
-# check CODE WORDS ARGUMENTS...: exit code, and words anywhere in what was printed.
-check() {
-  local code=$1 words=$2 out got
-  shift 2
-  out=$("$MOEGAUGE" check router "$@" 2>&1)
-  got=$?
-  [ "$got" = "$code" ] || complain "check router $*: exit code $got instead of $code: $out"
-  [[ $out == *"$words"* ]] || complain "check router $*: '$words' is not in: $out"
-}
-
-check 0 "21 passed, 0 failed, 0 not applicable" topk
-check 0 "0 failed" switch --set jitter=0.2
-check 0 '"branching":[4]' tree --set branching=4 --set k=3
-check 0 "ties" "$MOEGAUGE_BUILD/lib/moegauge/routers/switch.so" --filter ties
-check 0 "router {\"name\":\"lua_topk\"}" "$MOEGAUGE_SOURCE/experiments/lua_routers.lua"
-check 2 "renormalise = false" topk --set k=1
-check 2 "did you mean 'k'?" topk --set kk=1
-check 2 "--mode is for backends" topk --mode perf
-check 4 "'nothing'" topk --filter nothing
-check 5 "there is no router 'topkk'" topkk
-check 5 "there is no backend 'cqu'" topk --backend cqu
-check 0 "backend                passed" topk --backend reference --filter backend
+says 0 "21 passed, 0 failed, 0 not applicable" check router topk
+says 0 "0 failed" check router switch --set jitter=0.2
+says 0 '"branching":[4]' check router tree --set branching=4 --set k=3
+says 0 "ties" check router "$MOEGAUGE_BUILD/lib/moegauge/routers/switch.so" --filter ties
+says 0 "router {\"name\":\"lua_topk\"}" check router "$MOEGAUGE_SOURCE/experiments/lua_routers.lua"
+says 2 "renormalise = false" check router topk --set k=1
+says 2 "did you mean 'k'?" check router topk --set kk=1
+says 2 "--mode is for backends" check router topk --mode perf
+says 4 "'nothing'" check router topk --filter nothing
+says 5 "there is no router 'topkk'" check router topkk
+says 5 "there is no backend 'cqu'" check router topk --backend cqu
+says 0 "backend                passed" check router topk --backend reference --filter backend
 
 cat >"$work/negative.lua" <<'LUA'
 local mg <const> = require "moegauge"
@@ -42,9 +28,9 @@ return mg.router.define {
   end,
 }
 LUA
-check 5 "nonnegative_weights    failed" "$work/negative.lua"
+says 5 "nonnegative_weights    failed" check router "$work/negative.lua"
 echo "return 1" >"$work/empty.lua"
-check 4 "defines no router" "$work/empty.lua"
+says 4 "defines no router" check router "$work/empty.lua"
 
 "$MOEGAUGE" check router topk --json >"$work/rows.json" || complain "check router --json fails"
 passed=$(grep -c '"verdict": "passed"' "$work/rows.json")

@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
 # moegauge check finds every animal of the zoo that is wrong when it routes, passes those that are not, and lives on.
-set -u
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 zoo=$MOEGAUGE_BUILD/tests/zoo
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
 
 passes() {
   "$MOEGAUGE" check router "$@" --json >"$work/json" 2>"$work/err" || complain "$*: $(cat "$work/err")"

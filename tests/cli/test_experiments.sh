@@ -1,13 +1,8 @@
 #!/usr/bin/env bash
 # Every file of experiments/ plans, and every case of it runs in --smoke without network, on a small corpus in place of
 # the manual pages; its report finds each row that it names, so that no statement is lost by a wrong label.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export MOEGAUGE_CACHE="$work/cache" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 mkdir -p corpus/one corpus/two
 cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1

@@ -1,54 +1,39 @@
 #!/usr/bin/env bash
 # GPU backends from the command line: a device that is missing, lost or of another kind is exit code 6 with its reason, and
 # an experiment for it stops before its cases. The devices are the executor's, and that of cuda where there is none.
-set -u
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 [ -e "$MOEGAUGE_BUILD/tests/executor/gpu_host32.so" ] || { echo "the executor was not built: it needs a C++ compiler"; exit 77; }
 export MOEGAUGE_PLUGIN_PATH=$MOEGAUGE_BUILD/tests/executor
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export MOEGAUGE_CACHE=$work/cache
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
-
-# expect CODE WORDS ARGUMENTS...: exit code, and words anywhere in what was printed.
-expect() {
-  local code=$1 words=$2 out got
-  shift 2
-  out=$("$MOEGAUGE" "$@" 2>&1)
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $out"
-  [[ $out == *"$words"* ]] || complain "moegauge $*: '$words' is not in: $out"
-}
 
 for backend in gpu_host32 gpu_host64; do
-  expect 6 "no executor device can be used here" check backend $backend --set fail=no_device
-  expect 6 "holds no code for executor on the host" check backend $backend --set fail=no_code
-  expect 6 "was lost while launching a first kernel" check backend $backend --set fail=lost
-  expect 6 "device=3 was wanted, but executor sees 1" check backend $backend --set device=3
-  expect 0 "0 failed" check backend $backend --filter softmax --set reverse=true
-  expect 0 "number of the device" help backend $backend
+  says 6 "no executor device can be used here" check backend $backend --set fail=no_device
+  says 6 "holds no code for executor on the host" check backend $backend --set fail=no_code
+  says 6 "was lost while launching a first kernel" check backend $backend --set fail=lost
+  says 6 "device=3 was wanted, but executor sees 1" check backend $backend --set device=3
+  says 0 "0 failed" check backend $backend --filter softmax --set reverse=true
+  says 0 "number of the device" help backend $backend
 done
-expect 0 '"device": "device=\"executor on the host\" architecture=warp64' check backend gpu_host64 --mode support --json
+says 0 '"device": "device=\"executor on the host\" architecture=warp64' check backend gpu_host64 --mode support --json
 
 # Every router chooses on either warp width what it chooses on the reference.
 for router in $("$MOEGAUGE" list routers --names); do
   for backend in gpu_host32 gpu_host64; do
-    expect 0 "backend                passed" check router "$router" --backend $backend --filter backend
+    says 0 "backend                passed" check router "$router" --backend $backend --filter backend
   done
 done
 
 # An experiment trains on the kernels unchanged.
 mkdir "$work/corpus" "$work/corpus/one" "$work/corpus/two"
 cp "$MOEGAUGE_SOURCE"/core/base/*.c "$work/corpus/one" && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c "$work/corpus/two"
-expect 0 "5 cases finished" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=gpu_host32 --set corpus="$work/corpus" --smoke --seeds 1 --out "$work/trained"
+says 0 "5 cases finished" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=gpu_host32 --set corpus="$work/corpus" --smoke --seeds 1 --out "$work/trained"
 
 for backend in cuda hip; do
   [ -e "$MOEGAUGE_BUILD/lib/moegauge/backends/$backend.so" ] || { echo "$backend was not built"; continue; }
   "$MOEGAUGE" check backend $backend --mode support >/dev/null 2>&1
   [ $? = 6 ] || { echo "$backend has a device here"; continue; }
-  expect 6 "device can be used here" check backend $backend
-  expect 6 "device can be used here" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --out "$work/out"
-  [ -e "$work/out" ] && complain "a run without a device left results"
-  expect 0 "20 cases" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --dry-run
+  says 6 "device can be used here" check backend $backend
+  says 6 "device can be used here" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --out "$work/none"
+  [ -e "$work/none" ] && complain "a run without a device left results"
+  says 0 "20 cases" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=$backend --dry-run
 done
 exit $bad

@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # Help of every command, man pages, completion, exit codes of wrong usage, and valid JSON.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 
-# expect CODE WORDS ARGUMENTS...: exit code, words on standard error, nothing on standard output.
-expect() {
+# refuses CODE WORDS ARGUMENTS...: exit code, words on standard error, nothing on standard output.
+refuses() {
   local code=$1 words=$2 message got
   shift 2
   message=$("$MOEGAUGE" "$@" 2>&1 >"$work/out")
@@ -36,22 +32,22 @@ for command in $commands; do
     groff -man -Tutf8 -ww "$work/man" >/dev/null 2>"$work/groff" || complain "man page of $command"
     [ -s "$work/groff" ] && complain "man page of $command: $(cat "$work/groff")"
   fi
-  expect 2 "unknown option '--bogus'" "$command" --bogus
+  refuses 2 "unknown option '--bogus'" "$command" --bogus
 done
 "$MOEGAUGE" help --man >"$work/man" && grep -q '^.SH EXIT STATUS' "$work/man" || complain "the program's man page"
 
-expect 2 "there is no command 'lits'; did you mean 'list'?" lits
-expect 2 "unknown option '--jsn'; did you mean '--json'?" list routers --jsn
-expect 2 "there is no list of 'router'; did you mean 'routers'?" list router
-expect 2 "an argument is missing; usage: moegauge list" list
-expect 2 "did you mean 'list'?" help lst
-expect 2 "name the router" help router
-expect 2 "there is no completion for 'tcsh'" completion tcsh
-expect 2 "--set needs KEY=VALUE" check backend reference --set k
-expect 2 "unknown key 'k'" check backend reference --set k=1
-expect 4 "no primitive" check backend reference --filter nonsense --json
-expect 5 "there is no backend 'referenc'; did you mean 'reference'?" check backend referenc
-expect 5 "there is no router 'nonsense'" help router nonsense
+refuses 2 "there is no command 'lits'; did you mean 'list'?" lits
+refuses 2 "unknown option '--jsn'; did you mean '--json'?" list routers --jsn
+refuses 2 "there is no list of 'router'; did you mean 'routers'?" list router
+refuses 2 "an argument is missing; usage: moegauge list" list
+refuses 2 "did you mean 'list'?" help lst
+refuses 2 "name the router" help router
+refuses 2 "there is no completion for 'tcsh'" completion tcsh
+refuses 2 "--set needs KEY=VALUE" check backend reference --set k
+refuses 2 "unknown key 'k'" check backend reference --set k=1
+refuses 4 "no primitive" check backend reference --filter nonsense --json
+refuses 5 "there is no backend 'referenc'; did you mean 'reference'?" check backend referenc
+refuses 5 "there is no router 'nonsense'" help router nonsense
 
 # bench starts the program beside this one, or says what to install.
 if [ -x "$MOEGAUGE_BUILD/bin/moegauge-bench" ]; then

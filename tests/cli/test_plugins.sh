@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
 # Every animal of the zoo is refused in words with exit code 5, and the program lives on.
-set -u
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 zoo=$MOEGAUGE_BUILD/tests/zoo
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
 
 # refused FILE WORDS: loading the file fails with exit code 5 and a message that holds the words and the file.
 refused() {

@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
 # Answers and plans come at once: the goal is 100 ms; the limits leave room for a loaded machine.
-set -u
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 [ -z "${MOEGAUGE_SANITIZE:-}" ] || { echo "SKIP: sanitizers slow the program down"; exit 77; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-bad=0
 
 # within MS ARGUMENTS...: the quickest of five calls.
 within() {

@@ -2,7 +2,6 @@
 # Experiments from the command line: plan, run, resume, interrupt, kill, crash, full disk, report, compare; each wrong
 # input gives one clear message and its exit code. Cases are plain Lua here; test_train.sh trains.
 . "$MOEGAUGE_SOURCE/tests/cli/common.sh"
-export MOEGAUGE_CACHE="$work/cache"
 stored() { sqlite3 "$1/results.sqlite" "SELECT count(*) FROM cases WHERE status = 'ok'"; }
 
 cat >plain.lua <<'LUA'

@@ -1,12 +1,7 @@
 #!/usr/bin/env bash
 # Routers that abort, crash or hang fail their own case with the reason; the other cases of the experiment finish.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
-cd "$work" || exit 1
-export MOEGAUGE_PLUGIN_PATH=$MOEGAUGE_BUILD/tests/zoo MOEGAUGE_CACHE=$work/cache
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
+export MOEGAUGE_PLUGIN_PATH=$MOEGAUGE_BUILD/tests/zoo
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}handle_segv=0 # a crash must show as the signal that it is, not as a report of the sanitizer
 
 cat >zoo.lua <<'LUA'

@@ -1,23 +1,7 @@
 #!/usr/bin/env bash
 # Serving simulations from the command line: recorded requests, a policy in Lua, the same numbers in every run, and wrong
 # input with one clear message and its exit code, before anything is simulated.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export MOEGAUGE_CACHE="$work/cache"
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
-
-# expect CODE WORDS ARGUMENTS...: exit code, and words on standard error.
-expect() {
-  local code=$1 words=$2 got
-  shift 2
-  "$MOEGAUGE" "$@" >out 2>err
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
-}
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 
 cat >replay.lua <<'LUA'
 local mg <const> = require "moegauge"

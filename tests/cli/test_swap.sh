@@ -1,14 +1,9 @@
 #!/usr/bin/env bash
 # Swapped routers on text, from an experiment: identities hold to the bit, what is fitted moves nothing else, models are saved
 # and loaded as they are, only what is asked for is trained, and swaps that make no sense end the run with exit code 2.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export MOEGAUGE_CACHE="$work/cache" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 golden="$MOEGAUGE_SOURCE/tests/golden/models/mixtral"
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
 
 mkdir -p corpus/one corpus/two
 cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1

@@ -1,22 +1,9 @@
 #!/usr/bin/env bash
 # Training from the command line on the synthetic corpus: a router in Lua routes as the same one in C to the last bit,
 # the same command gives the same bits, and the wrong inputs of a training experiment are refused before anything runs.
-set -u
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-export MOEGAUGE_CACHE="$work/cache" OMP_NUM_THREADS=2
-bad=0
-complain() { echo "FAIL: $1"; bad=1; }
+. "$MOEGAUGE_SOURCE/tests/cli/common.sh"
+export OMP_NUM_THREADS=2
 
-expect() {
-  local code=$1 words=$2 got
-  shift 2
-  "$MOEGAUGE" "$@" >out 2>err
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
-}
 metric() { sqlite3 "$1/results.sqlite" "SELECT group_concat(value, ' ') FROM (SELECT value FROM metrics JOIN plan USING(hash) WHERE name = '$2' ORDER BY plan.number)"; }
 
 script=$MOEGAUGE_SOURCE/experiments/lua_routers.lua
