@@ -9,25 +9,19 @@ export MOEGAUGE_CACHE="$work/cache"
 bad=0
 complain() { echo "FAIL: $1"; bad=1; }
 
-# expect CODE WORDS ARGUMENTS...: exit code, and words on standard error.
-expect() {
-  local code=$1 words=$2 got
-  shift 2
+# ends FILES CODE WORDS ARGUMENTS...: exit code, and words in one of the files out and err, where the output stays.
+ends() {
+  local files=$1 code=$2 words=$3 got
+  shift 3
   "$MOEGAUGE" "$@" >out 2>err
   got=$?
   [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" err || complain "moegauge $*: '$words' is not in: $(cat err)"
+  # shellcheck disable=SC2086 # one or two names
+  grep -qF -- "$words" $files || complain "moegauge $*: '$words' is not in: $(cat $files)"
 }
-
-# says CODE WORDS ARGUMENTS...: exit code, and words anywhere in what was printed, which stays in the files out and err.
-says() {
-  local code=$1 words=$2 got
-  shift 2
-  "$MOEGAUGE" "$@" >out 2>err
-  got=$?
-  [ "$got" = "$code" ] || complain "moegauge $*: exit code $got instead of $code: $(cat err)"
-  grep -qF -- "$words" out err || complain "moegauge $*: '$words' is not in: $(cat out err)"
-}
+# expect CODE WORDS ARGUMENTS...: words on standard error. says CODE WORDS ARGUMENTS...: words anywhere.
+expect() { ends err "$@"; }
+says() { ends "out err" "$@"; }
 
 # await COMMAND...: until it succeeds, a minute at most.
 await() {
