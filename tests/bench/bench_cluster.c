@@ -4,25 +4,10 @@
 #include "bench.h"
 #include "cluster/placement.h"
 #include "cluster/step.h"
+#include "support/cluster.h"
 
 enum { RANKS = 256, NODES = 32, SLOTS = 256, LAYERS = 58 };
 
-static const mg_shape shape = {.layers = 61,
-                               .dense_layers = 3,
-                               .width = 7168,
-                               .heads = 128,
-                               .attention = MG_ATTENTION_MLA,
-                               .query_rank = 1536,
-                               .latent = 512,
-                               .plain_width = 128,
-                               .rope_width = 64,
-                               .value_width = 128,
-                               .experts = 256,
-                               .choices = 8,
-                               .expert_hidden = 2048,
-                               .shared_hidden = 2048,
-                               .dense_hidden = 18432,
-                               .vocabulary = 129280};
 static const mg_accelerator device = {.bf16_tflops = 989,
                                       .fp8_tflops = 1979,
                                       .memory_gb = 80,
@@ -36,12 +21,13 @@ static mg_status make_world(mg_context *context, int64_t tokens, mg_routing **ro
   mg_routing_recipe recipe;
   mg_options_defaults(mg_routing_recipe_options, &recipe);
   recipe.kind = MG_ROUTING_ZIPF;
-  recipe.experts = shape.experts;
+  recipe.experts = mg_shape_deepseek_v3.experts;
   recipe.layers = LAYERS;
   recipe.tokens = tokens * RANKS;
   MG_TRY(mg_routing_generate(context, &recipe, routing));
-  MG_TRY(mg_placement_create(context, LAYERS, shape.experts, SLOTS, RANKS, NODES, placement));
-  const mg_place_request request = {.experts = shape.experts, .slots = SLOTS, .ranks = RANKS, .nodes = NODES};
+  MG_TRY(mg_placement_create(context, LAYERS, mg_shape_deepseek_v3.experts, SLOTS, RANKS, NODES, placement));
+  const mg_place_request request = {
+      .experts = mg_shape_deepseek_v3.experts, .slots = SLOTS, .ranks = RANKS, .nodes = NODES};
   for (int64_t layer = 0; layer < LAYERS; layer++)
     MG_TRY(mg_place_contiguous(context, NULL, &request, placement->expert + layer * SLOTS));
   return MG_OK;
@@ -62,7 +48,7 @@ static void run_decode(gbench_state *state, const void *argument) {
   mg_costs costs = {.context = context, .accelerator = &device};
   mg_status status = make_world(context, tokens, &routing, &placement);
   const mg_step_request request = {.work = {.costs = &costs,
-                                            .shape = &shape,
+                                            .shape = &mg_shape_deepseek_v3,
                                             .kind = MG_STEP_DECODE,
                                             .kernels = MG_KERNELS_LOW_LATENCY,
                                             .element_bytes = 1,

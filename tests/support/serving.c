@@ -4,21 +4,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-int mg_serving_world_open(void **state) {
-  mg_context *context;
-  if (mg_context_create(NULL, &context) != MG_OK) return 1;
-  *state = context;
-  return 0;
-}
-
-int mg_serving_world_close(void **state) {
-  mg_context *context = *state;
-  const size_t left = mg_context_bytes(context);
-  mg_context_destroy(context);
-  if (left > 0) print_error("%zu bytes are still in use\n", left);
-  return left > 0;
-}
-
 json_t *mg_serving_spec(const char *format, ...) {
   char text[4096];
   json_error_t error;

@@ -5,10 +5,6 @@
 #include "cluster/serving.h"
 #include "support/testing.h"
 
-/* cmocka setup and teardown: *state is a context; teardown fails if any byte is still in use. */
-int mg_serving_world_open(void **state);
-int mg_serving_world_close(void **state);
-
 /* A specification from text, with ' for ". */
 json_t *mg_serving_spec(const char *format, ...) MG_PRINTF(1, 2);
 /* The result of a specification, which is released; the test fails if it is refused. */

@@ -309,5 +309,5 @@ int main(void) {
       cmocka_unit_test(nothing_is_given_back_before_it_is_calm),
       cmocka_unit_test(percentiles_are_right_within_half_a_percent),
   };
-  return cmocka_run_group_tests(tests, mg_serving_world_open, mg_serving_world_close);
+  return cmocka_run_group_tests(tests, mg_testing_open_context, mg_testing_close_context);
 }

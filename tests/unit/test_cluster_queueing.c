@@ -124,5 +124,5 @@ int main(void) {
       cmocka_unit_test(decoding_without_limits_never_waits),
       cmocka_unit_test(groups_agree_with_single_requests),
   };
-  return cmocka_run_group_tests(tests, mg_serving_world_open, mg_serving_world_close);
+  return cmocka_run_group_tests(tests, mg_testing_open_context, mg_testing_close_context);
 }

@@ -379,5 +379,5 @@ int main(void) {
       cmocka_unit_test(a_custom_policy_is_asked_at_decisions_only),
       cmocka_unit_test(a_simulation_can_be_stopped),
   };
-  return cmocka_run_group_tests(tests, mg_serving_world_open, mg_serving_world_close);
+  return cmocka_run_group_tests(tests, mg_testing_open_context, mg_testing_close_context);
 }

@@ -92,5 +92,5 @@ int main(void) {
       cmocka_unit_test(outside_the_grid_is_refused_with_both_ranges),
       cmocka_unit_test(bad_tables_are_refused),
   };
-  return cmocka_run_group_tests(tests, mg_serving_world_open, mg_serving_world_close);
+  return cmocka_run_group_tests(tests, mg_testing_open_context, mg_testing_close_context);
 }
