@@ -23,6 +23,9 @@ typedef struct table_row {
   mg_measurements *out;
 } table_row;
 
+/* Largest number that a column may hold, and largest count of ranks, nodes, experts and choices. */
+static const double most_number = 1e15, most_count = 65536;
+
 /* Numbers of the present line, in the order of `names`. */
 static mg_status numbers(const table_row *r, const char *const *names, double *values) {
   for (int i = 0; names[i]; i++) {
@@ -30,12 +33,22 @@ static mg_status numbers(const table_row *r, const char *const *names, double *v
     if (values[i] < 0)
       return mg_fail(r->context, MG_FILE, "%s: line %lld: '%s' is below 0", r->csv->path, (long long)r->csv->line,
                      names[i]);
+    if (values[i] > most_number)
+      return mg_fail(r->context, MG_FILE, "%s: line %lld: '%s' is above %g", r->csv->path, (long long)r->csv->line,
+                     names[i], most_number);
   }
   return MG_OK;
 }
 
+/* A count that is divided by or counted up to. */
+static mg_status check_count(const table_row *r, const char *name, double value) {
+  if (value >= 1 && value <= most_count) return MG_OK;
+  return mg_fail(r->context, MG_FILE, "%s: line %lld: '%s' must be from 1 to %.0f, not %g", r->csv->path,
+                 (long long)r->csv->line, name, most_count, value);
+}
+
 static mg_status add(const table_row *r, mg_form_kind kind, const double *variables, double seconds) {
-  if (!(seconds > 0))
+  if (!(seconds > 0) || !isfinite(seconds))
     return mg_fail(r->context, MG_FILE, "%s: line %lld: a time must be above 0", r->csv->path, (long long)r->csv->line);
   r->out->data[kind].kind = kind;
   return mg_fit_data_add(r->context, &r->out->data[kind], variables, seconds);
@@ -55,6 +68,7 @@ static mg_status read_expert_ffn(const table_row *r) {
                                       "moe_ep_size", "moe_tp_size", "latency",    NULL};
   double v[8];
   MG_TRY(numbers(r, names, v));
+  for (int i = 3; i < 7; i++) MG_TRY(check_count(r, names[i], v[i]));
   const bool prefill = strcmp(mg_csv_text(r->csv, "op_name"), "moe_context") == 0;
   const double rows = v[0] * v[3] / v[5], filled = prefill ? ceil(rows / tile_rows) : rows;
   const double element = strncmp(mg_csv_text(r->csv, "moe_dtype"), "fp8", 3) == 0 ? 1 : 2;
@@ -69,6 +83,7 @@ static mg_status read_low_latency(const table_row *r) {
                                       "num_experts", "dispatch_avg_t_us", "combine_avg_t_us", NULL};
   double v[7];
   MG_TRY(numbers(r, names, v));
+  MG_TRY(check_count(r, names[0], v[0]));
   const double per_node = (double)r->accelerator->node_ranks, ranks = v[0] * per_node;
   const double near_messages = v[2] * v[3] * (per_node - 1) / ranks, far = v[2] * v[3] * (1 - per_node / ranks);
   for (int combine = 0; combine < 2; combine++) {
@@ -88,6 +103,8 @@ static mg_status read_normal(const table_row *r) {
                                       "dispatch_notify_us", "combine_notify_us",    NULL};
   double v[11];
   MG_TRY(numbers(r, names, v));
+  static const int counts[] = {0, 3, 4, 5, 6};
+  for (size_t i = 0; i < MG_COUNT(counts); i++) MG_TRY(check_count(r, names[counts[i]], v[counts[i]]));
   const double ranks = v[0] * (double)r->accelerator->node_ranks;
   const double far = mg_expected_groups(v[4], v[0], v[3]) * (v[0] - 1) / v[0];
   for (int combine = 0; combine < 2; combine++) {
@@ -104,6 +121,7 @@ static mg_status read_collective(const table_row *r) {
   static const char *const names[] = {"num_gpus", "message_size", "latency", NULL};
   double v[3];
   MG_TRY(numbers(r, names, v));
+  MG_TRY(check_count(r, names[0], v[0]));
   const char *name = mg_csv_text(r->csv, "op_name");
   int collective = 0;
   while (mg_collective_names[collective] && strcmp(mg_collective_names[collective], name) != 0) collective++;

@@ -274,9 +274,16 @@ static mg_status run_times(const mg_stage_costs *costs, mg_pipeline *p) {
   return status;
 }
 
+/* Micro-batches of all stages: the tasks of these take half a GiB. */
+static const int64_t most_places = (int64_t)1 << 22;
+
 static mg_status check(mg_context *context, mg_pipeline_order order, int64_t stages, int64_t batches) {
   if (stages < 1 || batches < 1)
     return mg_fail(context, MG_USAGE, "pipeline: at least one stage and one micro-batch are needed");
+  if (batches > most_places / stages)
+    return mg_fail(context, MG_USAGE,
+                   "pipeline: %lld micro-batches in %lld stages; together at most %lld can be simulated",
+                   (long long)batches, (long long)stages, (long long)most_places);
   if (order != MG_PIPELINE_DUALPIPE) return MG_OK;
   if (stages % 2 == 0 && batches % 2 == 0 && batches >= 2 * stages) return MG_OK;
   return mg_fail(context, MG_USAGE,

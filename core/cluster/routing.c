@@ -35,6 +35,7 @@ mg_status mg__routing_create(mg_context *context, int64_t tokens, int64_t layers
                     .layers = layers,
                     .experts = experts,
                     .choices = choices,
+                    .mean_choices = (double)choices,
                     .starts_count = starts};
   r->blocks = mg_alloc(context, (size_t)layers * sizeof *r->blocks);
   r->ids = mg_alloc(context, choices_of(r) * sizeof *r->ids);

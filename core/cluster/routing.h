@@ -12,6 +12,7 @@ typedef struct mg_routing {
   mg_context *context;
   int64_t tokens, layers, experts, choices;
   int64_t starts_count;
+  double mean_choices; /* experts of a token on average: `choices` unless some are -1 */
   int32_t *blocks;    /* [layers]: the model's block of each layer, counted from 0 */
   int32_t *ids;       /* [layers, tokens, choices]: experts, -1 = no choice */
   float *weights;     /* [layers, tokens, choices] */
@@ -19,9 +20,16 @@ typedef struct mg_routing {
   int32_t *starts;    /* [starts_count]: where each text (request) begins */
 } mg_routing;
 
+/* What the head of a trace file says. */
+typedef struct mg_routing_facts {
+  int64_t tokens, texts, layers, experts, choices;
+} mg_routing_facts;
+
 void mg_routing_destroy(mg_routing *routing);
-/* Reads and checks a trace: MG_FILE names what is wrong with a file that is cut, altered, of another format, whose ids
- * are no experts or come twice in a token, or whose layers differ in experts or choices. */
+/* Reads the head alone. MG_FILE for a file of another format, or whose layers differ in experts or choices. */
+mg_status mg_routing_describe(mg_context *context, const char *path, mg_routing_facts *out);
+/* Reads and checks a trace: MG_FILE also for one that is cut or altered, or whose ids are no experts or come twice in a
+ * token. */
 mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **out);
 /* Writes the same format; `about` holds further texts of metadata or is NULL. The backend holds the data meanwhile. */
 mg_status mg_routing_write(const mg_routing *routing, mg_backend *backend, const char *path, const json_t *about);

@@ -36,16 +36,18 @@ static bool next_layer(const char **at, int64_t *block, int64_t *experts) {
   return true;
 }
 
-/* Counts the layers, and proves that they have one number of experts. */
+/* Counts the layers, and proves that they rise and have one number of experts. */
 static mg_status count_layers(const reader *r, int64_t *layers, int64_t *experts) {
   const char *at = r->experts;
+  int64_t last = -1;
   *layers = 0;
   *experts = 0;
   while (*at) {
     int64_t block, here;
-    if (*layers >= LAYERS_MOST || !next_layer(&at, &block, &here))
-      return mg_fail(r->context, MG_FILE, "%s: metadata 'experts' must be \"N:E N:E ...\", not '%.80s'", r->path,
-                     r->experts);
+    if (*layers >= LAYERS_MOST || !next_layer(&at, &block, &here) || block <= last)
+      return mg_fail(r->context, MG_FILE, "%s: metadata 'experts' must be \"N:E N:E ...\" with rising N, not '%.80s'",
+                     r->path, r->experts);
+    last = block;
     if (*layers > 0 && here != *experts)
       return mg_fail(r->context, MG_FILE,
                      "%s: layers of %lld and %lld experts in one trace; the simulator needs one number", r->path,
@@ -73,19 +75,34 @@ static mg_status read_all(const reader *r, const mg_checkpoint_tensor *tensor, m
   return tensor->rows > 0 ? mg_checkpoint_read(r->file, tensor, 0, tensor->rows, dtype, out) : MG_OK;
 }
 
-static mg_status check_ids(const reader *r, const mg_routing *routing, int64_t layer) {
+/* `seen` [experts] holds the last token that chose each expert, counted from 1 over all layers. */
+static mg_status check_ids(const reader *r, const mg_routing *routing, int64_t layer, int64_t *seen, int64_t *chosen) {
   const int32_t *ids = mg_routing_layer(routing, layer);
   for (int64_t t = 0; t < routing->tokens; t++, ids += routing->choices)
     for (int64_t c = 0; c < routing->choices; c++) {
+      const int64_t mark = layer * routing->tokens + t + 1;
+      if (ids[c] == -1) continue;
       if (ids[c] < -1 || ids[c] >= routing->experts)
         return mg_fail(r->context, MG_FILE, "%s: block %ld, token %lld chooses %ld, which is no expert of %lld",
                        r->path, (long)routing->blocks[layer], (long long)t, (long)ids[c], (long long)routing->experts);
-      for (int64_t d = 0; d < c; d++)
-        if (ids[c] >= 0 && ids[c] == ids[d])
-          return mg_fail(r->context, MG_FILE, "%s: block %ld, token %lld chooses expert %ld twice", r->path,
-                         (long)routing->blocks[layer], (long long)t, (long)ids[c]);
+      if (seen[ids[c]] == mark)
+        return mg_fail(r->context, MG_FILE, "%s: block %ld, token %lld chooses expert %ld twice", r->path,
+                       (long)routing->blocks[layer], (long long)t, (long)ids[c]);
+      seen[ids[c]] = mark;
+      ++*chosen;
     }
   return MG_OK;
+}
+
+static mg_status check_all_ids(const reader *r, mg_routing *routing) {
+  const size_t bytes = (size_t)routing->experts * sizeof(int64_t);
+  int64_t *seen = mg_alloc(r->context, bytes), chosen = 0;
+  mg_status status = seen ? MG_OK : MG_MEMORY;
+  for (int64_t i = 0; i < routing->layers && status == MG_OK; i++) status = check_ids(r, routing, i, seen, &chosen);
+  mg_free(r->context, seen, bytes);
+  if (status == MG_OK && chosen == 0) status = mg_fail(r->context, MG_FILE, "%s: no token chooses any expert", r->path);
+  routing->mean_choices = (double)chosen / (double)(routing->layers * routing->tokens);
+  return status;
 }
 
 static mg_status read_layers(const reader *r, mg_routing *routing) {
@@ -100,9 +117,8 @@ static mg_status read_layers(const reader *r, mg_routing *routing) {
     const int64_t offset = i * routing->tokens * routing->choices;
     MG_TRY(read_all(r, &ids, MG_I32, routing->ids + offset));
     MG_TRY(read_all(r, &weights, MG_F32, routing->weights + offset));
-    MG_TRY(check_ids(r, routing, i));
   }
-  return MG_OK;
+  return check_all_ids(r, routing);
 }
 
 static mg_status check_starts(const reader *r, const mg_routing *routing) {
@@ -116,25 +132,49 @@ static mg_status check_starts(const reader *r, const mg_routing *routing) {
   return MG_OK;
 }
 
-static mg_status read_file(reader *r, mg_routing **out) {
-  int64_t layers, experts, block, first_experts;
-  mg_checkpoint_tensor tokens, starts, ids;
+/* What the head says; `tokens` and `starts` are for reading on. */
+static mg_status read_head(reader *r, mg_routing_facts *out, mg_checkpoint_tensor *tokens,
+                           mg_checkpoint_tensor *starts) {
+  int64_t block, experts;
+  mg_checkpoint_tensor ids;
   MG_TRY(check_format(r));
-  MG_TRY(mg_checkpoint_verify(r->file));
   MG_TRY(mg_checkpoint_text(r->file, "experts", &r->experts));
-  MG_TRY(count_layers(r, &layers, &experts));
+  MG_TRY(count_layers(r, &out->layers, &out->experts));
   const char *at = r->experts;
-  next_layer(&at, &block, &first_experts);
-  MG_TRY(get(r, "tokens", 0, 1, -1, -1, &tokens));
-  MG_TRY(get(r, "starts", 0, 1, -1, -1, &starts));
-  MG_TRY(get(r, "layers.%lld.experts", block, 2, tokens.shape[0], -1, &ids));
-  if (tokens.shape[0] < 1 || ids.shape[1] < 1 || starts.shape[0] > tokens.shape[0])
-    return mg_fail(r->context, MG_FILE, "%s: a trace has at least one token, one choice and one layer", r->path);
-  MG_TRY(mg__routing_create(r->context, tokens.shape[0], layers, experts, ids.shape[1], starts.shape[0], out));
+  next_layer(&at, &block, &experts);
+  MG_TRY(get(r, "tokens", 0, 1, -1, -1, tokens));
+  MG_TRY(get(r, "starts", 0, 1, -1, -1, starts));
+  MG_TRY(get(r, "layers.%lld.experts", block, 2, tokens->shape[0], -1, &ids));
+  out->tokens = tokens->shape[0];
+  out->texts = starts->shape[0];
+  out->choices = ids.shape[1];
+  if (out->tokens >= 1 && out->choices >= 1 && out->choices <= out->experts && out->texts <= out->tokens) return MG_OK;
+  return mg_fail(r->context, MG_FILE,
+                 "%s: %lld tokens in %lld texts, %lld choices of %lld experts; a trace has at least one token, one "
+                 "choice and one layer",
+                 r->path, (long long)out->tokens, (long long)out->texts, (long long)out->choices,
+                 (long long)out->experts);
+}
+
+static mg_status read_file(reader *r, mg_routing **out) {
+  mg_routing_facts facts;
+  mg_checkpoint_tensor tokens, starts;
+  MG_TRY(read_head(r, &facts, &tokens, &starts));
+  MG_TRY(mg_checkpoint_verify(r->file));
+  MG_TRY(mg__routing_create(r->context, facts.tokens, facts.layers, facts.experts, facts.choices, facts.texts, out));
   MG_TRY(read_all(r, &tokens, MG_I32, (*out)->token_ids));
   MG_TRY(read_all(r, &starts, MG_I32, (*out)->starts));
   MG_TRY(check_starts(r, *out));
   return read_layers(r, *out);
+}
+
+mg_status mg_routing_describe(mg_context *context, const char *path, mg_routing_facts *out) {
+  reader r = {.context = context, .path = path};
+  mg_checkpoint_tensor tokens, starts;
+  MG_TRY(mg_checkpoint_open(context, path, NULL, &r.file));
+  const mg_status status = read_head(&r, out, &tokens, &starts);
+  mg_checkpoint_close(r.file);
+  return status;
 }
 
 mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **out) {

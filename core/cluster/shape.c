@@ -5,11 +5,12 @@
 
 static const char *const attention_kinds[] = {"mla", "gqa", NULL};
 
-#define SIZE(field, default_, least, help) MG_OPTION_INT(mg_shape, field, default_, least, 1 << 24, help)
+#define COUNT(field, default_, least, most, help) MG_OPTION_INT(mg_shape, field, default_, least, most, help)
+#define SIZE(field, default_, least, help) COUNT(field, default_, least, 1 << 24, help)
 
 const mg_option mg_shape_options[] = {
-    SIZE(layers, 1, 1, "layers"),
-    SIZE(dense_layers, 0, 0, "of them, from the first on, with a dense feed-forward"),
+    COUNT(layers, 1, 1, 4096, "layers"),
+    COUNT(dense_layers, 0, 0, 4096, "of them, from the first on, with a dense feed-forward"),
     SIZE(width, 1024, 1, "width of the model"),
     SIZE(heads, 16, 1, "query heads"),
     MG_OPTION_CHOICE(mg_shape, attention, MG_ATTENTION_GQA, attention_kinds, "latent or grouped-query attention"),
@@ -20,13 +21,13 @@ const mg_option mg_shape_options[] = {
     SIZE(plain_width, 128, 0, "mla: part of a head's key without positions"),
     SIZE(rope_width, 64, 0, "mla: part of a head's key with positions"),
     SIZE(value_width, 128, 1, "mla: width of a head's value"),
-    SIZE(experts, 8, 1, "routed experts of a layer"),
-    SIZE(choices, 2, 1, "experts of a token"),
+    COUNT(experts, 8, 1, 4096, "routed experts of a layer"),
+    COUNT(choices, 2, 1, 256, "experts of a token"),
     SIZE(expert_hidden, 1024, 1, "hidden width of an expert"),
     SIZE(shared_hidden, 0, 0, "hidden width of the shared experts together"),
     SIZE(dense_hidden, 0, 0, "hidden width of the dense layers"),
     SIZE(vocabulary, 32000, 1, "vocabulary"),
-    SIZE(prediction_layers, 0, 0, "further blocks that training runs to predict later tokens"),
+    COUNT(prediction_layers, 0, 0, 64, "further blocks that training runs to predict later tokens"),
     MG_OPTION_END};
 
 mg_status mg_shape_read(mg_context *context, const json_t *json, mg_shape *out) {

@@ -2,7 +2,6 @@
 #include "cluster/simulation.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "cluster/simulation_setup.h"
 #include "cluster/timeline.h"
@@ -29,7 +28,7 @@ mg_status mg__put_balance(const mg__setup *s, json_t *metrics) {
     most += mg_balance_max_over_mean(load, r->experts) / (double)r->layers;
   }
   mg_free(s->context, load, (size_t)r->experts * sizeof *load);
-  const mg_balance_floor least = mg_balance_random_floor(r->experts, r->choices, seen, FLOOR_RUNS, 1);
+  const mg_balance_floor least = mg_balance_random_floor(r->experts, s->shape.choices, seen, FLOOR_RUNS, 1);
   put(metrics, "cv", cv);
   put(metrics, "random_floor_cv", least.cv);
   put(metrics, "max_over_mean", most);
@@ -293,14 +292,30 @@ mg_status mg_simulation_requests(mg_context *context, const json_t *spec, json_t
 
 /* ---- grids and files ------------------------------------------------------------------------------------------ */
 
+/* What a point of a grid may ask for. */
+static const double grid_most = 1e12;
+
+/* Every value of an axis of the grid is a number from 0 up. */
+static mg_status check_axis(mg_context *context, const json_t *grid, const char *name) {
+  size_t index;
+  json_t *value;
+  const json_t *list = json_object_get(grid, name);
+  if (json_array_size(list) == 0) return mg_fail(context, MG_USAGE, "cluster: a grid has lists 'tokens' and 'context'");
+  json_array_foreach(list, index, value) {
+    if (!json_is_number(value) || !(json_number_value(value) >= 0) || json_number_value(value) > grid_most)
+      return mg_fail(context, MG_USAGE, "cluster: entry %zu of the grid's '%s' must be a number from 0 to %g",
+                     index + 1, name, grid_most);
+  }
+  return MG_OK;
+}
+
 /* One point. A token of a prompt of P attends to P / 2 on average; a decode step's context is its keys. */
-static mg_status grid_point(mg_context *context, const json_t *spec, double tokens, double mean_context,
-                            double *seconds) {
-  const bool prefill = strcmp(json_string_value(json_object_get(spec, "step")), "prefill") == 0;
-  const double ranks = fmax(1, json_number_value(json_object_get(spec, "ranks")));
-  const double keys = fmax(1, round(prefill ? 2 * mean_context : mean_context));
+static mg_status grid_point(mg_context *context, const json_t *spec, const mg__options *options, double tokens,
+                            double mean_context, double *seconds) {
+  const double keys = fmax(1, round(options->step == MG_STEP_PREFILL ? 2 * mean_context : mean_context));
+  const double of_rank = fmax(1, round(tokens / (double)options->ranks));
   json_t *point = json_copy((json_t *)spec), *result;
-  json_object_set_new(point, "tokens", json_integer((json_int_t)fmax(1, round(tokens / ranks))));
+  json_object_set_new(point, "tokens", json_integer((json_int_t)of_rank));
   json_object_set_new(point, "context", json_integer((json_int_t)keys));
   json_object_set_new(point, "compare", json_false());
   const mg_status status = mg_simulation_run(context, point, &result);
@@ -311,7 +326,8 @@ static mg_status grid_point(mg_context *context, const json_t *spec, double toke
   return MG_OK;
 }
 
-static mg_status fill_grid(mg_context *context, const json_t *spec, const json_t *grid, json_t *rows) {
+static mg_status fill_grid(mg_context *context, const json_t *spec, const mg__options *options, const json_t *grid,
+                           json_t *rows) {
   size_t t, c;
   json_t *tokens, *keys;
   json_array_foreach(json_object_get(grid, "tokens"), t, tokens) {
@@ -319,7 +335,7 @@ static mg_status fill_grid(mg_context *context, const json_t *spec, const json_t
     json_array_append_new(rows, row);
     json_array_foreach(json_object_get(grid, "context"), c, keys) {
       double seconds;
-      MG_TRY(grid_point(context, spec, json_number_value(tokens), json_number_value(keys), &seconds));
+      MG_TRY(grid_point(context, spec, options, json_number_value(tokens), json_number_value(keys), &seconds));
       json_array_append_new(row, json_real(seconds));
     }
   }
@@ -327,14 +343,17 @@ static mg_status fill_grid(mg_context *context, const json_t *spec, const json_t
 }
 
 mg_status mg_simulation_step_costs(mg_context *context, const json_t *spec, const json_t *grid, json_t **out) {
-  const char *step = json_string_value(json_object_get(spec, "step"));
+  mg__setup setup;
   *out = NULL;
-  if (!step || (strcmp(step, "prefill") != 0 && strcmp(step, "decode") != 0))
+  const mg_status readable = mg__setup_read(context, spec, &setup);
+  mg__setup_close(&setup);
+  MG_TRY(readable);
+  if (setup.options.step == MG_STEP_TRAINING)
     return mg_fail(context, MG_USAGE, "cluster: the costs of a step need step = \"prefill\" or \"decode\"");
-  if (json_array_size(json_object_get(grid, "tokens")) == 0 || json_array_size(json_object_get(grid, "context")) == 0)
-    return mg_fail(context, MG_USAGE, "cluster: a grid has lists 'tokens' and 'context'");
+  MG_TRY(check_axis(context, grid, "tokens"));
+  MG_TRY(check_axis(context, grid, "context"));
   json_t *rows = json_array();
-  const mg_status status = fill_grid(context, spec, grid, rows);
+  const mg_status status = fill_grid(context, spec, &setup.options, grid, rows);
   if (status == MG_OK)
     *out = json_pack("{s:O, s:O, s:O}", "tokens", json_object_get(grid, "tokens"), "context",
                      json_object_get(grid, "context"), "seconds", rows);

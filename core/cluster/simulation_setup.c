@@ -57,6 +57,12 @@ const mg_option mg_simulation_options[] = {
     WHOLE(timeline_ranks, 8, 1, 65536, "ranks that the time line of a forward step shows"),
     MG_OPTION_END};
 
+/* Layers with experts. */
+static int64_t mixtures_of(const mg__setup *s) {
+  const int64_t predicting = s->options.step == MG_STEP_TRAINING ? s->shape.prediction_layers : 0;
+  return s->shape.layers - s->shape.dense_layers + predicting;
+}
+
 /* ---- reading -------------------------------------------------------------------------------------------------- */
 
 /* The specification's own keys, without the tables in it. */
@@ -69,6 +75,21 @@ static mg_status read_options(mg_context *context, const json_t *spec, spec_opti
   const mg_status status = mg_options_from_json(context, mg_simulation_options, plain, "cluster", out);
   json_decref(plain);
   return status;
+}
+
+/* Assignments are counted in 32 bits, and the times of all ranks in all layers are held together. */
+static mg_status check_size(const mg__setup *s) {
+  static const int64_t most_assignments = UINT32_MAX, most_places = (int64_t)1 << 22;
+  const mg__options *o = &s->options;
+  const int64_t assignments = o->tokens * o->ranks * s->shape.choices;
+  const int64_t places = (s->shape.layers + s->shape.prediction_layers) * o->ranks;
+  if (assignments <= most_assignments && places <= most_places) return MG_OK;
+  return mg_fail(
+      s->context, MG_USAGE,
+      "cluster: %lld tokens of %lld ranks make %lld assignments in a layer, and %lld times of ranks in layers; "
+      "at most %lld and %lld can be simulated",
+      (long long)o->tokens, (long long)o->ranks, (long long)assignments, (long long)places, (long long)most_assignments,
+      (long long)most_places);
 }
 
 static mg_status check_options(mg__setup *s) {
@@ -85,6 +106,7 @@ static mg_status check_options(mg__setup *s) {
   if (o->ranks % o->tensor_parallel != 0 || s->shape.heads % o->tensor_parallel != 0)
     return mg_fail(s->context, MG_USAGE, "cluster: tensor_parallel = %lld does not divide %lld ranks and %lld heads",
                    (long long)o->tensor_parallel, (long long)o->ranks, (long long)s->shape.heads);
+  MG_TRY(check_size(s));
   const double none[1] = {0};
   mg_place_request request = mg__setup_request(s, -1, NULL);
   request.load = none;
@@ -123,6 +145,28 @@ static mg_status check_forms(const mg__setup *s) {
   return MG_OK;
 }
 
+static mg_status refuse_trace(const mg__setup *s, const mg_routing_facts *f, double mean) {
+  return mg_fail(s->context, MG_FILE,
+                 "%s: %lld layers of %lld experts, %g of them for a token; the model has at most %lld layers of %lld "
+                 "experts, %lld for a token: it is a trace of another model",
+                 s->trace_path, (long long)f->layers, (long long)f->experts, mean, (long long)mixtures_of(s),
+                 (long long)s->shape.experts, (long long)s->shape.choices);
+}
+
+/* A recorded trace fits the model by its head: its tokens may have room for more choices than they make on average. */
+static mg_status check_trace(mg__setup *s) {
+  const json_t *path = json_object_get(s->trace, "path");
+  mg_routing_facts facts;
+  if (!path) return MG_OK;
+  s->trace_path = json_string_value(path);
+  if (!s->trace_path || json_object_size(s->trace) > 1)
+    return mg_fail(s->context, MG_USAGE, "trace: 'path' must be the name of a file, and stand alone");
+  MG_TRY(mg_routing_describe(s->context, s->trace_path, &facts));
+  if (facts.experts == s->shape.experts && facts.choices >= s->shape.choices && facts.layers <= mixtures_of(s))
+    return MG_OK;
+  return refuse_trace(s, &facts, (double)facts.choices);
+}
+
 mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) {
   spec_options read;
   *s = (mg__setup){
@@ -143,7 +187,8 @@ mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *s) 
                    s->accelerator.name);
   }
   MG_TRY(check_options(s));
-  return check_memory(s);
+  MG_TRY(check_memory(s));
+  return check_trace(s);
 }
 
 void mg__setup_close(mg__setup *s) {
@@ -192,7 +237,7 @@ static mg_status generate(mg__setup *s) {
   mg_options_defaults(mg_routing_recipe_options, &recipe);
   recipe.experts = s->shape.experts;
   recipe.choices = s->shape.choices;
-  recipe.layers = s->shape.layers > s->shape.dense_layers ? s->shape.layers - s->shape.dense_layers : 1;
+  recipe.layers = mixtures_of(s) > 0 ? mixtures_of(s) : 1;
   recipe.tokens = s->options.offset + s->options.tokens * s->options.ranks;
   MG_TRY(read_recipe(s, &recipe));
   const json_t *given = json_object_get(s->trace, "shares");
@@ -204,14 +249,23 @@ static mg_status generate(mg__setup *s) {
   return status;
 }
 
+/* The head was checked; what it leaves open is how many experts a token has on average. */
+static mg_status read_trace(mg__setup *s) {
+  MG_TRY(mg_routing_read(s->context, s->trace_path, &s->routing));
+  const mg_routing *r = s->routing;
+  const mg_routing_facts facts = {r->tokens, r->starts_count, r->layers, r->experts, r->choices};
+  const double most = (double)s->shape.choices * (1 + 1e-9);
+  return r->mean_choices <= most ? MG_OK : refuse_trace(s, &facts, r->mean_choices);
+}
+
 mg_status mg__setup_routing(mg__setup *s) {
-  const char *path = json_string_value(json_object_get(s->trace, "path"));
-  MG_TRY(path ? mg_routing_read(s->context, path, &s->routing) : generate(s));
+  if (s->trace_path) return read_trace(s);
+  MG_TRY(generate(s));
   const mg_routing *r = s->routing;
   if (r->experts == s->shape.experts && r->choices == s->shape.choices) return MG_OK;
   return mg_fail(s->context, MG_USAGE,
-                 "cluster: the trace has %lld experts and %lld choices, the model %lld and %lld: it is a trace of "
-                 "another model",
+                 "cluster: the trace has %lld experts and %lld choices, the model %lld and %lld; leave both out of a "
+                 "generated trace",
                  (long long)r->experts, (long long)r->choices, (long long)s->shape.experts,
                  (long long)s->shape.choices);
 }

@@ -24,13 +24,14 @@ typedef struct mg__setup {
   mg_calibration calibration;
   int64_t nodes;
   const json_t *trace, *assignment; /* borrowed from the specification */
+  const char *trace_path;           /* of a recorded trace, borrowed too; NULL = generated */
   mg_routing *routing;
   mg_placement placement;
   int64_t moved;  /* experts that re-planning moved, all layers */
   double moved_s; /* until the busiest rank has received them */
 } mg__setup;
 
-/* Reads everything but the trace. Close it also after a failure. */
+/* Reads everything; of a recorded trace only its head. Close it also after a failure. */
 mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *out);
 /* Reads or generates the trace. */
 mg_status mg__setup_routing(mg__setup *setup);

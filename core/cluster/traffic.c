@@ -130,7 +130,7 @@ static void choose_destinations(counting *c, int64_t source) {
 static void set_room(counting *c) {
   const mg_traffic_request *q = c->request;
   const int64_t experts = q->placement->experts;
-  const double mean = (double)(q->count * q->placement->ranks * q->routing->choices) / (double)experts;
+  const double mean = (double)(q->count * q->placement->ranks) * q->routing->mean_choices / (double)experts;
   const int64_t room = q->capacity > 0 ? (int64_t)fmax(1, floor(q->capacity * mean * (1 + 1e-12))) : INT64_MAX;
   for (int64_t e = 0; e < experts; e++) c->room[e] = room;
 }

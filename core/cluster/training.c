@@ -33,6 +33,7 @@ mg_status mg_cut_stages(mg_context *context, const double *cost, int64_t blocks,
         double sum = 0;
         for (int64_t c = b - 1; c >= s - 1; c--) {
           sum += cost[c];
+          if (sum >= least[s * row + b]) break; /* a longer last stage takes longer still */
           const double here = fmax(least[(s - 1) * row + c], sum);
           if (here < least[s * row + b]) {
             least[s * row + b] = here;

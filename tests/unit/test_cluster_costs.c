@@ -1,16 +1,12 @@
 /* A fit finds the coefficients that data was made with and says where it fails; costs refuse what they were not
  * calibrated for; shapes give the published numbers of DeepSeek-V3. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "base/file.h"
 #include "cluster/calibration.h"
-#include "cluster/shape.h"
-#include "support/testing.h"
+#include "support/cluster.h"
 
+static mg_file_world world;
 static mg_context *context;
-static char path[] = "/tmp/moegauge-costs-XXXXXX";
+static const char *const path = world.scratch.path;
 static const mg_accelerator device = {.name = "device",
                                       .bf16_tflops = 1000,
                                       .fp8_tflops = 2000,
@@ -21,19 +17,16 @@ static const mg_accelerator device = {.name = "device",
                                       .near_gb_s = 100,
                                       .far_gb_s = 10};
 
-static int open_context(void **state) {
+static int open_world(void **state) {
   (void)state;
-  const int file = mkstemp(path);
-  if (file >= 0) close(file);
-  return file < 0 || mg_context_create(NULL, &context) != MG_OK;
+  const int failed = mg_file_world_open(&world);
+  context = world.context;
+  return failed;
 }
 
-static int close_context(void **state) {
+static int close_world(void **state) {
   (void)state;
-  unlink(path);
-  const bool clean = mg_context_bytes(context) == 0;
-  mg_context_destroy(context);
-  return clean ? 0 : -1;
+  return mg_file_world_close(&world);
 }
 
 /* Attention: constant 5 us, 1.5 times the memory's time or 2 times the peak's, whichever is longer. */
@@ -176,7 +169,14 @@ static void damaged_tables_are_refused(void **state) {
                {"m,n,k,groups,element_bytes,tflops\n1,2,x,1,1,5\n", "line 2: 'k' must be a number, not 'x'"},
                {"m,n,k,groups,element_bytes,tflops\n1,2,-3,1,1,5\n", "'k' is below 0"},
                {"m,n,k,groups,element_bytes,tflops\n1,2,0,1,1,5\n", "above 0"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,nan,1,1,5\n", "'k' must be a number, not 'nan'"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,1e300,1,1,5\n", "'k' is above 1e+15"},
+               {"m,n,k,groups,element_bytes,tflops\n1,2,3,1,1,0\n", "a time must be above 0"},
                {"op_name,num_gpus,message_size,latency\nreduce,8,1,1\n", "no known collective"},
+               {"op_name,num_gpus,message_size,latency\nall_reduce,1e12,1,1\n", "'num_gpus' must be from 1 to 65536"},
+               {"node_num,hidden_size,num_token,num_topk,num_experts,dispatch_sms,combine_sms,dispatch_transmit_us,"
+                "combine_transmit_us,dispatch_notify_us,combine_notify_us\n2,64,1,1000000,64,20,20,1,1,1,1\n",
+                "'num_topk' must be from 1 to 65536"},
                {"m,n,\"k\"\n", "quoted"}};
   for (size_t i = 0; i < MG_COUNT(wrong); i++) {
     mg_measurements data = {0};
@@ -209,30 +209,14 @@ static void random_choices_fall_into_groups(void **state) {
 
 /* ---- shapes --------------------------------------------------------------------------------------------------- */
 
-static const mg_shape deepseek_v3 = {.layers = 61,
-                                     .dense_layers = 3,
-                                     .width = 7168,
-                                     .heads = 128,
-                                     .attention = MG_ATTENTION_MLA,
-                                     .query_rank = 1536,
-                                     .latent = 512,
-                                     .plain_width = 128,
-                                     .rope_width = 64,
-                                     .value_width = 128,
-                                     .experts = 256,
-                                     .choices = 8,
-                                     .expert_hidden = 2048,
-                                     .shared_hidden = 2048,
-                                     .dense_hidden = 18432,
-                                     .vocabulary = 129280};
-
 /* The cache of the models' table in bf16, the routed and attention's parameters, and FLOPs without attention's core. */
 static void deepseek_v3_has_its_published_size(void **state) {
   (void)state;
-  assert_near(61 * 2 * mg_shape_cache_elements(&deepseek_v3), 70272, 0);
-  assert_near(58 * 256 * mg_shape_expert_parameters(&deepseek_v3), 653908770816.0, 0);
-  assert_near(61 * (mg_shape_attention_parameters(&deepseek_v3) + 1536 + 512), 11413547008.0, 0); /* and two norms */
-  assert_near(mg_shape_token_flops(&deepseek_v3, 0), 73251236864.0, 3e6); /* which counts norms too */
+  assert_near(61 * 2 * mg_shape_cache_elements(&mg_shape_deepseek_v3), 70272, 0);
+  assert_near(58 * 256 * mg_shape_expert_parameters(&mg_shape_deepseek_v3), 653908770816.0, 0);
+  assert_near(61 * (mg_shape_attention_parameters(&mg_shape_deepseek_v3) + 1536 + 512), 11413547008.0,
+              0);                                                                  /* and two norms */
+  assert_near(mg_shape_token_flops(&mg_shape_deepseek_v3, 0), 73251236864.0, 3e6); /* which counts norms too */
 }
 
 static void the_cache_of_grouped_queries(void **state) {
@@ -253,5 +237,5 @@ int main(void) {
                                      cmocka_unit_test(random_choices_fall_into_groups),
                                      cmocka_unit_test(deepseek_v3_has_its_published_size),
                                      cmocka_unit_test(the_cache_of_grouped_queries)};
-  return cmocka_run_group_tests(tests, open_context, close_context);
+  return cmocka_run_group_tests(tests, open_world, close_world);
 }

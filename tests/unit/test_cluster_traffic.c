@@ -1,32 +1,28 @@
 /* Generated routings are distinct, repeatable and as skewed as asked; traffic conserves assignments and messages. */
 #include "cluster/traffic.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "base/file.h"
 #include "base/options.h"
 #include "cluster/placement.h"
+#include "cluster/simulation.h"
 #include "moe/balance.h"
+#include "support/scratch.h"
 #include "support/world.h"
 
 static mg_world world;
-static char path[] = "/tmp/moegauge-routing-XXXXXX";
+static mg_scratch scratch;
+static const char *const path = scratch.path;
 
 static int open_world(void **state) {
   (void)state;
   mg_world_open(&world, "reference", MG_F32);
-  const int file = mkstemp(path);
-  if (file >= 0) close(file);
-  return file < 0;
+  return mg_scratch_open(&scratch, "routing");
 }
 
 static int close_world(void **state) {
   (void)state;
-  unlink(path);
   mg_world_close(&world);
-  return 0;
+  return mg_scratch_close(&scratch);
 }
 
 static mg_routing *generate(mg_routing_kind kind) {
@@ -182,6 +178,65 @@ static void damaged_traces_are_refused(void **state) {
   mg_routing_destroy(routing);
 }
 
+/* The head alone: the ids are damaged and not looked at. */
+static void the_head_says_what_a_trace_holds(void **state) {
+  (void)state;
+  mg_routing *routing = generate(MG_ROUTING_ZIPF);
+  mg_routing_facts facts;
+  assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
+  damage(20000, false);
+  assert_ok(world.context, mg_routing_describe(world.context, path, &facts));
+  assert_true(facts.tokens == 2048 && facts.texts == 1 && facts.layers == 3 && facts.experts == 64);
+  assert_int_equal(facts.choices, 8);
+  routing->blocks[0] = 1;
+  routing->blocks[1] = 0;
+  assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
+  assert_refused(world.context, MG_FILE, "with rising N", mg_routing_describe(world.context, path, &facts));
+  mg_routing_destroy(routing);
+}
+
+/* Expert choice leaves a token with as many experts as choose it: the mean counts, not the columns. */
+static void missing_choices_lower_the_mean(void **state) {
+  (void)state;
+  mg_routing *routing = generate(MG_ROUTING_UNIFORM), *again;
+  for (int64_t i = 0; i < 3 * 2048 * 8; i += 4) routing->ids[i] = -1;
+  assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
+  assert_ok(world.context, mg_routing_read(world.context, path, &again));
+  assert_near(routing->mean_choices, 8, 0);
+  assert_near(again->mean_choices, 6, 1e-12);
+  mg_routing_destroy(again);
+  mg_routing_destroy(routing);
+}
+
+static json_t *specification(int experts, int choices, int layers) {
+  return json_pack("{s:s, s:i, s:i, s:s, s:i, s:{s:i, s:i, s:i}, s:{s:f, s:f, s:f, s:f, s:f}, s:{s:s}}", "step",
+                   "decode", "ranks", 8, "tokens", 16, "costs", "roofline", "context", 128, "model", "experts", experts,
+                   "choices", choices, "layers", layers, "accelerator", "bf16_tflops", 100.0, "memory_gb", 80.0,
+                   "memory_gb_s", 1000.0, "near_gb_s", 100.0, "far_gb_s", 10.0, "trace", "path", path);
+}
+
+/* More choices than a model's are no trace of it unless tokens leave some out; fewer layers may be traced, not more. */
+static void a_trace_of_another_model_is_refused(void **state) {
+  (void)state;
+  static const struct {
+    int experts, choices, layers;
+    mg_status head, whole;
+  } models[] = {{64, 8, 3, MG_OK, MG_OK},     {64, 8, 9, MG_OK, MG_OK},     {32, 8, 3, MG_FILE, MG_FILE},
+                {64, 9, 3, MG_FILE, MG_FILE}, {64, 8, 2, MG_FILE, MG_FILE}, {64, 5, 3, MG_OK, MG_FILE}};
+  mg_routing *routing = generate(MG_ROUTING_ZIPF);
+  assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
+  for (size_t i = 0; i < MG_COUNT(models); i++) {
+    json_t *spec = specification(models[i].experts, models[i].choices, models[i].layers), *result = NULL;
+    assert_int_equal(mg_simulation_check(world.context, spec), models[i].head);
+    assert_int_equal(mg_simulation_run(world.context, spec, &result), models[i].whole);
+    if (models[i].whole != MG_OK)
+      assert_non_null(strstr(mg_context_message(world.context), "a trace of another model"));
+    json_decref(result);
+    json_decref(spec);
+  }
+  mg_routing_destroy(routing);
+}
+
 static mg_traffic *count(const mg_routing *routing, const mg_placement *placement, bool deduplicate, double capacity) {
   mg_traffic *traffic;
   const mg_traffic_request request = {.routing = routing,
@@ -285,6 +340,9 @@ int main(void) {
                                      cmocka_unit_test(contradictory_recipes_are_refused),
                                      cmocka_unit_test(a_written_trace_is_read_back),
                                      cmocka_unit_test(damaged_traces_are_refused),
+                                     cmocka_unit_test(the_head_says_what_a_trace_holds),
+                                     cmocka_unit_test(missing_choices_lower_the_mean),
+                                     cmocka_unit_test(a_trace_of_another_model_is_refused),
                                      cmocka_unit_test(assignments_and_messages_are_conserved),
                                      cmocka_unit_test(deduplication_changes_messages_only),
                                      cmocka_unit_test(messages_by_hand),
