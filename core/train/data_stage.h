@@ -185,6 +185,8 @@ uint64_t mg__window_next(uint64_t rolling, char leaving, char entering);
 
 /* roff to text (data_roff.c): appends to *out; *skipped is a reason or NULL. */
 mg_status mg__roff_to_text(mg_context *context, const char *source, size_t bytes, mg__text *out, const char **skipped);
+/* Appends a piece of a line with its escapes resolved (data_roff_escapes.c); sets *glue if it ends in \c. */
+mg_status mg__roff_put_text(mg_context *context, mg__text *out, const char *at, const char *end, bool *glue);
 
 /* ---- running (data_pipeline.c) ---- */
 
