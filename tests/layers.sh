@@ -1,52 +1,58 @@
 #!/usr/bin/env bash
 # Fails when a layer includes one above it, a plugin includes anything but moegauge/*.h, lua.h is seen outside core/lua, or
-# the sources that all GPU backends share name a vendor.
+# the sources that all GPU backends share name a vendor. One awk reads every source once.
 set -u
 source_dir=${1:?usage: layers.sh SOURCE_DIR}
 cd "$source_dir" || exit 1
-layers=(base tensor host moe model train measure cluster lab lua cli)
-declare -A rank
-for i in "${!layers[@]}"; do rank[${layers[$i]}]=$i; done
-bad=0
-complain() { echo "$1"; bad=1; }
 
-includes() { grep -rHoE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<][^">]+' --include='*.c' --include='*.h' --include='*.cpp' "$1" 2>/dev/null | sed -E 's/:[[:space:]]*#[[:space:]]*include[[:space:]]*["<]/ /'; }
+folders=(core/*/)
+folders=("${folders[@]#core/}")
+find core routers backends -name '*.c' -o -name '*.h' -o -name '*.cpp' | sort | tr '\n' '\0' |
+  FOLDERS="${folders[*]%/}" xargs -0 awk '
+BEGIN {
+  layers = split("base tensor host moe model train measure cluster lab lua cli", name)
+  for (i = 1; i <= layers; i++) rank[name[i]] = i
+  for (i = split(ENVIRON["FOLDERS"], name); i > 0; i--)
+    if (name[i] != "include" && !(name[i] in rank)) complain("core/" name[i] "/: not a layer of the design")
+}
 
-while read -r file included; do
-  own=$(cut -d/ -f2 <<<"$file")
-  [ "$own" = include ] && case "$included" in
-    moegauge/*) continue ;;
-    */*) [ -n "${rank[${included%%/*}]:-}" ] && complain "$file: a public header includes the internal $included"; continue ;;
-    *) continue ;;
-  esac
-  case "$included" in
-    lua.h|lauxlib.h|lualib.h) [ "$own" = lua ] || complain "$file: only core/lua may include $included" ;;
-  esac
-  target=${included%%/*}
-  [ "$target" = "$included" ] && continue
-  [ -n "${rank[$target]:-}" ] || continue
-  [ -n "${rank[$own]:-}" ] || { complain "$file: $own is not a layer"; continue; }
-  [ "${rank[$target]}" -le "${rank[$own]}" ] || complain "$file: $own includes $included, which lies above it"
-done < <(includes core)
+function complain(text) { print text; bad = 1 }
 
-for tree in routers backends; do
-  while read -r file included; do
-    target=${included%%/*}
-    [ "$target" = "$included" ] && continue
-    [ -n "${rank[$target]:-}" ] && complain "$file: a plugin may include only moegauge/*.h, not $included"
-  done < <(includes "$tree")
-done
+function check_core(included, target, own) {
+  own = part[2]
+  if (own == "include") {
+    if (target != "moegauge" && target in rank) complain(FILENAME ": a public header includes the internal " included)
+    return
+  }
+  if (included ~ /^(lua|lauxlib|lualib)\.h$/ && own != "lua") complain(FILENAME ": only core/lua may include " included)
+  if (!(target in rank)) return
+  if (!(own in rank)) complain(FILENAME ": " own " is not a layer")
+  else if (rank[target] > rank[own]) complain(FILENAME ": " own " includes " included ", which lies above it")
+}
 
-while IFS= read -r line; do
-  complain "$line: names a vendor; what differs between GPUs belongs into gpu_vendor.h"
-done < <(
-  grep -HnoE '\b_*(cuda|cublas|nvml|nvcc|hip|roc(m|blas|wmma)|rsmi|CUDA|NVCC|NVPTX|HIP|ROCM|AMDGCN)[A-Za-z_]*' backends/gpu/*.{c,h,cpp}
-  grep -rHnE '^[[:space:]]*#[[:space:]]*(el)?if.*(CUDA|NVCC|HIP|ROCM|AMDGCN|NVPTX)' --include='*.c' --include='*.h' --include='*.cpp' core routers backends/cpu backends/reference
-)
+function vendor() { complain(FILENAME ":" FNR ": names a vendor; what differs between GPUs belongs into gpu_vendor.h: " $0) }
 
-for folder in core/*/; do
-  name=$(basename "$folder")
-  [ "$name" = include ] || [ -n "${rank[$name]:-}" ] || complain "$folder: not a layer of the design"
-done
-[ $bad = 0 ] && echo "layers: every include points down"
-exit $bad
+FNR == 1 {
+  split(FILENAME, part, "/")
+  shared = FILENAME ~ /^backends\/gpu\/[^\/]*$/
+  blind = FILENAME ~ /^(core|routers|backends\/cpu|backends\/reference)\//
+}
+
+/^[ \t]*#[ \t]*include[ \t]*["<]/ {
+  included = $0
+  sub(/^[ \t]*#[ \t]*include[ \t]*["<]/, "", included)
+  sub(/[">].*/, "", included)
+  target = included
+  if (!sub(/\/.*/, "", target)) target = ""
+  if (part[1] == "core") check_core(included, target)
+  else if (target in rank) complain(FILENAME ": a plugin may include only moegauge/*.h, not " included)
+}
+
+# A name that begins as a vendor does; the character before it must end the word before.
+shared && (" " $0) ~ /[^A-Za-z0-9_]_*(cuda|cublas|nvml|nvcc|hip|roc(m|blas|wmma)|rsmi|CUDA|NVCC|NVPTX|HIP|ROCM|AMDGCN)/ { vendor() }
+blind && /^[ \t]*#[ \t]*(el)?if.*(CUDA|NVCC|HIP|ROCM|AMDGCN|NVPTX)/ { vendor() }
+
+END {
+  if (!bad) print "layers: every include points down"
+  exit bad
+}' || exit 1
