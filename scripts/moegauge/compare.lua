@@ -5,6 +5,7 @@ local core = require "moegauge.core"
 local format = require "moegauge.format"
 local label = require "moegauge.label"
 local metrics = require "moegauge.metrics"
+local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 
 local compare = {}
@@ -80,9 +81,7 @@ local function labels_of(points, order)
       if core.to_json(value) ~= core.to_json(values[1][name] == nil and "" or values[1][name]) then varying[name] = true end
     end
   end
-  local names = {}
-  for name in pairs(varying) do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted.keys(varying)
   for i, key in ipairs(order) do
     local parts = {}
     for _, name in ipairs(names) do
@@ -107,18 +106,13 @@ local function common_metrics(a, b)
   for _, name in ipairs(wanted) do
     if present[name] then names[#names + 1] = name end
   end
-  if #names > 0 then return names end
-  for name in pairs(present) do names[#names + 1] = name end
-  table.sort(names)
-  return names
+  return #names > 0 and names or sorted.keys(present)
 end
 
 -- Values of b and of a for the seeds that both have, in order of seed.
 local function paired_values(a, b, name)
-  local seeds, left, right = {}, {}, {}
-  for seed in pairs(a.by_seed) do seeds[#seeds + 1] = seed end
-  table.sort(seeds)
-  for _, seed in ipairs(seeds) do
+  local left, right = {}, {}
+  for _, seed in ipairs(sorted.keys(a.by_seed)) do
     local x, y = a.by_seed[seed][name], b.by_seed[seed] and b.by_seed[seed][name]
     if type(x) == "number" and type(y) == "number" and x == x and y == y then
       left[#left + 1], right[#right + 1] = y, x

@@ -2,6 +2,7 @@
 --- What nobody asked for is ignored by name, listed as unknown, or, where its name speaks of experts, an error.
 
 local core = require "moegauge.core"
+local sorted = require "moegauge.sorted"
 local strict = require "moegauge.strict"
 
 local config = {}
@@ -133,10 +134,7 @@ end
 
 --- One of the keys of `choices`, as its value there.
 function Config:choice(key, default, choices)
-  local names = {}
-  for name in pairs(choices) do names[#names + 1] = name end
-  table.sort(names)
-  local value = self:want(key, default, "one of " .. table.concat(names, ", "), function(value) return choices[value] ~= nil end)
+  local value = self:want(key, default, "one of " .. table.concat(sorted.keys(choices), ", "), function(value) return choices[value] ~= nil end)
   return choices[value]
 end
 
@@ -158,10 +156,7 @@ function Config:table(key)
   if value == nil then return nil end
   if type(value) ~= "table" or #value > 0 then self:refuse(key, ("must be a table, not %s"):format(describe(value))) end
   if self.parts[key] then return self.parts[key] end
-  local names = {}
-  for name in pairs(value) do names[#names + 1] = name end
-  table.sort(names)
-  self.parts[key] = setmetatable({ file = self.file, values = value, names = names, told = self.told, path = self.path .. key .. ".", used = {}, parts = {}, kinds = {} }, Config)
+  self.parts[key] = setmetatable({ file = self.file, values = value, names = sorted.keys(value), told = self.told, path = self.path .. key .. ".", used = {}, parts = {}, kinds = {} }, Config)
   return self.parts[key]
 end
 

@@ -6,18 +6,12 @@
 
 local core = require "moegauge.core"
 local inspect = require "moegauge.inspect"
+local sorted = require "moegauge.sorted"
 
 local counts = {}
 
 local figures <const> = { "total", "active", "active_without_input_embedding", "active_without_embedding_and_head" }
 local units <const> = { K = 1e3, M = 1e6, B = 1e9, T = 1e12 }
-
-local function names_of(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 -- Every number that the file expects and that was counted otherwise.
 local function differences(result, expected)
@@ -28,7 +22,7 @@ local function differences(result, expected)
   for _, name in ipairs(figures) do compare(name, result[name], expected[name]) end
   compare("kv_cache_bytes_per_token", result.kv_cache_bytes_per_token, expected.kv_cache_bytes_per_token)
   compare("flops_by_parameters", result.flops_per_token.by_parameters, expected.flops_by_parameters)
-  for _, part in ipairs(names_of(expected.breakdown)) do compare(part, result.breakdown[part], expected.breakdown[part]) end
+  for _, part in ipairs(sorted.keys(expected.breakdown)) do compare(part, result.breakdown[part], expected.breakdown[part]) end
   return rows
 end
 
@@ -89,7 +83,7 @@ end
 -- ---- rows --------------------------------------------------------------------------------------------------------
 
 local function row_of(file, model, context)
-  local source = { file = ("%s: %s"):format(file, model.name), config = model.config, names = names_of(model.config) }
+  local source = { file = ("%s: %s"):format(file, model.name), config = model.config, names = sorted.keys(model.config) }
   local result = inspect.of(source, context)
   local row = { name = model.name, family = result.family, runs = result.runs, total = result.total, active = result.active,
     differences = core.list(differences(result, model.expected)), published = {} }

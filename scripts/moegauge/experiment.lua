@@ -7,6 +7,7 @@
 local core = require "moegauge.core"
 local label = require "moegauge.label"
 local released = require "moegauge.released"
+local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
@@ -21,13 +22,6 @@ local run_wide <const> = { "backend", "precision", "threads" }
 local cases_max <const> = 100000
 -- A probe ends after so many Lua instructions, and probing after so many runs that did not get to training.
 local probe_instructions <const>, idle_probes_max <const> = 200000, 4
-
-local function sorted_keys(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 -- ---- making one ------------------------------------------------------------------------------------------------
 
@@ -64,7 +58,7 @@ local function check_seeds(seeds, where)
 end
 
 local function check_options(options, sweep)
-  for _, name in ipairs(sorted_keys(options)) do
+  for _, name in ipairs(sorted.keys(options)) do
     check_name(name, "options")
     if sweep[name] ~= nil then core.fail("usage", ("options.%s: the sweep has an axis of that name"):format(name)) end
     core.to_json_strict(options[name], "options." .. name)
@@ -156,8 +150,8 @@ local function set(self, name, text)
         return
       end
     end
-    local known = sorted_keys(self.axes)
-    for _, option in ipairs(sorted_keys(self.options)) do known[#known + 1] = option end
+    local known = sorted.keys(self.axes)
+    for _, option in ipairs(sorted.keys(self.options)) do known[#known + 1] = option end
     for _, wide in ipairs(run_wide) do known[#known + 1] = wide end
     local nearest = core.nearest(name, known)
     core.fail("usage", ("--set %s: there is no such setting; %s"):format(name, nearest and "did you mean '" .. nearest .. "'?" or "there are: " .. table.concat(known, ", ")))
@@ -168,7 +162,7 @@ end
 --- @param overrides table<string, string>|nil
 --- @param seeds integer[]|nil
 function experiment.configure(self, overrides, seeds)
-  for _, name in ipairs(sorted_keys(overrides or {})) do set(self, name, overrides[name]) end
+  for _, name in ipairs(sorted.keys(overrides or {})) do set(self, name, overrides[name]) end
   if seeds then self.axes.seed = axis_of("seed", seeds) end
   check_seeds(self.axes.seed, "--set seed")
   core.check_settings(self.settings)
@@ -180,7 +174,7 @@ end
 -- Names of the axes, outermost first.
 local function axis_order(self)
   local names = {}
-  for _, name in ipairs(sorted_keys(self.axes)) do
+  for _, name in ipairs(sorted.keys(self.axes)) do
     if name ~= "seed" then names[#names + 1] = name end
   end
   names[#names + 1] = "seed"
@@ -192,7 +186,7 @@ local function case_view(params, number, text)
   local view = { number = number, label = text }
   for name, value in pairs(params) do view[name] = value end
   return setmetatable(view, { __index = function(_, key)
-    local known = sorted_keys(view)
+    local known = sorted.keys(view)
     local nearest = core.nearest(tostring(key), known)
     core.fail("usage", ("case.%s: there is no such parameter; %s"):format(tostring(key), nearest and "did you mean case." .. nearest .. "?" or "there are: " .. table.concat(known, ", ")))
   end })
@@ -283,7 +277,7 @@ function experiment.plan(self)
   for i, case in ipairs(cases) do planned[i] = { number = case.number, label = case.label, labels = case.labels, params = case.params } end
   return {
     title = self.title, cases = planned, axes = axes, settings = self.settings,
-    routers = core.list(sorted_keys(specification.used_routers)), backends = core.list { core.backend_name() },
+    routers = core.list(sorted.keys(specification.used_routers)), backends = core.list { core.backend_name() },
     source = core.hash_value { run = self.run, routers = specification.defined_routers, checkpoints = released.stamps },
   }
 end

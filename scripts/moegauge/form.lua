@@ -6,6 +6,7 @@
 
 local core = require "moegauge.core"
 local families = require "moegauge.families"
+local sorted = require "moegauge.sorted"
 
 local form = {}
 
@@ -111,18 +112,12 @@ end
 
 -- ---- families ----------------------------------------------------------------------------------------------------
 
-local function names_of(config)
-  local names = {}
-  for name in pairs(config) do names[#names + 1] = name end
-  return names
-end
-
 -- What a family makes of a resolved specification: { family, config, tensors }, or nil and what stands in the way.
 local function try(family, spec)
   local config, reason = family.config(spec)
   if not config then return nil, reason end
   config.model_type = family.types[1]
-  local good, read = pcall(families.read, { file = "config.json", config = config, names = names_of(config) })
+  local good, read = pcall(families.read, { file = "config.json", config = config, names = sorted.keys(config) })
   if not good then return nil, tostring(read) end
   local back, refused = core.describe(read.spec, 1, false)
   if not back then return nil, refused end

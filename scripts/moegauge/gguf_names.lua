@@ -6,6 +6,7 @@
 --- `fixed` below.
 
 local core = require "moegauge.core"
+local sorted = require "moegauge.sorted"
 local strict = require "moegauge.strict"
 
 local gguf_names <const> = {}
@@ -263,10 +264,7 @@ function gguf_names.config(file)
   local architecture = file.metadata["general.architecture"]
   local known = architectures[architecture]
   if not known then
-    local names = {}
-    for name in pairs(architectures) do names[#names + 1] = name end
-    table.sort(names)
-    core.fail_plain("file", ("%s: key 'general.architecture': must be one of %s, not %s"):format(file.file, table.concat(names, ", "), strict.describe(architecture)))
+    core.fail_plain("file", ("%s: key 'general.architecture': must be one of %s, not %s"):format(file.file, table.concat(sorted.keys(architectures), ", "), strict.describe(architecture)))
   end
   local r = reader(file, architecture)
   check(r)

@@ -5,6 +5,7 @@ local cluster = require "moegauge.cluster"
 local core = require "moegauge.core"
 local experiment = require "moegauge.experiment"
 local serving = require "moegauge.serving"
+local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
@@ -62,26 +63,14 @@ end
 --- @param t table<any, V>
 --- @return fun(): any, V
 function mg.sorted_pairs(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b)
-    if type(a) == type(b) and type(a) == "number" then return a < b end
-    return tostring(a) < tostring(b)
-  end)
-  local i = 0
-  return function()
-    i = i + 1
-    return keys[i], t[keys[i]]
-  end
+  return sorted.pairs(t)
 end
 
 -- What a script gets is an empty table in front of this one, so that nothing can be replaced.
 return setmetatable({}, {
   __index = function(_, key)
     if mg[key] ~= nil then return mg[key] end
-    local names = {}
-    for name in pairs(mg) do names[#names + 1] = name end
-    table.sort(names)
+    local names = sorted.keys(mg)
     local nearest = core.nearest(tostring(key), names)
     core.fail("usage", ("there is no mg.%s; %s"):format(key, nearest and "did you mean mg." .. nearest .. "?" or "there are: " .. table.concat(names, ", ")))
   end,

@@ -1,6 +1,8 @@
 --- Short names for the values of a sweep: the word that says what a value is, and only those settings that tell it apart
 --- from the others of its axis.
 
+local sorted = require "moegauge.sorted"
+
 local label = {}
 
 local function is_list(value) return type(value) == "table" and (#value > 0 or next(value) == nil) end
@@ -62,9 +64,7 @@ function label.of(values)
         if flat[i][path] ~= flat[members[1]][path] then varying[path] = true end
       end
     end
-    local order = {}
-    for path in pairs(varying) do order[#order + 1] = path end
-    table.sort(order)
+    local order = sorted.keys(varying)
     for _, i in ipairs(members) do
       local parts = { word }
       for _, path in ipairs(order) do

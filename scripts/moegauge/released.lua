@@ -3,6 +3,7 @@
 local core = require "moegauge.core"
 local families = require "moegauge.families"
 local inspect = require "moegauge.inspect"
+local sorted = require "moegauge.sorted"
 local speed = require "moegauge.speed"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
@@ -67,9 +68,7 @@ function released.generate(t)
   local where <const> = "mg.generate"
   strict.keys(t, { "config", "data", "seed", "precision", "backend" }, where)
   strict.field(t, "config", "table", where)
-  local names = {}
-  for name in pairs(t.config) do names[#names + 1] = name end
-  local read = families.read { file = where, config = t.config, names = names }
+  local read = families.read { file = where, config = t.config, names = sorted.keys(t.config) }
   read.spec.initial_deviation = t.config.initializer_range
   local fields = fields_of(read, { path = nil, precision = t.precision })
   for _, name in ipairs(require("moegauge.swapped").router_names(fields.spec)) do fields.sources[name] = "random" end

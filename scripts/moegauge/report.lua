@@ -6,6 +6,7 @@ local format = require "moegauge.format"
 local html = require "moegauge.html"
 local paper = require "moegauge.paper"
 local result = require "moegauge.result"
+local sorted = require "moegauge.sorted"
 
 local report = {}
 
@@ -61,8 +62,7 @@ local function provenance_lines(r)
       end
     end
   end
-  for key, values in pairs(facts) do lines[#lines + 1] = key .. ": " .. fact_text(values) end
-  table.sort(lines)
+  for key, values in sorted.pairs(facts) do lines[#lines + 1] = key .. ": " .. fact_text(values) end
   return lines
 end
 
@@ -158,16 +158,11 @@ end
 
 -- One line per case.
 local function csv_of_cases(stored)
-  local names, seen = {}, {}
+  local seen = {}
   for _, case in ipairs(stored.cases) do
-    for name in pairs(case.result and case.result.metrics or {}) do
-      if not seen[name] then
-        seen[name] = true
-        names[#names + 1] = name
-      end
-    end
+    for name in pairs(case.result and case.result.metrics or {}) do seen[name] = true end
   end
-  table.sort(names)
+  local names = sorted.keys(seen)
   local lines = { csv_line { "number", "label", "status", "reason", "seconds", table.unpack(names) } }
   for _, case in ipairs(stored.cases) do
     local cells = { case.number, case.label, case.status, case.reason, case.seconds, n = 5 + #names }

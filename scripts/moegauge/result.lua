@@ -8,6 +8,7 @@ local format = require "moegauge.format"
 local label = require "moegauge.label"
 local metrics = require "moegauge.metrics"
 local paper = require "moegauge.paper"
+local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
 
@@ -32,10 +33,8 @@ end
 -- A text that is equal for equal values of an axis.
 local function key_of(value)
   if type(value) ~= "table" then return tostring(value) end
-  local keys, parts = {}, {}
-  for key in pairs(value) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  for i, key in ipairs(keys) do parts[i] = tostring(key) .. "=" .. key_of(value[key]) end
+  local parts = {}
+  for i, key in ipairs(sorted.keys(value)) do parts[i] = tostring(key) .. "=" .. key_of(value[key]) end
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
@@ -48,11 +47,10 @@ function Result:axes()
       seen[name][key_of(value)] = true
     end
   end
-  for name, values in pairs(seen) do
+  for name, values in sorted.pairs(seen) do
     local first = next(values)
     if name ~= "seed" and first and next(values, first) then names[#names + 1] = name end
   end
-  table.sort(names)
   return names
 end
 
@@ -142,7 +140,7 @@ end
 
 -- The wanted columns, or the default ones that at least one case measured, or, for cases with other metrics, theirs.
 local function columns_for(groups, wanted)
-  local present, columns, others = {}, {}, {}
+  local present, columns = {}, {}
   for _, group in ipairs(groups) do
     for _, case in ipairs(group.cases) do
       for name in pairs(case.result.metrics) do present[name] = true end
@@ -152,12 +150,7 @@ local function columns_for(groups, wanted)
   for _, name in ipairs(default_columns) do
     if present[name] then columns[#columns + 1] = name end
   end
-  if #columns == 0 then
-    for name in pairs(present) do others[#others + 1] = name end
-    table.sort(others)
-    columns = others
-  end
-  return with_floors(columns, present)
+  return with_floors(#columns > 0 and columns or sorted.keys(present), present)
 end
 
 local function seeds_note(groups)

@@ -3,6 +3,7 @@
 --- router: released, fitted, random, initial; distilled and fine-tuned afterwards.
 
 local core = require "moegauge.core"
+local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
@@ -157,13 +158,6 @@ local fitters <const> = {
   },
 }
 
-local function names_of(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 -- What each parameter of the new routers comes from, and what of the released ones is left out.
 local function sources_of(old, new, settings, router, released, where)
   local sources, left_out, missing = {}, {}, {}
@@ -184,21 +178,21 @@ local function sources_of(old, new, settings, router, released, where)
     end
   end
   if next(missing) then
-    refuse(where, "router %s needs the parameters %s, which the released router %s lacks; %s", router.name, table.concat(names_of(missing), ", "), released.name,
+    refuse(where, "router %s needs the parameters %s, which the released router %s lacks; %s", router.name, table.concat(sorted.keys(missing), ", "), released.name,
       fitter and 'give gate = "fitted" (from the released gate) or "random"' or 'give gate = "random"')
   end
-  return sources, names_of(left_out)
+  return sources, sorted.keys(left_out)
 end
 
 --- The sources in a few words: "released", "bias fitted, gate released", "none" for a router without parameters.
 function swap.words(sources)
   local by, said = {}, {}
-  for _, name in ipairs(names_of(sources)) do
+  for _, name in ipairs(sorted.keys(sources)) do
     local source = sources[name]
     by[source] = by[source] or {}
     table.insert(by[source], name)
   end
-  local kinds = names_of(by)
+  local kinds = sorted.keys(by)
   if #kinds == 0 then return "none" end
   if #kinds == 1 then return kinds[1] end
   for i, source in ipairs(kinds) do said[i] = table.concat(by[source], " and ") .. " " .. source end
@@ -245,7 +239,7 @@ end
 
 local function fit_tree(self, model, new, order, lists)
   for i, prefix in ipairs(order) do
-    for _, name in ipairs(names_of(new[prefix])) do
+    for _, name in ipairs(sorted.keys(new[prefix])) do
       if fitters.tree.fits(name) then model:set_means(prefix .. name, self.model, prefix .. "gate", lists[i]) end
     end
   end

@@ -5,6 +5,7 @@
 ---     "swap": { "router": ..., "capacity": ..., "experts": n }, "sources": { parameter of the router: where it came from } }
 
 local core = require "moegauge.core"
+local sorted = require "moegauge.sorted"
 
 local swapped = {}
 
@@ -12,13 +13,6 @@ swapped.model_type = "moegauge_swap"
 local base <const> = "moegauge.layers.{layer}.router."
 
 local function swap_of() return require("moegauge.swap") end
-
-local function names_of(config)
-  local names = {}
-  for name in pairs(config) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 -- Losses and how weights started are matters of training, which no file of weights speaks of.
 local function essence(spec)
@@ -33,7 +27,7 @@ end
 
 -- The specification that a configuration gives, resolved; nil if the family refuses it.
 local function spec_of(config)
-  local done, read = pcall(require("moegauge.families").read, { file = "config.json", config = config, names = names_of(config) })
+  local done, read = pcall(require("moegauge.families").read, { file = "config.json", config = config, names = sorted.keys(config) })
   if not done then return nil end
   local described = core.describe(read.spec, 1, false)
   return described and described.spec
@@ -98,7 +92,7 @@ function swapped.read(source)
     if type(config[key]) ~= "table" then refuse(key, "must be a table: moegauge wrote this file and reads it back") end
   end
   if type(config.released.model_type) ~= "string" or config.released.model_type == swapped.model_type then refuse("released", "must be the configuration of a released model") end
-  local read = require("moegauge.families").read { file = source.file, config = config.released, names = names_of(config.released) }
+  local read = require("moegauge.families").read { file = source.file, config = config.released, names = sorted.keys(config.released) }
   local swap = config.swap
   local spec = swap_of().change_mixtures(swap_of().each_layer(read.spec), function(mixture)
     mixture.router, mixture.capacity, mixture.experts = swap.router, swap.capacity, swap.experts

@@ -1,7 +1,8 @@
--- Statistics, formats and labels against values worked by hand or taken from printed tables.
+-- Statistics, formats, labels and sorted keys against values worked by hand or taken from printed tables.
 local statistics = require "moegauge.statistics"
 local format = require "moegauge.format"
 local label = require "moegauge.label"
+local sorted = require "moegauge.sorted"
 
 local function near(a, b, tolerance, what)
   assert(math.abs(a - b) <= tolerance, ("%s: %.10g is not %.10g"):format(what, a, b))
@@ -63,3 +64,12 @@ local names = label.of {
 }
 assert(table.concat(names, "; ") == "dense; topk k=1; topk k=2; switch", table.concat(names, "; "))
 assert(table.concat(label.of { 1, 2.0, 0.5 }, " ") == "1 2 0.5")
+
+-- Keys in order: numbers by value, then the others by their text, however they are mixed.
+local function joined(t)
+  local texts = {}
+  for key, value in sorted.pairs(t) do texts[#texts + 1] = tostring(key) .. "=" .. value end
+  return table.concat(texts, " ")
+end
+assert(joined { b = 1, a = 2, ["10"] = 3, [10] = 4, [9] = 5, [-1.5] = 6, ["9"] = 7 } == "-1.5=6 9=5 10=4 10=3 9=7 a=2 b=1")
+assert(joined {} == "" and #sorted.keys {} == 0)

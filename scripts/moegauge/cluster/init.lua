@@ -4,24 +4,18 @@
 local calibration = require "moegauge.cluster.calibration"
 local catalogue = require "moegauge.cluster.catalogue"
 local core = require "moegauge.core"
+local sorted = require "moegauge.sorted"
 local strict = require "moegauge.strict"
 
 local cluster = { accelerators = catalogue.accelerators, models = catalogue.models }
-
-local function sorted_keys(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
 
 -- A name as its entry of a table, a table as itself.
 local function named(value, known, key)
   if type(value) == "table" then return value end
   if type(value) == "string" and known[value] then return known[value] end
-  local nearest = type(value) == "string" and core.nearest(value, sorted_keys(known))
+  local nearest = type(value) == "string" and core.nearest(value, sorted.keys(known))
   core.fail("usage", ("mg.cluster: '%s' must be a table or one of the known names, not %s; %s"):format(key, strict.describe(value),
-    nearest and "did you mean '" .. nearest .. "'?" or "there are: " .. table.concat(sorted_keys(known), ", ")))
+    nearest and "did you mean '" .. nearest .. "'?" or "there are: " .. table.concat(sorted.keys(known), ", ")))
 end
 
 local function calibration_of(t)

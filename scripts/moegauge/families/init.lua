@@ -13,6 +13,7 @@
 local config = require "moegauge.config"
 local core = require "moegauge.core"
 local gguf_names = require "moegauge.gguf_names"
+local sorted = require "moegauge.sorted"
 local swapped = require "moegauge.swapped"
 
 local families = {}
@@ -71,9 +72,7 @@ end
 -- The metadata of a GGUF file as a configuration.
 local function read_gguf(gguf)
   local described, told = gguf_names.config(gguf)
-  local names = {}
-  for name in pairs(described) do names[#names + 1] = name end
-  return { file = gguf.file, config = described, names = names, told = told, architecture = gguf.metadata["general.architecture"] }
+  return { file = gguf.file, config = described, names = sorted.keys(described), told = told, architecture = gguf.metadata["general.architecture"] }
 end
 
 --- The configuration of a model at a path, as families.read takes it: config.json or a folder that holds it, or a GGUF file or
