@@ -260,8 +260,11 @@ mg_status mg_options_from_text(mg_context *context, const mg_option *table, cons
   const mg_option *option = find(table, name);
   if (!option) return refuse_key(context, table, name, where);
   json_t *value = json_from_text(option, text);
-  if (!value) return refuse_value(context, option, where, text);
-  const mg_status status = set_or_refuse(context, option, value, where, options);
+  mg_status status = MG_OK;
+  if (json_is_string(value))
+    status = set_or_refuse(context, option, value, where, options);
+  else if (!value || !set_field(option, value, field_of(option, options)))
+    status = refuse_value(context, option, where, text); /* as it was typed: 0, not 0.0 */
   json_decref(value);
   return status;
 }

@@ -97,6 +97,9 @@ static void text_from_a_command_line_is_read_by_type(void **state) {
   assert_false(s.fast);
   assert_refused(context, MG_USAGE, "'rate' must be a number from 0 to 1, not x",
                  mg_options_from_text(context, table, "rate", "x", "--set", &s));
+  assert_refused(context, MG_USAGE, "'rate' must be a number from 0 to 1, not 2",
+                 mg_options_from_text(context, table, "rate", "2", "--set", &s));
+  assert_string_equal(strrchr(mg_context_message(context), ' '), " 2"); /* as typed */
   assert_refused(context, MG_USAGE, "'rate' must be", mg_options_from_text(context, table, "rate", "nan", "--set", &s));
 }
 
