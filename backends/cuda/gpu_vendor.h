@@ -88,37 +88,8 @@ static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts)
 #ifdef __cplusplus
 #include <cuda_runtime.h>
 
-#define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
-#define GPU_DEVICE __device__ __forceinline__
-#define GPU_SHARED(type, name, count) __shared__ __align__(16) type name[count]
-#define GPU_DYNAMIC_SHARED(type, name)                                                                                 \
-  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                                                  \
-  type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+#include "gpu_language.h"
 
-GPU_DEVICE int gpu_thread() {
-  return static_cast<int>(threadIdx.x);
-}
-GPU_DEVICE int gpu_threads() {
-  return static_cast<int>(blockDim.x);
-}
-GPU_DEVICE int64_t gpu_block() {
-  return blockIdx.x;
-}
-GPU_DEVICE int64_t gpu_block_y() {
-  return blockIdx.y;
-}
-GPU_DEVICE int64_t gpu_block_z() {
-  return blockIdx.z;
-}
-GPU_DEVICE int64_t gpu_blocks() {
-  return gridDim.x;
-}
-GPU_DEVICE void gpu_barrier() {
-  __syncthreads();
-}
-GPU_DEVICE void gpu_warp_barrier() {
-  __syncwarp();
-}
 template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
@@ -131,26 +102,11 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return __ballot_sync(0xffffffffu, vote);
 }
-GPU_DEVICE int gpu_bits_set(uint64_t bits) {
-  return __popcll(bits);
-}
-GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
-  return atomicAdd(target, value);
-}
-GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
-  return atomicCAS(target, expected, value);
-}
 /* In assembly, because the compiler would write the words one by one. */
 GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
                "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
                : "memory");
-}
-GPU_DEVICE uint32_t gpu_bits_of(float value) {
-  return __float_as_uint(value);
-}
-GPU_DEVICE float gpu_float_of(uint32_t bits) {
-  return __uint_as_float(bits);
 }
 
 /* ---- the matrix unit: 16 x 16 x 16 products of bf16 by a warp ------------------------------------------------------- */
@@ -214,13 +170,6 @@ struct gpu_matrix_unit {
     multiply_half(to.value + 4, a, b.pair + 2);
   }
 };
-
-template <typename... P, typename... A>
-static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
-                              A... arguments) {
-  const dim3 blocks(grid.x, grid.y, grid.z);
-  kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(arguments...);
-}
 #endif
 
 #endif

@@ -114,8 +114,8 @@ mg_status mg__gpu_attention(mg_backend *backend, const mg_op_call *call) {
     typedef decltype(type) C;
     constexpr int PARTS = decltype(parts)::COUNT;
     const int64_t columns = f.a.value_head ? gpu_ceil_div(f.a.value_head, PARTS * SIDE) : 1;
-    gpu_launch(attention_kernel<C, PARTS>, gpu_grid{static_cast<uint32_t>(blocks), static_cast<uint32_t>(columns), 1},
-               GPU_TILE_THREADS, 0, gpu_state_of(backend)->stream, f);
+    gpu_launch(attention_kernel<C, PARTS>, gpu_grid{static_cast<uint32_t>(blocks), static_cast<uint32_t>(columns)},
+               GPU_TILE_THREADS, gpu_state_of(backend)->stream, f);
   });
   return mg__gpu_launched(backend, call);
 }

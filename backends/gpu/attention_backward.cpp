@@ -209,17 +209,16 @@ template <typename C, int PARTS> void launch_products(const backward &b, gpu_str
   const int64_t dq_blocks = a.batch * a.heads * gpu_ceil_div(a.queries, SIDE);
   const int64_t dkv_blocks = a.batch * a.kv_heads * gpu_ceil_div(a.key_rows, SIDE);
   const auto grid = [](int64_t blocks, int64_t columns) {
-    return gpu_grid{static_cast<uint32_t>(blocks), static_cast<uint32_t>(gpu_ceil_div(columns, PARTS * SIDE)), 1};
+    return gpu_grid{static_cast<uint32_t>(blocks), static_cast<uint32_t>(gpu_ceil_div(columns, PARTS * SIDE))};
   };
   if (dq_blocks > 0 && a.head > 0)
-    gpu_launch(dq_kernel<C, PARTS>, grid(dq_blocks, a.head), GPU_TILE_THREADS, 0, stream, b);
-  if (dkv_blocks > 0 && wide > 0)
-    gpu_launch(dkv_kernel<C, PARTS>, grid(dkv_blocks, wide), GPU_TILE_THREADS, 0, stream, b);
+    gpu_launch(dq_kernel<C, PARTS>, grid(dq_blocks, a.head), GPU_TILE_THREADS, stream, b);
+  if (dkv_blocks > 0 && wide > 0) gpu_launch(dkv_kernel<C, PARTS>, grid(dkv_blocks, wide), GPU_TILE_THREADS, stream, b);
   const int64_t distances = a.queries + a.keys > 0 ? a.queries + a.keys - 1 : 0;
   if (b.dbias.data && distances > 0)
     gpu_launch(dbias_kernel<C>,
-               gpu_grid{static_cast<uint32_t>(gpu_ceil_div(distances, SIDE)), static_cast<uint32_t>(a.heads), 1},
-               GPU_TILE_THREADS, 0, stream, b);
+               gpu_grid{static_cast<uint32_t>(gpu_ceil_div(distances, SIDE)), static_cast<uint32_t>(a.heads)},
+               GPU_TILE_THREADS, stream, b);
 }
 } // namespace
 
@@ -241,10 +240,9 @@ mg_status mg__gpu_attention_backward(mg_backend *backend, const mg_op_call *call
   if (!b.delta) return MG_DEVICE;
   if (rows > 0) {
     const int64_t blocks = gpu_ceil_div(rows, ROW_BLOCK / GPU_WARP);
-    gpu_launch(delta_kernel, gpu_grid{static_cast<uint32_t>(blocks), 1, 1}, ROW_BLOCK, 0, stream, b);
+    gpu_launch(delta_kernel, gpu_grid{static_cast<uint32_t>(blocks), 1}, ROW_BLOCK, stream, b);
   }
-  if (b.dsinks.data)
-    gpu_launch(dsinks_kernel, gpu_grid{static_cast<uint32_t>(b.a.heads), 1, 1}, ROW_BLOCK, 0, stream, b);
+  if (b.dsinks.data) gpu_launch(dsinks_kernel, gpu_grid{static_cast<uint32_t>(b.a.heads), 1}, ROW_BLOCK, stream, b);
   gpu_attention_with(call, b.a.head > b.a.value_head ? b.a.head : b.a.value_head, [&](auto type, auto parts) {
     launch_products<decltype(type), decltype(parts)::COUNT>(b, stream);
   });

@@ -47,8 +47,8 @@ template <typename F> static inline mg_status gpu_columns(mg_backend *backend, i
   float *partial =
       static_cast<float *>(mg__gpu_scratch(backend, static_cast<size_t>(chunks * columns) * sizeof(float)));
   if (!partial) return MG_DEVICE;
-  const gpu_grid grid = {static_cast<uint32_t>(gpu_ceil_div(columns, GPU_WARP)), static_cast<uint32_t>(chunks), 1};
-  gpu_launch(gpu_columns_partial<F>, grid, GPU_BLOCK, 0, gpu_state_of(backend)->stream, sum, partial, rows, columns,
+  const gpu_grid grid = {static_cast<uint32_t>(gpu_ceil_div(columns, GPU_WARP)), static_cast<uint32_t>(chunks)};
+  gpu_launch(gpu_columns_partial<F>, grid, GPU_BLOCK, gpu_state_of(backend)->stream, sum, partial, rows, columns,
              chunk_rows);
   gpu_each(backend, columns, gpu_columns_finish<F>{sum, partial, columns, chunks});
   return MG_OK;

@@ -6,7 +6,7 @@ GPU_KERNEL(GPU_WARP) probe_kernel() {}
 } // namespace
 
 mg_status mg__gpu_probe(mg_backend *backend) {
-  gpu_launch(probe_kernel, gpu_grid{1, 1, 1}, GPU_WARP, 0, gpu_state_of(backend)->stream);
+  gpu_launch(probe_kernel, gpu_grid{1, 1}, GPU_WARP, gpu_state_of(backend)->stream);
   return mg__gpu_check(backend, gpu_last_error(), "launching a first kernel");
 }
 

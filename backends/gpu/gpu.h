@@ -32,8 +32,7 @@ typedef struct gpu_cached {
 typedef struct gpu_cache {
   gpu_cached *blocks;
   int64_t count, room;
-  size_t bytes;      /* in free blocks */
-  int64_t taken_new; /* blocks asked of the device so far */
+  size_t bytes; /* in free blocks */
 } gpu_cache;
 
 enum { GPU_STAGES = 16, GPU_STAGE_BYTES = 1 << 18 };
@@ -47,7 +46,6 @@ typedef struct gpu_stage {
 
 typedef struct gpu_state {
   gpu_device_facts facts;
-  int device;
   gpu_stream stream; /* all work of the backend, in order */
   gpu_cache cache;
   gpu_stage stages[GPU_STAGES];

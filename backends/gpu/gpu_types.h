@@ -34,9 +34,9 @@ typedef struct gpu_meter {
   void *device;  /* as the library names it */
 } gpu_meter;
 
-/* Blocks of a launch in each direction. */
+/* Blocks of a launch along x and y. */
 typedef struct gpu_grid {
-  uint32_t x, y, z;
+  uint32_t x, y;
 } gpu_grid;
 
 #endif

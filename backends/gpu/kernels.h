@@ -80,7 +80,7 @@ static inline int64_t gpu_ceil_div(int64_t a, int64_t b) {
 static inline gpu_grid gpu_grid_of(const mg_backend *backend, int64_t wanted) {
   const int64_t most =
       static_cast<int64_t>(gpu_state_of(backend)->facts.multiprocessors) * GPU_BLOCKS_PER_MULTIPROCESSOR;
-  return {static_cast<uint32_t>(wanted < most ? wanted : most), 1, 1};
+  return {static_cast<uint32_t>(wanted < most ? wanted : most), 1};
 }
 
 /* step(i) for each i < count. Neighbouring threads take neighbouring elements, and each thread has several in flight. */
@@ -99,7 +99,7 @@ template <typename F> GPU_KERNEL(GPU_BLOCK) gpu_each_kernel(int64_t count, F ste
 template <typename F> static inline void gpu_each(const mg_backend *backend, int64_t count, F step) {
   if (count <= 0) return;
   const gpu_grid grid = gpu_grid_of(backend, gpu_ceil_div(count, GPU_BLOCK * GPU_PER_THREAD));
-  gpu_launch(gpu_each_kernel<F>, grid, GPU_BLOCK, 0, gpu_state_of(backend)->stream, count, step);
+  gpu_launch(gpu_each_kernel<F>, grid, GPU_BLOCK, gpu_state_of(backend)->stream, count, step);
 }
 
 /* ---- ids -------------------------------------------------------------------------------------------------------- */

@@ -127,8 +127,8 @@ void launch(const mg_backend *backend, const product &p) {
   const int64_t down = p.kind == PRODUCT_ROWS ? p.M / SIDE + p.count + 1 : gpu_ceil_div(p.M, SIDE) * p.count;
   const int64_t blocks = down * gpu_ceil_div(p.N, SIDE);
   if (blocks == 0) return;
-  gpu_launch(product_kernel<C, SIDE, LEFT_LAST, RIGHT_LAST>, gpu_grid{static_cast<uint32_t>(blocks), 1, 1},
-             GPU_TILE_THREADS, 0, gpu_state_of(backend)->stream, p);
+  gpu_launch(product_kernel<C, SIDE, LEFT_LAST, RIGHT_LAST>, gpu_grid{static_cast<uint32_t>(blocks), 1},
+             GPU_TILE_THREADS, gpu_state_of(backend)->stream, p);
 }
 
 template <typename C, int SIDE> void launch_stored(const mg_backend *backend, const product &p) {

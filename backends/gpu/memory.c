@@ -65,7 +65,6 @@ static mg_status take_new(mg_backend *backend, size_t bytes, void **out) {
     (void)gpu_last_error();
     return out_of_memory(backend, bytes);
   }
-  gpu_state_of(backend)->cache.taken_new++;
   return mg__gpu_check(backend, error, "allocating device memory");
 }
 

@@ -33,7 +33,6 @@ static mg_status choose_device(mg_backend *backend, int device) {
                    "device=%d was wanted, but " GPU_RUNTIME " sees %d; they are numbered from 0", device, count);
   MG_TRY(mg__gpu_check(backend, gpu_device_choose(device), "choosing the device"));
   MG_TRY(mg__gpu_check(backend, gpu_device_facts_of(device, &state->facts), "asking what the device is"));
-  state->device = device;
   if (state->facts.warp == GPU_WARP) return MG_OK;
   return mg_fail(backend->context, MG_DEVICE,
                  "%s runs %d threads in step and this plugin was built for %d; configure again with " GPU_REBUILD

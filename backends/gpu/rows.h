@@ -69,7 +69,7 @@ template <bool WIDE, typename F> GPU_KERNEL(GPU_BLOCK) gpu_rows_kernel(int64_t r
 template <bool WIDE, typename F> static inline void gpu_rows_by(const mg_backend *backend, int64_t rows, F step) {
   if (rows <= 0) return;
   const gpu_grid grid = gpu_grid_of(backend, gpu_ceil_div(rows, gpu_team<WIDE>::per_block));
-  gpu_launch(gpu_rows_kernel<WIDE, F>, grid, GPU_BLOCK, 0, gpu_state_of(backend)->stream, rows, step);
+  gpu_launch(gpu_rows_kernel<WIDE, F>, grid, GPU_BLOCK, gpu_state_of(backend)->stream, rows, step);
 }
 
 /* Runs `step`, a struct with a device function operator()(int64_t row, Team team), for each row. All threads of a team

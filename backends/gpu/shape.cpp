@@ -112,7 +112,7 @@ mg_status mg__gpu_transpose(mg_backend *backend, const mg_op_call *call) {
   const int64_t tiles = batches * gpu_ceil_div(rows, TILE) * gpu_ceil_div(columns, TILE);
   with_bits(x->dtype, [&](auto type) {
     typedef gpu_element<decltype(type)> T;
-    gpu_launch(transpose_kernel<T>, gpu_grid_of(backend, tiles), GPU_BLOCK, 0, gpu_state_of(backend)->stream,
+    gpu_launch(transpose_kernel<T>, gpu_grid_of(backend, tiles), GPU_BLOCK, gpu_state_of(backend)->stream,
                gpu_data<const T>(x), gpu_data<T>(out), rows, columns, tiles);
   });
   return mg__gpu_launched(backend, call);

@@ -150,13 +150,12 @@ gpu_sort gpu_sort_create(void *memory, int64_t count) {
 void gpu_sort_run(const mg_backend *backend, gpu_sort *sort, int bits) {
   if (sort->count <= 0) return;
   const gpu_stream stream = gpu_state_of(backend)->stream;
-  const gpu_grid grid = {static_cast<uint32_t>(blocks_of(sort->count)), 1, 1};
+  const gpu_grid grid = {static_cast<uint32_t>(blocks_of(sort->count)), 1};
   for (int shift = 0; shift < bits; shift += DIGIT_BITS) {
     const int from = sort->now, to = 1 - from;
-    gpu_launch(count_kernel, grid, BLOCK, 0, stream, sort->key[from], sort->count, shift, sort->counts);
-    gpu_launch(scan_kernel, gpu_grid{1, 1, 1}, SCAN_BLOCK, 0, stream, sort->counts,
-               static_cast<int64_t>(grid.x) * DIGITS);
-    gpu_launch(move_kernel, grid, BLOCK, 0, stream, sort->key[from], sort->item[from], sort->key[to], sort->item[to],
+    gpu_launch(count_kernel, grid, BLOCK, stream, sort->key[from], sort->count, shift, sort->counts);
+    gpu_launch(scan_kernel, gpu_grid{1, 1}, SCAN_BLOCK, stream, sort->counts, static_cast<int64_t>(grid.x) * DIGITS);
+    gpu_launch(move_kernel, grid, BLOCK, stream, sort->key[from], sort->item[from], sort->key[to], sort->item[to],
                sort->count, shift, sort->counts);
     sort->now = to;
   }

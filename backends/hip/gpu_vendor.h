@@ -83,37 +83,8 @@ static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts)
 #ifdef __cplusplus
 #include <hip/hip_runtime.h>
 
-#define GPU_KERNEL(threads) __global__ void __launch_bounds__(threads)
-#define GPU_DEVICE __device__ __forceinline__
-#define GPU_SHARED(type, name, count) __shared__ __align__(16) type name[count]
-#define GPU_DYNAMIC_SHARED(type, name)                                                                                 \
-  extern __shared__ __align__(16) unsigned char gpu_dynamic_shared[];                                                  \
-  type *const name = reinterpret_cast<type *>(gpu_dynamic_shared)
+#include "gpu_language.h"
 
-GPU_DEVICE int gpu_thread() {
-  return static_cast<int>(threadIdx.x);
-}
-GPU_DEVICE int gpu_threads() {
-  return static_cast<int>(blockDim.x);
-}
-GPU_DEVICE int64_t gpu_block() {
-  return blockIdx.x;
-}
-GPU_DEVICE int64_t gpu_block_y() {
-  return blockIdx.y;
-}
-GPU_DEVICE int64_t gpu_block_z() {
-  return blockIdx.z;
-}
-GPU_DEVICE int64_t gpu_blocks() {
-  return gridDim.x;
-}
-GPU_DEVICE void gpu_barrier() {
-  __syncthreads();
-}
-GPU_DEVICE void gpu_warp_barrier() {
-  __builtin_amdgcn_wave_barrier();
-}
 template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
   return __shfl(value, lane);
 }
@@ -126,23 +97,8 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return __ballot(vote);
 }
-GPU_DEVICE int gpu_bits_set(uint64_t bits) {
-  return __popcll(bits);
-}
-GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
-  return atomicAdd(target, value);
-}
-GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
-  return atomicCAS(target, expected, value);
-}
 GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
   *static_cast<uint4 *>(to) = make_uint4(word[0], word[1], word[2], word[3]);
-}
-GPU_DEVICE uint32_t gpu_bits_of(float value) {
-  return __float_as_uint(value);
-}
-GPU_DEVICE float gpu_float_of(uint32_t bits) {
-  return __uint_as_float(bits);
 }
 
 /* ---- the matrix unit: 16 x 16 x 16 products of bf16 by a warp ------------------------------------------------------- */
@@ -189,13 +145,6 @@ struct gpu_matrix_unit {
     for (int i = 0; i < 4; i++) to.value[i] = sums[i];
   }
 };
-
-template <typename... P, typename... A>
-static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream stream,
-                              A... arguments) {
-  const dim3 blocks(grid.x, grid.y, grid.z);
-  kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(arguments...);
-}
 #endif
 
 #endif

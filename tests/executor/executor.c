@@ -49,7 +49,7 @@ static struct {
   shared_array arrays[ARRAYS_MAX];
   int arrays_count;
   size_t shared_bytes;
-  _Alignas(64) unsigned char shared[EXECUTOR_SHARED_MAX], dynamic[EXECUTOR_DYNAMIC_SHARED_MAX];
+  _Alignas(64) unsigned char shared[EXECUTOR_SHARED_MAX];
 } run;
 
 /* ---- choosing who runs ------------------------------------------------------------------------------------------ */
@@ -186,10 +186,6 @@ void *executor_shared(const void *key, size_t bytes) {
   return run.shared + offset;
 }
 
-void *executor_dynamic_shared(void) {
-  return run.dynamic;
-}
-
 /* ---- launching -------------------------------------------------------------------------------------------------- */
 
 static void drop_fibres(void) {
@@ -207,11 +203,10 @@ static void say_who_waits(void) {
   executor__fail(EXECUTOR_BAD_KERNEL, text);
 }
 
-static bool run_block(size_t dynamic_bytes) {
+static bool run_block(void) {
   run.started = run.ended = run.at_barrier = run.ready_first = run.ready_count = 0;
   run.arrays_count = 0;
   run.shared_bytes = 0;
-  memset(run.dynamic, 0xff, dynamic_bytes);
   memset(run.state, 0, (size_t)executor_now.threads * sizeof run.state[0]);
   for (int i = 0; i < executor_now.threads / run.warp; i++) run.warps[i].arrived = run.warps[i].parity = 0;
   fibre *first = idle_fibre();
@@ -225,21 +220,19 @@ static bool run_block(size_t dynamic_bytes) {
   return run.ended == executor_now.threads;
 }
 
-static bool may_launch(gpu_grid grid, int threads, size_t dynamic_bytes, int warp) {
+static bool may_launch(gpu_grid grid, int threads, int warp) {
   if (executor__failed()) return false;
   const char *wrong = NULL;
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) wrong = "a launch has no blocks";
-  if (grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) wrong = "a launch has too many blocks";
+  if (grid.x == 0 || grid.y == 0) wrong = "a launch has no blocks";
+  if (grid.x > INT32_MAX || grid.y > 65535) wrong = "a launch has too many blocks";
   if (threads < 1 || threads > EXECUTOR_THREADS_MAX) wrong = "a block has 1 to 1024 threads";
   if (threads % warp != 0) wrong = "a block's threads are no whole number of warps";
-  if (dynamic_bytes > EXECUTOR_DYNAMIC_SHARED_MAX) wrong = "a block has at most 96 KiB of dynamic shared memory";
   if (wrong) executor__fail(EXECUTOR_BAD_LAUNCH, wrong);
   return !wrong;
 }
 
-void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, size_t dynamic_bytes,
-                  int warp) {
-  if (!executor__begin_launch() || !may_launch(grid, threads, dynamic_bytes, warp)) return;
+void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, int warp) {
+  if (!executor__begin_launch() || !may_launch(grid, threads, warp)) return;
   if (!run.caller && !(run.caller = fibre_of_caller())) {
     executor__fail(EXECUTOR_LOST, "no host memory for a fibre");
     return;
@@ -248,14 +241,12 @@ void executor_run(void (*body)(const void *user), const void *user, gpu_grid gri
   run.user = user;
   run.warp = warp;
   executor_now = (executor_place){.threads = threads, .blocks = grid.x};
-  for (uint32_t z = 0; z < grid.z; z++)
-    for (uint32_t y = 0; y < grid.y; y++)
-      for (uint32_t x = 0; x < grid.x; x++) {
-        executor_now.block[0] = x;
-        executor_now.block[1] = y;
-        executor_now.block[2] = z;
-        if (run_block(dynamic_bytes)) continue;
-        drop_fibres();
-        return;
-      }
+  for (uint32_t y = 0; y < grid.y; y++)
+    for (uint32_t x = 0; x < grid.x; x++) {
+      executor_now.block[0] = x;
+      executor_now.block[1] = y;
+      if (run_block()) continue;
+      drop_fibres();
+      return;
+    }
 }

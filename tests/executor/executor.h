@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-enum { EXECUTOR_THREADS_MAX = 1024, EXECUTOR_SHARED_MAX = 48 << 10, EXECUTOR_DYNAMIC_SHARED_MAX = 96 << 10 };
+enum { EXECUTOR_THREADS_MAX = 1024, EXECUTOR_SHARED_MAX = 48 << 10 };
 
 typedef enum executor_error {
   EXECUTOR_OK,
@@ -74,8 +74,7 @@ executor_error executor_last_error(void);
 const char *executor_error_text(executor_error error);
 
 /* Runs `body(user)` as each thread of each block; warp is 32 or 64. What goes wrong is told by executor_last_error. */
-void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, size_t dynamic_bytes,
-                  int warp);
+void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, int warp);
 
 /* ---- what a kernel sees ----------------------------------------------------------------------------------------- */
 
@@ -83,7 +82,7 @@ void executor_run(void (*body)(const void *user), const void *user, gpu_grid gri
  * executor's one variable that others can see. */
 typedef struct executor_place {
   int thread, threads;
-  int64_t block[3], blocks;
+  int64_t block[2], blocks;
 } executor_place;
 extern executor_place executor_now;
 
@@ -94,7 +93,6 @@ uint64_t executor_exchange(uint64_t value, int from, int kind);
 uint64_t executor_ballot(bool vote);
 /* The block's shared array that belongs to `key`, an address that stands for its declaration. */
 void *executor_shared(const void *key, size_t bytes);
-void *executor_dynamic_shared(void);
 
 #ifdef __cplusplus
 }

@@ -82,7 +82,6 @@ static const char *const executor_failures[] = {"nothing", "no_device", "no_code
 #define GPU_SHARED(type, name, count)                                                                                  \
   static const char name##_key = 0;                                                                                    \
   type *const name = static_cast<type *>(executor_shared(&name##_key, sizeof(type) * (count)))
-#define GPU_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(executor_dynamic_shared())
 
 GPU_DEVICE int gpu_thread() {
   return executor_now.thread;
@@ -96,9 +95,6 @@ GPU_DEVICE int64_t gpu_block() {
 GPU_DEVICE int64_t gpu_block_y() {
   return executor_now.block[1];
 }
-GPU_DEVICE int64_t gpu_block_z() {
-  return executor_now.block[2];
-}
 GPU_DEVICE int64_t gpu_blocks() {
   return executor_now.blocks;
 }
@@ -106,7 +102,7 @@ GPU_DEVICE void gpu_barrier() {
   executor_barrier();
 }
 
-enum { EXECUTOR_SHUFFLE, EXECUTOR_SHUFFLE_XOR, EXECUTOR_SHUFFLE_UP, EXECUTOR_WARP_BARRIER };
+enum { EXECUTOR_SHUFFLE, EXECUTOR_SHUFFLE_XOR, EXECUTOR_SHUFFLE_UP };
 
 template <typename T> GPU_DEVICE T gpu_executor_exchange(T value, int from, int kind) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "a lane gives at most 8 bytes");
@@ -118,9 +114,6 @@ template <typename T> GPU_DEVICE T gpu_executor_exchange(T value, int from, int 
 }
 GPU_DEVICE int gpu_executor_lane() {
   return executor_now.thread % GPU_WARP;
-}
-GPU_DEVICE void gpu_warp_barrier() {
-  (void)executor_exchange(0, 0, EXECUTOR_WARP_BARRIER);
 }
 template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
   return gpu_executor_exchange(value, lane, EXECUTOR_SHUFFLE);
@@ -166,10 +159,9 @@ template <typename F> static void gpu_executor_call(const void *body) {
   (*static_cast<const F *>(body))();
 }
 template <typename... P, typename... A>
-static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, size_t shared_bytes, gpu_stream,
-                              A... arguments) {
+static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, gpu_stream, A... arguments) {
   const auto body = [=]() { kernel(arguments...); };
-  executor_run(gpu_executor_call<decltype(body)>, &body, grid, threads, shared_bytes, GPU_WARP);
+  executor_run(gpu_executor_call<decltype(body)>, &body, grid, threads, GPU_WARP);
 }
 #endif
 

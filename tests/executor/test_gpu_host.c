@@ -67,7 +67,7 @@ static void too_much_shared(const void *user) {
 
 static executor_error launch(void (*kernel)(const void *user), int *out, bool reverse, int threads) {
   executor_configure(&(executor_settings){.reverse = reverse, .memory_bytes = 1 << 20});
-  executor_run(kernel, &out, (gpu_grid){2, 1, 1}, threads, 0, WARP);
+  executor_run(kernel, &out, (gpu_grid){2, 1}, threads, WARP);
   return executor_last_error();
 }
 
