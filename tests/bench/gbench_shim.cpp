@@ -14,6 +14,18 @@ void gbench_register(const char *name, gbench_function function, const void *arg
       ->Unit(benchmark::kMillisecond);
 }
 
+void gbench_register_rounds(const char *name, gbench_function function, const void *argument, int32_t rounds) {
+  benchmark::RegisterBenchmark(
+      name, [=](benchmark::State &state) { function(reinterpret_cast<gbench_state *>(&state), argument); })
+      ->UseManualTime()
+      ->Iterations(rounds)
+      ->Unit(benchmark::kMillisecond);
+}
+
+void gbench_round_took(gbench_state *state, double seconds) {
+  state_of(state).SetIterationTime(seconds);
+}
+
 bool gbench_keep_running(gbench_state *state) {
   return state_of(state).KeepRunning();
 }

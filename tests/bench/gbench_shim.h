@@ -14,6 +14,9 @@ typedef void (*gbench_function)(gbench_state *state, const void *argument);
 
 /* Adds a benchmark; `argument` must live until the program ends. Time is that of the wall clock. */
 void gbench_register(const char *name, gbench_function function, const void *argument);
+/* The same with a fixed number of iterations, each of which states its own time. */
+void gbench_register_rounds(const char *name, gbench_function function, const void *argument, int32_t rounds);
+void gbench_round_took(gbench_state *state, double seconds);
 /* True while another timed iteration is due. */
 bool gbench_keep_running(gbench_state *state);
 /* `per_iteration` of something is done each iteration; printed per second. */
