@@ -13,11 +13,12 @@ typedef struct mg_routing {
   int64_t tokens, layers, experts, choices;
   int64_t starts_count;
   double mean_choices; /* experts of a token on average: `choices` unless some are -1 */
-  int32_t *blocks;    /* [layers]: the model's block of each layer, counted from 0 */
-  int32_t *ids;       /* [layers, tokens, choices]: experts, -1 = no choice */
-  float *weights;     /* [layers, tokens, choices] */
-  int32_t *token_ids; /* [tokens] */
-  int32_t *starts;    /* [starts_count]: where each text (request) begins */
+  int32_t *blocks;     /* [layers]: the model's block of each layer, counted from 0 */
+  int32_t *ids;        /* [layers, tokens, choices]: experts, -1 = no choice */
+  float *weights;      /* [layers, tokens, choices] */
+  int32_t *token_ids;  /* [tokens] */
+  int32_t *starts;     /* [starts_count]: where each text (request) begins */
+  int32_t *domains;    /* [starts_count]: where each text is from; NULL = not known */
 } mg_routing;
 
 /* What the head of a trace file says. */
@@ -31,7 +32,10 @@ mg_status mg_routing_describe(mg_context *context, const char *path, mg_routing_
 /* Reads and checks a trace: MG_FILE also for one that is cut or altered, or whose ids are no experts or come twice in a
  * token. */
 mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **out);
-/* Writes the same format; `about` holds further texts of metadata or is NULL. The backend holds the data meanwhile. */
+/* Puts the texts of one domain one after the other, in the order of the domains, else as they were. MG_FILE if the trace
+ * knows no domains. */
+mg_status mg_routing_sort_domains(mg_routing *routing);
+/* Writes the same format, without domains; `about` holds further texts of metadata or is NULL. The backend holds the data meanwhile. */
 mg_status mg_routing_write(const mg_routing *routing, mg_backend *backend, const char *path, const json_t *about);
 
 /* The choices of one layer [tokens, choices]. */

@@ -123,6 +123,8 @@ static mg_status read_layers(const reader *r, mg_routing *routing) {
 
 static mg_status check_starts(const reader *r, const mg_routing *routing) {
   int64_t before = -1;
+  if (routing->starts_count > 0 && routing->starts[0] != 0)
+    return mg_fail(r->context, MG_FILE, "%s: 'starts' must begin with 0", r->path);
   for (int64_t i = 0; i < routing->starts_count; i++) {
     if (routing->starts[i] <= before || routing->starts[i] >= routing->tokens)
       return mg_fail(r->context, MG_FILE, "%s: 'starts' must rise within the %lld tokens", r->path,
@@ -130,6 +132,16 @@ static mg_status check_starts(const reader *r, const mg_routing *routing) {
     before = routing->starts[i];
   }
   return MG_OK;
+}
+
+/* Where the texts are from, if the trace says it. */
+static mg_status read_domains(const reader *r, mg_routing *routing) {
+  mg_checkpoint_tensor domains;
+  if (mg_checkpoint_find(r->file, "domains") < 0) return MG_OK;
+  MG_TRY(get(r, "domains", 0, 1, routing->starts_count, -1, &domains));
+  routing->domains = mg_alloc(r->context, (size_t)routing->starts_count * sizeof *routing->domains);
+  if (!routing->domains) return routing->starts_count > 0 ? MG_MEMORY : MG_OK;
+  return read_all(r, &domains, MG_I32, routing->domains);
 }
 
 /* What the head says; `tokens` and `starts` are for reading on. */
@@ -165,6 +177,7 @@ static mg_status read_file(reader *r, mg_routing **out) {
   MG_TRY(read_all(r, &tokens, MG_I32, (*out)->token_ids));
   MG_TRY(read_all(r, &starts, MG_I32, (*out)->starts));
   MG_TRY(check_starts(r, *out));
+  MG_TRY(read_domains(r, *out));
   return read_layers(r, *out);
 }
 

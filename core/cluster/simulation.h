@@ -2,9 +2,9 @@
  *
  * {"step": "decode"|"prefill"|"training", "model": {...}, "accelerator": {...}, "calibration": {...}, "trace": {...},
  * and the keys of mg_simulation_options}. "model" is mg_shape_options, "accelerator" mg_accelerator_options,
- * "calibration" what mg_calibration_read takes, "trace" {"path": FILE} or mg_routing_recipe_options, whose experts,
- * choices and layers default to the model's. "assignment" [traced layers][slots], where a placement was made elsewhere,
- * stands instead of "placement". */
+ * "calibration" what mg_calibration_read takes, "trace" mg_simulation_recorded_options or mg_routing_recipe_options,
+ * whose experts, choices and layers default to the model's. "assignment" [traced layers][slots], where a placement was
+ * made elsewhere, stands instead of "placement". */
 #ifndef MG_CLUSTER_SIMULATION_H
 #define MG_CLUSTER_SIMULATION_H
 
@@ -14,6 +14,7 @@
 #include "moegauge/option.h"
 
 extern const mg_option mg_simulation_options[];
+extern const mg_option mg_simulation_recorded_options[]; /* "path" and how its texts are ordered */
 
 /* Checks all that needs no time: of a recorded trace its head. MG_USAGE names the key, MG_FILE what is wrong with the
  * trace, or that it is one of another model. */

@@ -57,6 +57,18 @@ const mg_option mg_simulation_options[] = {
     WHOLE(timeline_ranks, 8, 1, 65536, "ranks that the time line of a forward step shows"),
     MG_OPTION_END};
 
+typedef struct recorded_options {
+  char path[MG_OPTION_STRING_MAX];
+  int64_t order;
+} recorded_options;
+
+static const char *const orders[] = {"recorded", "domains", NULL};
+
+const mg_option mg_simulation_recorded_options[] = {
+    MG_OPTION_STRING(recorded_options, path, "", "the trace's file"),
+    MG_OPTION_CHOICE(recorded_options, order, 0, orders, "of the texts: as recorded, or domain after domain"),
+    MG_OPTION_END};
+
 /* Layers with experts. */
 static int64_t mixtures_of(const mg__setup *s) {
   const int64_t predicting = s->options.step == MG_STEP_TRAINING ? s->shape.prediction_layers : 0;
@@ -155,12 +167,13 @@ static mg_status refuse_trace(const mg__setup *s, const mg_routing_facts *f, dou
 
 /* A recorded trace fits the model by its head: its tokens may have room for more choices than they make on average. */
 static mg_status check_trace(mg__setup *s) {
-  const json_t *path = json_object_get(s->trace, "path");
+  recorded_options recorded;
   mg_routing_facts facts;
-  if (!path) return MG_OK;
-  s->trace_path = json_string_value(path);
-  if (!s->trace_path || json_object_size(s->trace) > 1)
-    return mg_fail(s->context, MG_USAGE, "trace: 'path' must be the name of a file, and stand alone");
+  if (!json_object_get(s->trace, "path")) return MG_OK;
+  mg_options_defaults(mg_simulation_recorded_options, &recorded);
+  MG_TRY(mg_options_from_json(s->context, mg_simulation_recorded_options, s->trace, "trace", &recorded));
+  s->trace_path = json_string_value(json_object_get(s->trace, "path"));
+  s->by_domain = recorded.order == 1;
   MG_TRY(mg_routing_describe(s->context, s->trace_path, &facts));
   if (facts.experts == s->shape.experts && facts.choices >= s->shape.choices && facts.layers <= mixtures_of(s))
     return MG_OK;
@@ -252,6 +265,7 @@ static mg_status generate(mg__setup *s) {
 /* The head was checked; what it leaves open is how many experts a token has on average. */
 static mg_status read_trace(mg__setup *s) {
   MG_TRY(mg_routing_read(s->context, s->trace_path, &s->routing));
+  if (s->by_domain) MG_TRY(mg_routing_sort_domains(s->routing));
   const mg_routing *r = s->routing;
   const mg_routing_facts facts = {r->tokens, r->starts_count, r->layers, r->experts, r->choices};
   const double most = (double)s->shape.choices * (1 + 1e-9);

@@ -25,6 +25,7 @@ typedef struct mg__setup {
   int64_t nodes;
   const json_t *trace, *assignment; /* borrowed from the specification */
   const char *trace_path;           /* of a recorded trace, borrowed too; NULL = generated */
+  bool by_domain;
   mg_routing *routing;
   mg_placement placement;
   int64_t moved;  /* experts that re-planning moved, all layers */

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "lua/documents.h"
 #include "lua/saving.h"
+#include "lua/tracing.h"
 #include "lua/training.h"
 #include "train/adapt.h"
 
@@ -76,6 +77,10 @@ static mg_status check_distil(mg_engine *engine, json_t *spec) {
   return check_flat(engine, spec, mg_distil_options(), "distil");
 }
 
+static mg_status check_trace(mg_engine *engine, json_t *spec) {
+  return check_flat(engine, spec, mg__trace_options(), "trace");
+}
+
 /* Only the name: the options are checked against the plugin's table by the caller, the fit by the layer. */
 static mg_status check_router(mg_engine *engine, json_t *spec) {
   const mg_router_plugin *plugin;
@@ -95,9 +100,9 @@ static const struct {
   const char *kind;
   mg_status (*check)(mg_engine *engine, json_t *spec); /* may change `spec` */
 } checks[] = {
-    {"dense", check_dense},  {"moe", check_moe},       {"model", check_model},       {"corpus", check_corpus},
-    {"train", check_train},  {"router", check_router}, {"evaluate", check_evaluate}, {"calibrate", check_calibrate},
-    {"distil", check_distil}};
+    {"dense", check_dense},   {"moe", check_moe},       {"model", check_model},       {"corpus", check_corpus},
+    {"train", check_train},   {"router", check_router}, {"evaluate", check_evaluate}, {"calibrate", check_calibrate},
+    {"distil", check_distil}, {"trace", check_trace}};
 
 /* check(kind, table): raises at the script's line when the specification is wrong */
 static int check(lua_State *L) {
@@ -185,7 +190,8 @@ typedef struct training {
   mg_dataset *data;
   mg_backend *backend;
   mg_model *model;
-  json_t *save; /* {folder, config, tensors}; NULL = the model is not kept */
+  json_t *save;  /* {folder, config, tensors}; NULL = the model is not kept */
+  json_t *trace; /* of mg__trace_options; NULL = the routing is not kept */
   json_t *result;
 } training;
 
@@ -264,11 +270,34 @@ static mg_status save_trained(const training *t, const json_t *tokenizer) {
   return mg__save_folder(t->engine->context, &saving, json_string_value(json_object_get(t->save, "folder")));
 }
 
+/* Whether there will be a routing to trace. */
+static mg_status check_tracing(const training *t) {
+  mg_trace *trace;
+  if (!t->trace) return MG_OK;
+  MG_TRY(mg_trace_create(t->model, &trace));
+  mg_trace_destroy(trace);
+  return MG_OK;
+}
+
+/* The routing of the trained model, computed with the precision of the training. */
+static mg_status trace_trained(const training *t) {
+  const char *precision = json_string_value(json_object_get(t->train_spec, "precision"));
+  mg_tape *tape;
+  if (!t->trace) return MG_OK;
+  MG_TRY(mg_tape_create(t->backend, precision && strcmp(precision, "f32") == 0 ? MG_F32 : MG_BF16, &tape));
+  mg_tape_set_recording(tape, false);
+  const mg_status status = mg__trace_corpus(t->model, tape, t->data, t->trace);
+  mg_tape_destroy(tape);
+  return status;
+}
+
 static mg_status train_and_save(training *t, const mg_train_hooks *hooks) {
   json_t *tokenizer;
+  MG_TRY(check_tracing(t));
   MG_TRY(prepare_saving(t, &tokenizer));
   mg_status status = mg_train(t->engine->context, t->model, t->data, t->train_spec, hooks, &t->result);
   if (status == MG_OK) status = save_trained(t, tokenizer);
+  if (status == MG_OK) status = trace_trained(t);
   json_decref(tokenizer);
   return status;
 }
@@ -299,11 +328,11 @@ json_t *mg__boxed(lua_State *L, int index, const char *where) {
   return *box;
 }
 
-/* train(model, data, spec, filter or nil, save or nil) -> { metrics, series, tables } */
+/* train(model, data, spec, filter or nil, save or nil, trace or nil) -> { metrics, series, tables } */
 static int lua_train(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
   luaL_checkstack(L, 16, "train");
-  lua_settop(L, 5);
+  lua_settop(L, 6);
   if (!engine->provenance) mg__raise_text(L, MG_USAGE, "mg.train can only be called in an experiment's run function");
   training t = {.engine = engine,
                 .model_spec = mg__boxed(L, 1, "model"),
@@ -312,6 +341,7 @@ static int lua_train(lua_State *L) {
   json_t **save = mg__push_box(L);
   if (!lua_isnil(L, 5) && !(*save = mg__to_json(L, 5, MG__NUMBERS_TYPED, "save"))) mg__raise(L, MG_BUG);
   t.save = *save;
+  if (!lua_isnil(L, 6)) t.trace = mg__boxed(L, 6, "trace");
   json_t **result = mg__push_box(L);
   mg__document_filter_open(L, 4, &t.filter);
   const mg_status status = train(&t);

@@ -4,6 +4,7 @@
 
 #include "lua/documents.h"
 #include "lua/released.h"
+#include "lua/tracing.h"
 #include "lua/training.h"
 #include "train/adapt.h"
 
@@ -69,6 +70,18 @@ static int evaluate(lua_State *L) {
   open_tuning(L, "evaluate", &t);
   mg_status status = begin(&t);
   if (status == MG_OK) status = mg_evaluate(t.engine->context, t.r->model, t.data, t.spec, t.result);
+  return end(L, &t, status);
+}
+
+/* trace_corpus(data, spec, filter or nil) -> {}: writes the routing of the validation split */
+static int trace_corpus(lua_State *L) {
+  tuning t;
+  lua_settop(L, 4);
+  open_tuning(L, "trace", &t);
+  mg_status status = begin(&t);
+  if (status == MG_OK) status = mg__trace_corpus(t.r->model, t.r->tape, t.data, t.spec);
+  mg_tape_reset(t.r->tape);
+  *t.result = json_object();
   return end(L, &t, status);
 }
 
@@ -148,7 +161,7 @@ static int lua_train(lua_State *L) {
 }
 
 void mg__add_tuning_methods(lua_State *L) {
-  static const luaL_Reg methods[] = {
-      {"evaluate", evaluate}, {"calibrate", calibrate}, {"distil", distil}, {"train", lua_train}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"evaluate", evaluate}, {"calibrate", calibrate},       {"distil", distil},
+                                     {"train", lua_train},   {"trace_corpus", trace_corpus}, {NULL, NULL}};
   luaL_setfuncs(L, methods, 0);
 }

@@ -21,7 +21,8 @@ struct mg_trace {
   mg_model *model;
   int64_t layers_count;
   traced_layer *layers;
-  numbers tokens, starts;
+  numbers tokens, starts, domains; /* domains: of a corpus only */
+  json_t *domain_names;
 };
 
 enum { NUMBER_BYTES = 4 };
@@ -49,6 +50,10 @@ mg_status mg_trace_create(mg_model *model, mg_trace **out) {
   *out = NULL;
   if (mg_model_moe_layers(model) == 0)
     return mg_fail(context, MG_USAGE, "trace: the model has no mixture of experts; there is no routing to trace");
+  for (int64_t i = 0; i < mg_model_moe_layers(model); i++)
+    if (mg_moe_describe(mg_model_moe(model, i)).slots)
+      return mg_fail(context, MG_USAGE, "trace: router %s mixes all tokens and chooses nothing that could be traced",
+                     mg_moe_router(mg_model_moe(model, i))->plugin->name);
   mg_trace *trace = mg_alloc(context, sizeof *trace);
   if (!trace) return MG_MEMORY;
   *trace = (mg_trace){.context = context, .model = model, .layers_count = mg_model_moe_layers(model)};
@@ -70,6 +75,8 @@ void mg_trace_destroy(mg_trace *trace) {
   mg_free(trace->context, trace->layers, trace->layers ? (size_t)trace->layers_count * sizeof *trace->layers : 0);
   drop(trace->context, &trace->tokens);
   drop(trace->context, &trace->starts);
+  drop(trace->context, &trace->domains);
+  json_decref(trace->domain_names);
   mg_free(trace->context, trace, sizeof *trace);
 }
 
@@ -101,6 +108,50 @@ mg_status mg_trace_add(mg_trace *trace, mg_tape *tape, const int32_t *ids, int64
   return MG_OK;
 }
 
+/* ---- a corpus -------------------------------------------------------------------------------------------------- */
+
+static mg_status add_sequence(mg_trace *trace, mg_tape *tape, const mg_batch *batch) {
+  const mg_model_batch pass = {
+      .inputs = batch->inputs, .sequences = 1, .sequence_tokens = batch->sequence_tokens, .last_only = true};
+  mg_model_output output;
+  mg_tape_reset(tape);
+  MG_TRY(mg_model_forward(trace->model, tape, &pass, &output));
+  MG_TRY(mg_trace_add(trace, tape, batch->inputs, batch->sequence_tokens, &output));
+  int32_t *domain = grow(trace->context, &trace->domains, 1);
+  if (!domain) return MG_MEMORY;
+  *domain = batch->domains[0];
+  return MG_OK;
+}
+
+static mg_status add_sequences(mg_trace *trace, mg_tape *tape, mg_dataset *data, mg_batch *batch, int64_t tokens) {
+  for (int64_t index = 0; trace->tokens.count < tokens; index++) {
+    int64_t filled;
+    MG_TRY(mg_dataset_batch(data, MG_SPLIT_VALID, 0, index, batch, &filled));
+    if (filled == 0) break;
+    MG_TRY(add_sequence(trace, tape, batch));
+  }
+  if (trace->tokens.count > 0) return MG_OK;
+  return mg_fail(trace->context, MG_USAGE, "trace: the validation split holds no sequence of %lld tokens",
+                 (long long)batch->sequence_tokens);
+}
+
+mg_status mg_trace_corpus(mg_trace *trace, mg_tape *tape, mg_dataset *data, int64_t sequence, int64_t tokens) {
+  const size_t bytes = (size_t)(2 * sequence + 1) * sizeof(int32_t);
+  int32_t *ids = mg_alloc(trace->context, bytes);
+  if (!ids) return MG_MEMORY;
+  mg_batch batch = {.inputs = ids,
+                    .targets = ids + sequence,
+                    .domains = ids + 2 * sequence,
+                    .sequences = 1,
+                    .sequence_tokens = sequence};
+  trace->domain_names = json_array();
+  for (int64_t i = 0; i < mg_dataset_domains(data); i++)
+    json_array_append_new(trace->domain_names, json_string(mg_dataset_domain_name(data, i)));
+  const mg_status status = add_sequences(trace, tape, data, &batch, tokens);
+  mg_free(trace->context, ids, bytes);
+  return status;
+}
+
 /* ---- the file ------------------------------------------------------------------------------------------------ */
 
 mg_status mg_trace_write(const mg_trace *trace, const char *path, const json_t *about) {
@@ -119,6 +170,8 @@ mg_status mg_trace_write(const mg_trace *trace, const char *path, const json_t *
                                     .tokens_count = trace->tokens.count,
                                     .starts = (const int32_t *)(const void *)trace->starts.data,
                                     .starts_count = trace->starts.count,
+                                    .domains = (const int32_t *)(const void *)trace->domains.data,
+                                    .domain_names = trace->domain_names,
                                     .layers = layers,
                                     .layers_count = trace->layers_count};
   const mg_status status =

@@ -2,6 +2,7 @@
 #include "measure/trace_file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "model/safetensors.h"
 
@@ -30,6 +31,7 @@ static mg_status put(listing *l, const void *from, int64_t rows, mg_dtype dtype,
 static mg_status put_all(const mg_trace_content *content, listing *l) {
   MG_TRY(put(l, content->tokens, content->tokens_count, MG_I32, 0, "tokens", 0));
   MG_TRY(put(l, content->starts, content->starts_count, MG_I32, 0, "starts", 0));
+  if (content->domains) MG_TRY(put(l, content->domains, content->starts_count, MG_I32, 0, "domains", 0));
   for (int64_t i = 0; i < content->layers_count; i++) {
     const mg_trace_layer *layer = &content->layers[i];
     const long long block = (long long)layer->block;
@@ -37,6 +39,15 @@ static mg_status put_all(const mg_trace_content *content, listing *l) {
     MG_TRY(put(l, layer->weights, content->tokens_count, MG_F32, layer->choices, "layers.%lld.weights", block));
   }
   return MG_OK;
+}
+
+/* The names of domains as one text. */
+static mg_status add_domains(mg_context *context, const json_t *names, json_t *metadata) {
+  char *text = names ? json_dumps(names, JSON_COMPACT) : NULL;
+  if (text) json_object_set_new(metadata, "domains", json_string(text));
+  const bool good = !names || (text && json_object_get(metadata, "domains"));
+  free(text);
+  return good ? MG_OK : mg_fail(context, MG_MEMORY, "trace: no memory for the names of domains");
 }
 
 /* "format", "version" and "experts" over what the caller says. */
@@ -59,13 +70,14 @@ static json_t *metadata_of(mg_context *context, const mg_trace_content *content,
 
 mg_status mg_trace_write_content(mg_context *context, mg_backend *backend, const mg_trace_content *content,
                                  const char *path, const json_t *about) {
-  const int64_t room = 2 + 2 * content->layers_count;
+  const int64_t room = 3 + 2 * content->layers_count;
   listing l = {.backend = backend, .room = room};
   l.items = mg_alloc(context, (size_t)room * sizeof *l.items);
   l.tensors = mg_alloc(context, (size_t)room * sizeof *l.tensors);
   l.names = mg_alloc(context, (size_t)room * sizeof *l.names);
   json_t *metadata = metadata_of(context, content, about);
   mg_status status = l.items && l.tensors && l.names && metadata ? MG_OK : MG_MEMORY;
+  if (status == MG_OK && content->domains) status = add_domains(context, content->domain_names, metadata);
   if (status == MG_OK) status = put_all(content, &l);
   if (status == MG_OK) status = mg_safetensors_write(context, l.backend, path, l.items, l.count, metadata);
   json_decref(metadata);

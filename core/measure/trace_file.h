@@ -14,6 +14,8 @@ typedef struct mg_trace_layer {
 
 typedef struct mg_trace_content {
   const int32_t *tokens, *starts;
+  const int32_t *domains;     /* [starts_count]; NULL = not known */
+  const json_t *domain_names; /* list of texts, borrowed; NULL = not known */
   int64_t tokens_count, starts_count;
   const mg_trace_layer *layers;
   int64_t layers_count;

@@ -149,8 +149,25 @@ local function saving(folder, model)
   return { folder = folder, config = found.config, tensors = found.tensors }
 end
 
+--- What `trace` of mg.train and model:trace stand for: a table of mg__trace_options, few tokens in a smoke run.
+--- @param wanted string|table|nil  the file, or { path =, tokens =, sequence = }
+--- @param sequence integer|nil     tokens per sequence where that does not say it
+function specification.trace(wanted, sequence, where)
+  if wanted == nil then return nil end
+  local spec = type(wanted) == "string" and { path = wanted } or wanted
+  if type(spec) ~= "table" then core.fail("usage", ("%s: 'trace' must be the path of a file or { path =, tokens =, sequence = }, not %s"):format(where, strict.describe(wanted))) end
+  local full = { sequence = sequence }
+  for key, value in pairs(spec) do full[key] = value end
+  strict.field(full, "path", "string", where)
+  core.check("trace", full)
+  if core.smoke then full.tokens, full.sequence = 64, 32 end
+  return full
+end
+
 --- Trains a model on a corpus: { model =, data =, tokens = 1e6, ... } -> { metrics =, series =, tables = }.
 --- `save` = FOLDER then writes the trained model as others load it: model.safetensors, config.json, tokenizer.json.
+--- `trace` = FILE, or { path = FILE, tokens = 65536, sequence = that of the training }, then writes where the tokens of the
+--- validation split were routed (core/measure/trace.h).
 --- `evaluations` = { NAME = mg.model{...} } then evaluates the trained weights in other models, as metrics "NAME.loss"
 --- and so on; `specialisation` = true and `snapshots` = { 0.01, 0.1 } look at the routing (core/train/README.md).
 function specification.train(t)
@@ -165,15 +182,15 @@ function specification.train(t)
   end
   if require("moegauge.released").is(model) then return require("moegauge.tuning").train(model, data, spec) end
   if spec.trainable ~= nil then core.fail("usage", "mg.train: 'trainable' chooses among the parameters of a model that mg.load or mg.generate gave; a model of mg.model is trained whole") end
-  local folder = spec.save
-  spec.save = nil
+  local folder, trace = spec.save, specification.trace(spec.trace, spec.sequence, "mg.train")
+  spec.save, spec.trace = nil, nil
   if spec.seed == nil then spec.seed = model.seed end
   check_evaluations(spec.evaluations)
   core.check("train", spec)
   local save = folder ~= nil and saving(folder, model) or nil
   if core.probing() then core.fail("nothing", "the probe ends where training begins") end
   specification.shrink(spec)
-  return core.train(model, data, spec, filters[data], save)
+  return core.train(model, data, spec, filters[data], save, trace)
 end
 
 return specification

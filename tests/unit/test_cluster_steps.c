@@ -384,8 +384,8 @@ static void wrong_specifications_are_refused(void **state) {
                {"{\"tensor_parallel\": 3}", "tensor_parallel = 3 does not divide"},
                {"{\"tokens\": 16000000, \"context\": 1}", "do not fit into toy's 4 GB"},
                {"{\"trace\": {\"experts\": 32}}", "leave both out of a generated trace"},
-               {"{\"trace\": {\"path\": 3}}", "the name of a file"},
-               {"{\"trace\": {\"path\": \"/tmp\", \"kind\": \"zipf\"}}", "stand alone"},
+               {"{\"trace\": {\"path\": 3}}", "'path'"},
+               {"{\"trace\": {\"path\": \"/tmp\", \"kind\": \"zipf\"}}", "'kind'"},
                {"{\"assignment\": [[1]], \"trace\": {\"layers\": 1}}", "layer 0 has 1 slots instead of 16"},
                {"{\"step\": \"training\", \"stages\": 9}", "4 blocks cannot make 9"}};
   for (size_t i = 0; i < MG_COUNT(wrong); i++) {
