@@ -1,5 +1,9 @@
 /* mg.core's cluster simulator: specifications and measurements go in as tables, results come out. */
+#include <stdio.h>
+#include <string.h>
+
 #include "cluster/calibration.h"
+#include "cluster/routing.h"
 #include "cluster/simulation.h"
 #include "lua/state.h"
 
@@ -28,10 +32,28 @@ static int check_cluster(lua_State *L) {
   return 0;
 }
 
+/* Notes in the case's provenance what its costs rest on, for each accelerator that it simulates. */
+static void note_costs(const mg_engine *engine, const json_t *spec) {
+  static const char key[] = "cluster_costs";
+  const char *name = json_string_value(json_object_get(json_object_get(spec, "accelerator"), "name"));
+  const char *costs = json_string_value(json_object_get(spec, "costs"));
+  const char *known = json_string_value(json_object_get(engine->provenance, key));
+  char text[2 * MG_OPTION_STRING_MAX];
+  if (!engine->provenance) return;
+  snprintf(text, sizeof text, "%s%s", name ? name : "accelerator",
+           costs && strcmp(costs, "roofline") == 0 ? " (roofline only)" : " (calibrated)");
+  if (!known)
+    json_object_set_new(engine->provenance, key, json_string(text));
+  else if (!strstr(known, text))
+    json_object_set_new(engine->provenance, key, json_sprintf("%s, %s", known, text));
+}
+
 /* simulate(spec) -> result of mg_simulation_run */
 static int simulate(lua_State *L) {
   json_t **spec = table_at(L, 1, "cluster"), **result = mg__push_box(L);
-  return answer(L, mg_simulation_run(mg__engine_of(L)->context, *spec, result), result);
+  const mg_status status = mg_simulation_run(mg__engine_of(L)->context, *spec, result);
+  if (status == MG_OK) note_costs(mg__engine_of(L), *spec);
+  return answer(L, status, result);
 }
 
 /* placement_requests(spec) -> list of what a placement is asked */
@@ -43,7 +65,9 @@ static int placement_requests(lua_State *L) {
 /* simulate_grid(spec, grid) -> what mg.step_cost holds */
 static int simulate_grid(lua_State *L) {
   json_t **spec = table_at(L, 1, "cluster"), **grid = table_at(L, 2, "grid"), **result = mg__push_box(L);
-  return answer(L, mg_simulation_step_costs(mg__engine_of(L)->context, *spec, *grid, result), result);
+  const mg_status status = mg_simulation_step_costs(mg__engine_of(L)->context, *spec, *grid, result);
+  if (status == MG_OK) note_costs(mg__engine_of(L), *spec);
+  return answer(L, status, result);
 }
 
 static mg_status write_through(mg_engine *engine, const json_t *spec, const char *path) {
@@ -60,6 +84,19 @@ static int write_trace(lua_State *L) {
   const mg_status status = write_through(mg__engine_of(L), *spec, luaL_checkstring(L, 2));
   if (status != MG_OK) mg__raise(L, status);
   return 0;
+}
+
+/* describe_trace(path) -> { tokens, texts, layers, experts, choices } */
+static int describe_trace(lua_State *L) {
+  mg_context *context = mg__engine_of(L)->context;
+  mg_routing_facts facts;
+  const mg_status status = mg_routing_describe(context, luaL_checkstring(L, 1), &facts);
+  if (status != MG_OK) mg__raise(L, status);
+  json_t **result = mg__push_box(L);
+  *result = json_pack("{s:I, s:I, s:I, s:I, s:I}", "tokens", (json_int_t)facts.tokens, "texts", (json_int_t)facts.texts,
+                      "layers", (json_int_t)facts.layers, "experts", (json_int_t)facts.experts, "choices",
+                      (json_int_t)facts.choices);
+  return answer(L, status, result);
 }
 
 static mg_status fit(mg_context *context, const json_t *given, json_t **out) {
@@ -93,6 +130,7 @@ void mg__add_cluster(lua_State *L) {
                                        {"placement_requests", placement_requests},
                                        {"simulate_grid", simulate_grid},
                                        {"write_trace", write_trace},
+                                       {"describe_trace", describe_trace},
                                        {"fit_costs", fit_costs},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);

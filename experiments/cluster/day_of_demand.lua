@@ -3,7 +3,8 @@
 --
 -- What a step costs is simulated (mg.cluster.step_cost) for H800: prefill instances of 4 nodes with EP32 and 16,384 tokens per
 -- GPU in a full step, decode instances of 18 nodes with EP144 and at most 128 sequences per GPU. That simulation is calibrated
--- on measurements of single kernels (scripts/moegauge/cluster/README.md), never on a serving system, and routes at random.
+-- on measurements of single kernels (scripts/moegauge/cluster/README.md), never on a serving system, and routes at random, or as
+-- recorded (--set trace=results/traces/deepseek_v3, which record_traces.lua writes).
 --
 -- What is put in of the day to be predicted: its totals, 608 G input tokens, 342 G of them cached, and 168 G output tokens; and
 -- what users got, 20 to 22 tokens a second. Its nodes are not: 226.75 on average, 278 at most. Nor are its 73.7k and 14.8k
@@ -66,13 +67,13 @@ local function simulated(step, pool, more, per_gpu, contexts)
   return mg.step_cost { tokens = tokens, context = contexts, seconds = seconds }
 end
 
-local function prefill_cost()
-  return simulated("prefill", prefill, { kernels = "normal", comm_sms = 24, trace = { kind = "uniform", tokens = 16384, layers = 2 } }, { 16, 512, 2048, 8192, 16384 },
+local function prefill_cost(trace)
+  return simulated("prefill", prefill, { kernels = "normal", comm_sms = 24, trace = trace or { kind = "uniform", tokens = 16384, layers = 2 } }, { 16, 512, 2048, 8192, 16384 },
     { 1, prefill.context, 32768 })
 end
 
-local function decode_cost()
-  return simulated("decode", decode, { kernels = "low_latency", trace = { kind = "uniform", tokens = 18432, layers = 4 } }, { 2, 8, 32, 64, 96, 128 },
+local function decode_cost(trace)
+  return simulated("decode", decode, { kernels = "low_latency", trace = trace or { kind = "uniform", tokens = 18432, layers = 4 } }, { 2, 8, 32, 64, 96, 128 },
     { 1, decode.context, 49152 })
 end
 
@@ -117,10 +118,11 @@ local rows <const> = { fixed = { "fixed" }, reactive = { "reactive" }, utilisati
 return mg.experiment {
   title = "A day of demand: what do scaling policies pay, and what do users get?",
   sweep = { policy = { "fixed", "reactive", "utilisation", "predictive", "predictive 70 %", "predictive 80 %" }, seed = { 1, 2, 3 } },
-  options = { hours = 24, group = 8 },
+  options = { hours = 24, group = 8, trace = "" },
   run = function(case)
     local policy, share = table.unpack(rows[case.policy])
-    local prefill_step, decode_step = prefill_cost(), decode_cost()
+    local trace = case.trace ~= "" and case.trace or nil
+    local prefill_step, decode_step = prefill_cost(trace), decode_cost(trace)
     local sequences = sequences_at(decode_step, 1 / speed)
     local prefill_rate, prefill_use = (share or 0.7) * full_rate(prefill_step), share or 0.7
     local decode_rate, decode_use = share and share * full_rate(decode_step) or sequences * speed, sequences / decode.full

@@ -1,5 +1,6 @@
 --- The metrics a run may report: what each is called, its unit, which way is better, and how it is printed.
--- The definitions stand in core/moe/README.md and core/train/README.md; this table only names them for people.
+-- The definitions stand in core/moe/README.md, core/train/README.md and core/cluster/README.md; this table only names them for
+-- people. Those of the cluster simulator are in metrics_cluster.lua.
 
 local metrics = {}
 
@@ -62,35 +63,17 @@ metrics.known = {
   dead_experts = { title = "dead", unit = "", better = "lower", style = "fixed", digits = 1, help = "experts that got no token, mean over layers" },
   dropped_assignments = { title = "dropped", unit = "", better = "lower", style = "percent", help = "share of assignments beyond an expert's capacity" },
   dropped_tokens = { title = "lost tokens", unit = "", better = "lower", style = "percent", help = "share of tokens that lost every assignment" },
-  step_ms = { title = "step", unit = "ms", better = "lower", style = "fixed", digits = 2, help = "simulated time of the step" },
-  balanced_step_ms = { title = "balanced", unit = "ms", style = "fixed", digits = 2, plain = true, help = "the same step with perfect balance" },
-  roofline_step_ms = { title = "roofline", unit = "ms", style = "fixed", digits = 2, plain = true, help = "the same step at the hardware's peak" },
-  imbalance_ms = { title = "imbalance", unit = "ms", better = "lower", style = "fixed", digits = 2, help = "the step's time beyond that with perfect balance" },
-  exposed_network_ms = { title = "exposed network", unit = "ms", better = "lower", style = "fixed", digits = 2, help = "the step's time in which nothing is computed" },
-  cluster_tokens_per_second = { title = "tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "simulated throughput of all ranks" },
-  device_tokens_per_second = { title = "tokens/s/device", unit = "tokens/s", better = "higher", style = "count", help = "simulated throughput of one accelerator" },
-  node_tokens_per_second = { title = "tokens/s/node", unit = "tokens/s", better = "higher", style = "count", help = "simulated throughput of one node" },
-  dollars_per_million_tokens = { title = "$/M tokens", unit = "$", better = "lower", style = "fixed", digits = 3, help = "price of a million tokens at the catalogue's price of an hour" },
-  joules_per_token = { title = "J/token", unit = "J", better = "lower", style = "fixed", digits = 3, help = "energy of a token at the catalogue's power" },
-  rank_max_over_mean = { title = "rank max/mean", unit = "", better = "lower", style = "fixed", digits = 3, help = "rows of the busiest rank over the mean, mean over layers" },
-  far_bytes_per_rank = { title = "network bytes", unit = "bytes", better = "lower", style = "bytes", help = "bytes that a rank sends to other nodes in the step" },
-  near_bytes_per_rank = { title = "node bytes", unit = "bytes", better = "lower", style = "bytes", help = "bytes that a rank sends inside its node in the step" },
-  memory_bytes = { title = "memory", unit = "bytes", better = "lower", style = "bytes", help = "what a rank must hold" },
-  moved_experts = { title = "moved", unit = "", better = "lower", style = "fixed", digits = 0, help = "experts that re-planning moved, all layers" },
-  move_ms = { title = "moving", unit = "ms", better = "lower", style = "fixed", digits = 1, help = "time in which the busiest rank receives moved weights" },
-  mfu = { title = "MFU", unit = "", better = "higher", style = "percent", help = "model FLOPs, every query charged with all keys, over the bf16 peak" },
   published = { title = "published", unit = "", style = "fixed", digits = 3, plain = true, help = "a published figure" },
   predicted = { title = "predicted", unit = "", style = "fixed", digits = 3, help = "the same figure simulated" },
   prediction_error = { title = "error", unit = "", style = "percent", help = "predicted over published, less one" },
   roofline = { title = "roofline", unit = "", style = "fixed", digits = 3, plain = true, help = "the same figure at the hardware's peak" },
   roofline_error = { title = "roofline error", unit = "", style = "percent", plain = true, help = "roofline over published, less one" },
-  extrapolated = { title = "extrapolated", unit = "", better = "lower", style = "fixed", digits = 0, plain = true, help = "variables of costs outside the range they were calibrated in" },
   peak_bytes = { title = "peak memory", unit = "bytes", better = "lower", style = "bytes", help = "largest resident size of the case's process" },
   accounted_bytes = { title = "accounted", unit = "bytes", style = "bytes", help = "parameters, gradients, moments, activations, data and scratch as the tool counts them" },
   spikes = { title = "spikes", unit = "", better = "lower", style = "fixed", digits = 0, help = "steps whose loss stood out (z > 6 or more than 10 times the median)" },
 }
 
-for name, metric in pairs(require "moegauge.metrics_serving") do metrics.known[name] = metric end
+for name, metric in pairs(require "moegauge.metrics_cluster") do metrics.known[name] = metric end
 
 --- The description of a metric, also of one an experiment made up.
 --- @param name string

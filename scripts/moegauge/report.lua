@@ -81,6 +81,20 @@ local function disturbance_of(r)
   return (" Times and speeds were taken on a busy machine (load average up to %.1f on %d processors)."):format(most, usable)
 end
 
+-- A warning where simulated costs are peaks of hardware of which nothing was measured; "" otherwise.
+local function roofline_of(r)
+  local names, seen = {}, {}
+  for _, case in ipairs(r.cases) do
+    for name in ((case.provenance or {}).cluster_costs or ""):gmatch "([^,]+) %(roofline only%)" do
+      name = name:match "^%s*(.-)$"
+      if not seen[name] then names[#names + 1], seen[name] = name, true end
+    end
+  end
+  if #names == 0 then return "" end
+  table.sort(names)
+  return (" Simulated costs are roofline only, the hardware's peak, for %s: no time comes from a measurement."):format(table.concat(names, ", "))
+end
+
 -- How the expected shapes came out, as a sentence; "" when none was stated.
 local function shapes_of(blocks)
   local counts, words = {}, {}
@@ -96,7 +110,7 @@ end
 local function summary_of(r, blocks)
   local seconds = 0
   for _, case in ipairs(r.cases) do seconds = seconds + (case.seconds or 0) end
-  return ("%d cases finished, %d without a result; %s of running.%s"):format(#r.cases, #r.failed, format.time(seconds), disturbance_of(r) .. shapes_of(blocks))
+  return ("%d cases finished, %d without a result; %s of running.%s"):format(#r.cases, #r.failed, format.time(seconds), disturbance_of(r) .. roofline_of(r) .. shapes_of(blocks))
 end
 
 local function terminal(stored, experiment)

@@ -153,6 +153,13 @@ end
 stored.cases[1].provenance.load_average = 2.25
 assert(not report.write(stored, "md", {}):find("busy machine", 1, true))
 
+-- Simulated costs that rest on no measurement are named.
+assert(not report.write(stored, "md", {}):find("roofline only", 1, true))
+stored.cases[1].provenance.cluster_costs = "H200 SXM (calibrated), TPU v4 (roofline only)"
+stored.cases[2].provenance.cluster_costs = "MI300X (roofline only)"
+assert(report.write(stored, "md", {}):find("roofline only, the hardware's peak, for MI300X, TPU v4: no time", 1, true))
+stored.cases[1].provenance.cluster_costs, stored.cases[2].provenance.cluster_costs = nil, nil
+
 -- Every format shows the statements and the paper's figures.
 local experiment = { report = function(one)
   return { one:paper { source = "Someone 2020", table = "Table 1", sourcing = "P", axis = "row", columns = { "loss" }, rows = { { "high", loss = 2.1 } } },

@@ -5,6 +5,7 @@ local calibration = require "moegauge.cluster.calibration"
 local catalogue = require "moegauge.cluster.catalogue"
 local core = require "moegauge.core"
 local sorted = require "moegauge.sorted"
+local released = require "moegauge.released"
 local strict = require "moegauge.strict"
 
 local cluster = { accelerators = catalogue.accelerators, models = catalogue.models }
@@ -45,6 +46,8 @@ local function plain(t)
   spec.accelerator = named(t.accelerator, catalogue.accelerators, "accelerator")
   spec.calibration = calibration_of(t)
   if type(t.trace) == "string" then spec.trace = { path = t.trace } end
+  local path = type(spec.trace) == "table" and spec.trace.path
+  if type(path) == "string" and core.probing() then released.stamps[path] = core.stamp(path) end
   spec.placement = type(t.placement) == "string" and t.placement or nil
   return spec
 end
@@ -87,6 +90,13 @@ function cluster.step_cost(t, grid)
   strict.keys(grid, { "tokens", "context" }, "mg.cluster.step_cost")
   for _, key in ipairs { "tokens", "context" } do strict.field(grid, key, "table", "mg.cluster.step_cost") end
   return core.simulate_grid(prepare(t), grid)
+end
+
+--- What a recorded trace holds: { tokens =, texts =, layers =, experts =, choices = }.
+--- @param path string
+function cluster.trace(path)
+  if type(path) ~= "string" then core.fail("usage", ("mg.cluster.trace: the path of a trace was expected, not %s"):format(strict.describe(path))) end
+  return core.describe_trace(path)
 end
 
 --- Writes the trace of a specification to a file, in the format of `moegauge model trace`.
