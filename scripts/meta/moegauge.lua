@@ -154,7 +154,7 @@ function mg.model(t) end
 ---@return moegauge.Value
 function mg.corpus(t) end
 
----@param t table  `model`, `data`, `save`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }; with
+---@param t table  `model`, `data`, `save`, `trace`, and the keys of core/train/README.md, such as `evaluations` = { NAME = model }; with
 ---                a released `model` also `trainable` = "router" (default), "all" or patterns of parameter names
 ---@return moegauge.RunResult
 function mg.train(t) end
@@ -169,6 +169,11 @@ function mg.cluster(t) end
 ---@param grid { tokens: number[], context: number[] }
 ---@return moegauge.StepCost
 function mg.cluster.step_cost(t, grid) end
+
+---What a recorded trace holds.
+---@param path string
+---@return { tokens: integer, texts: integer, layers: integer, experts: integer, choices: integer }
+function mg.cluster.trace(path) end
 
 ---@param t table
 ---@param path string
@@ -192,8 +197,8 @@ function mg.inspect(path, context) end
 ---@field perplexity fun(self: Released, options: { text: string, context?: integer, stride?: integer, limit?: integer }): table
 ---Multiple choice: acc and acc_norm with Wilson's intervals, from lines {"context", "choices", "answer"}.
 ---@field multiple_choice fun(self: Released, options: { choices: string, limit?: integer }): table
----Writes which experts the tokens of a text went to.
----@field trace fun(self: Released, options: { text: string, path: string, context?: integer, limit?: integer }): table
+---Writes which experts the tokens of a text file (`text`), or of a corpus's validation split (`data`), went to.
+---@field trace fun(self: Released, options: { path: string, text?: string, context?: integer, limit?: integer, data?: table, tokens?: integer, sequence?: integer }): table
 ---Tokens per second: reading `prompt` tokens in one pass, writing `generate` tokens one by one after `depth` others.
 ---@field speed fun(self: Released, options?: { prompt?: integer, generate?: integer, depth?: integer, repeats?: integer }): table
 ---Writes the model to a folder under the names of its family, with config.json and tokenizer.json.

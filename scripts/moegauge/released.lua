@@ -249,12 +249,24 @@ end
 
 -- ---- traces ------------------------------------------------------------------------------------------------------
 
+-- The routing of a corpus, sequence by sequence.
+local function trace_corpus(self, options)
+  local where <const> = "model:trace"
+  strict.keys(options, { "data", "path", "tokens", "sequence" }, where)
+  local spec = require("moegauge.specification").trace({ path = options.path, tokens = options.tokens, sequence = options.sequence }, nil, where)
+  local data, filter = require("moegauge.tuning").corpus(self, options.data, where)
+  need_decoder(self, where)
+  if core.probing() then core.fail("nothing", "the probe ends where the model runs") end
+  self.model:trace_corpus(data, spec, filter)
+  return { path = spec.path, tokens = spec.tokens, sequence = spec.sequence }
+end
+
 --- Writes which experts the tokens of a text went to (core/measure/trace.h) to `path`: of a file, or of the validation
 --- split of a corpus in sequences of `sequence` tokens, each with its domain.
 --- @param options { path: string, text?: string, context?: integer, limit?: integer, data?: table, tokens?: integer, sequence?: integer }
 function Model:trace(options)
   local where <const> = "model:trace"
-  if type(options) == "table" and options.data ~= nil then return self:trace_corpus(options) end
+  if type(options) == "table" and options.data ~= nil then return trace_corpus(self, options) end
   strict.keys(options, { "text", "path", "context", "limit" }, where)
   for _, key in ipairs { "text", "path" } do strict.field(options, key, "string", where) end
   need_decoder(self, where)
@@ -265,17 +277,6 @@ function Model:trace(options)
   if #ids == 0 then core.fail("usage", ("%s: %s has no tokens"):format(where, options.text)) end
   self.model:trace(ids, context, options.path)
   return { text = options.text, path = options.path, tokens = #ids, context = context }
-end
-
-function Model:trace_corpus(options)
-  local where <const> = "model:trace"
-  strict.keys(options, { "data", "path", "tokens", "sequence" }, where)
-  local spec = require("moegauge.specification").trace({ path = options.path, tokens = options.tokens, sequence = options.sequence }, nil, where)
-  local data, filter = require("moegauge.tuning").corpus(self, options.data, where)
-  need_decoder(self, where)
-  if core.probing() then core.fail("nothing", "the probe ends where the model runs") end
-  self.model:trace_corpus(data, spec, filter)
-  return { path = spec.path, tokens = spec.tokens, sequence = spec.sequence }
 end
 
 -- ---- speed -------------------------------------------------------------------------------------------------------
