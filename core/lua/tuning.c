@@ -85,6 +85,18 @@ static int trace_corpus(lua_State *L) {
   return end(L, &t, status);
 }
 
+/* compare_routing(data, spec, filter or nil, other) -> { metrics, series, tables } */
+static int compare_routing(lua_State *L) {
+  tuning t;
+  lua_settop(L, 5);
+  const mg__released *other = mg__released_at(L, 5);
+  open_tuning(L, "compare_routing", &t);
+  mg_status status = begin(&t);
+  if (status == MG_OK)
+    status = mg_compare_routing(t.engine->context, t.r->model, other->model, t.data, t.spec, t.result);
+  return end(L, &t, status);
+}
+
 /* calibrate(data, spec, filter or nil) -> { metrics, series, tables } */
 static int calibrate(lua_State *L) {
   tuning t;
@@ -161,7 +173,12 @@ static int lua_train(lua_State *L) {
 }
 
 void mg__add_tuning_methods(lua_State *L) {
-  static const luaL_Reg methods[] = {{"evaluate", evaluate}, {"calibrate", calibrate},       {"distil", distil},
-                                     {"train", lua_train},   {"trace_corpus", trace_corpus}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"evaluate", evaluate},
+                                     {"compare_routing", compare_routing},
+                                     {"calibrate", calibrate},
+                                     {"distil", distil},
+                                     {"train", lua_train},
+                                     {"trace_corpus", trace_corpus},
+                                     {NULL, NULL}};
   luaL_setfuncs(L, methods, 0);
 }

@@ -14,6 +14,13 @@ const mg_option *mg_distil_options(void);
  * with the names of a training, and the speed of forward passes. Nothing is trained. */
 mg_status mg_evaluate(mg_context *context, mg_model *model, mg_dataset *data, const json_t *spec, json_t **result);
 
+/* Holds the routing of `other` against that of `model`, which may stand on another backend, on the same segment: the metric
+ * "flip_rate" is the share of (token, mixture) whose chosen experts differ, in whatever order, the table "flips" has it by
+ * layer; "loss" and "other_loss" are theirs. The specification is that of mg_evaluate. MG_USAGE unless both have as many
+ * mixtures of as many experts. */
+mg_status mg_compare_routing(mg_context *context, mg_model *model, mg_model *other, mg_dataset *data,
+                             const json_t *spec, json_t **result);
+
 /* Lets the routers of `model` see the training split as in a training, without gradients: they are prepared (tables by the
  * frequency of tokens), and after each pass move their buffers by their own rule (a bias by sign or proportion,
  * thresholds by quantile). The buffers become the model's own. *result has the series "calibration_cv" (the load's CV

@@ -211,6 +211,8 @@ function mg.inspect(path, context) end
 ---@field mixture fun(self: Released, n?: integer): table
 ---Parameters, active ones, and forward FLOPs per token at a context.
 ---@field counts fun(self: Released, context?: integer): { total: integer, active: integer, router: integer, routed: integer, flops_per_token: number, flops: table }
+---How often another model chooses other experts for the same tokens: metrics.flip_rate.
+---@field compare_routing fun(self: Released, t: { with: Released, data: moegauge.Value, [string]: any }): moegauge.RunResult
 ---Moves the routers' buffers by their own rule on a corpus; with fit = false only counts the experts' load.
 ---@field calibrate fun(self: Released, options: table): moegauge.RunResult
 ---Trains the gates until they give the probabilities of the teacher's.

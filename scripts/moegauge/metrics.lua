@@ -27,6 +27,7 @@ metrics.known = {
   tokens_per_second = { title = "tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "training throughput after warm-up, median over windows of steps" },
   millijoules_per_token = { title = "energy", unit = "mJ/token", better = "lower", style = "fixed", digits = 3, help = "energy that the device drew in training steps per token, where it has a meter" },
   forward_tokens_per_second = { title = "forward tokens/s", unit = "tokens/s", better = "higher", style = "count", help = "speed of forward passes over whole sequences, median" },
+  flip_rate = { title = "flips", unit = "", style = "percent", help = "share of (token, mixture) whose chosen experts differ between two models" },
   distillation_loss = { title = "distillation loss", unit = "", better = "lower", style = "fixed", digits = 4, help = "distance of the gate's probabilities from the released ones, per token and layer, last eighth of the steps" },
   distillation_loss_first = { title = "distillation loss at first", unit = "", style = "fixed", digits = 4, help = "the same, first eighth of the steps" },
   choice_accuracy = { title = "multiple choice", unit = "", better = "higher", style = "percent", help = "share of questions whose likeliest choice is right" },

@@ -121,6 +121,11 @@ function Model:mixture(n)
   return mixture
 end
 
+--- How often another model with as many mixtures of as many experts, such as the same weights on another backend, chooses
+--- other experts for the tokens of a segment of the validation split: metrics.flip_rate, tables.flips by layer.
+--- @param t table  { with =, data =, and the keys of mg.evaluate }
+function Model:compare_routing(t) return require("moegauge.tuning").compare_routing(self, t) end
+
 --- Moves the routers' buffers by their own rule on the training split of a corpus; with fit = false only counts the load.
 --- @param options table  { data =, tokens =, batch =, sequence =, seed =, fit = } (core/train/README.md)
 function Model:calibrate(options) return require("moegauge.tuning").calibrate(self, options) end

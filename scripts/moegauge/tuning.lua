@@ -62,6 +62,19 @@ function tuning.evaluate(t)
   return t.model.model:evaluate(data, options, filter)
 end
 
+--- model:compare_routing{ with =, data =, ... }: how often the other model chooses other experts for the same tokens.
+function tuning.compare_routing(model, t)
+  local where <const> = "model:compare_routing"
+  if type(t) ~= "table" then fail(where, "a table was expected, not %s", strict.describe(t)) end
+  need_model(model, where)
+  need_model(t.with, where)
+  local data, filter = tuning.corpus(model, t.data, where)
+  local options = options_of(t, "evaluate", { with = true, data = true }, model.precision)
+  stop_if_probing "evaluation"
+  shrink(options, 64)
+  return model.model:compare_routing(data, options, filter, t.with.model)
+end
+
 function tuning.calibrate(model, t)
   local where <const> = "model:calibrate"
   need_model(model, where)

@@ -4,8 +4,8 @@
 local calibration = require "moegauge.cluster.calibration"
 local catalogue = require "moegauge.cluster.catalogue"
 local core = require "moegauge.core"
-local sorted = require "moegauge.sorted"
 local released = require "moegauge.released"
+local sorted = require "moegauge.sorted"
 local strict = require "moegauge.strict"
 
 local cluster = { accelerators = catalogue.accelerators, models = catalogue.models }
