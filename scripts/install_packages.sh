@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of scripts/packages.txt that are missing. Usage: install_packages.sh build run [test]
+# Installs the Debian packages of scripts/packages.txt that are missing. Usage: install_packages.sh build run [test] [gpu]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-[ $# -gt 0 ] || { echo "usage: install_packages.sh build|run|test ..." >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: install_packages.sh build|run|test|gpu ..." >&2; exit 2; }
 
 missing=()
 for kind in "$@"; do
