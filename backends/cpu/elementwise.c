@@ -1,6 +1,7 @@
 /* Elementwise primitives, chunk by chunk: convert to f32, apply the function, convert back. */
 #include "functions.h"
 #include "kernels.h"
+#include "stored.h"
 
 #define EACH(expression)                                                                                               \
   do {                                                                                                                 \
@@ -41,14 +42,7 @@ static int32_t int_from_float(float value) {
   return value >= 2147483648.0f ? INT32_MAX : (int32_t)value;
 }
 
-static void cast_chunk(const mg_tensor *x, mg_tensor *out, int64_t first, int64_t n) {
-  float buffer[CPU_CHUNK];
-  if (x->dtype == MG_I32) {
-    const int32_t *ids = (const int32_t *)x->data + first;
-    for (int64_t i = 0; i < n; i++) cpu_set(out, first + i, (float)ids[i]);
-    return;
-  }
-  const float *values = cpu_read(x, first, n, buffer);
+static void store_chunk(const float *values, const mg_tensor *out, int64_t first, int64_t n) {
   if (out->dtype == MG_I32) {
     int32_t *ids = (int32_t *)out->data + first;
     for (int64_t i = 0; i < n; i++) ids[i] = int_from_float(values[i]);
@@ -59,9 +53,35 @@ static void cast_chunk(const mg_tensor *x, mg_tensor *out, int64_t first, int64_
   }
 }
 
+static void cast_chunk(const mg_tensor *x, mg_tensor *out, int64_t first, int64_t n) {
+  float buffer[CPU_CHUNK];
+  if (x->dtype == MG_I32) {
+    const int32_t *ids = (const int32_t *)x->data + first;
+    for (int64_t i = 0; i < n; i++) cpu_set(out, first + i, (float)ids[i]);
+    return;
+  }
+  store_chunk(cpu_read(x, first, n, buffer), out, first, n);
+}
+
+static void cast_stored(mg_backend *backend, const mg_tensor *x, const mg_tensor *out) {
+  enum { CHUNK = 4 * MG_STORED_BLOCK_MAX };
+  const int64_t count = mg_tensor_count(x);
+  CPU_PARALLEL(backend, count)
+  for (int64_t first = 0; first < count; first += CHUNK) {
+    const int64_t n = cpu_min(CHUNK, count - first);
+    float buffer[CHUNK];
+    CPU_NAME(decode_stored)(x->dtype, (const char *)x->data + mg_dtype_run_bytes(x->dtype, first), n, buffer);
+    store_chunk(buffer, out, first, n);
+  }
+}
+
 mg_status CPU_NAME(cast)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *x = call->in[0];
   mg_tensor *out = call->out[0];
+  if (mg_dtype_is_stored(x->dtype)) {
+    cast_stored(backend, x, out);
+    return MG_OK;
+  }
   const size_t bytes = mg_dtype_bytes(x->dtype);
   const int64_t count = mg_tensor_count(x);
   CPU_PARALLEL(backend, count)

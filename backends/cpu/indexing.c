@@ -1,5 +1,5 @@
 /* Primitives that follow ids: gathers, scatters, dot products of chosen rows, top-k, and histograms. */
-#include "kernels.h"
+#include "stored.h"
 
 static inline void row_copy(const mg_tensor *from, int64_t from_row, const mg_tensor *to, int64_t to_row,
                             size_t bytes) {
@@ -10,11 +10,16 @@ mg_status CPU_NAME(gather_rows)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *table = call->in[0], *out = call->out[0];
   const int32_t *ids = call->in[1]->data;
   const int64_t rows = mg_tensor_count(call->in[1]), columns = mg_tensor_columns(table), work = rows * columns;
-  const size_t bytes = (size_t)columns * mg_dtype_bytes(table->dtype);
+  const size_t bytes = mg_dtype_run_bytes(out->dtype, columns);
+  const bool stored = mg_dtype_is_stored(table->dtype);
   MG_TRY(cpu_check_ids(backend, call->op, call->in[1], mg_tensor_rows(table)));
   CPU_PARALLEL(backend, work)
   for (int64_t row = 0; row < rows; row++) {
-    if (ids[row] >= 0)
+    if (ids[row] >= 0 && stored)
+      CPU_NAME(decode_stored)
+      (table->dtype, (const char *)table->data + mg_dtype_run_bytes(table->dtype, ids[row] * columns), columns,
+       (float *)out->data + row * columns);
+    else if (ids[row] >= 0)
       row_copy(table, ids[row], out, row, bytes);
     else
       memset((char *)out->data + (size_t)row * bytes, 0, bytes);

@@ -3,7 +3,7 @@
 
 /* Element `first`; NULL of a tensor without elements, which may lie nowhere. */
 static void *element(const mg_tensor *tensor, int64_t first) {
-  return tensor->data ? (char *)tensor->data + (size_t)first * mg_dtype_bytes(tensor->dtype) : NULL;
+  return tensor->data ? (char *)tensor->data + mg_dtype_run_bytes(tensor->dtype, first) : NULL;
 }
 
 static cpu_matrix matrix(const mg_tensor *tensor, int64_t first, int64_t row, int64_t column) {

@@ -175,5 +175,6 @@ static const mg_backend_plugin plugin = {
     .kernels_count = MG_OP_COUNT,
     .supports = cpu_supports,
     .describe = cpu_describe,
+    .stored_dtypes = true,
 };
 MG_BACKEND_PLUGIN(plugin)

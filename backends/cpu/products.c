@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "dots.h"
+#include "stored.h"
 
 enum { LINE_BYTES = 64 };
 
@@ -89,8 +90,8 @@ static void pack_item(const product_run *run, int64_t index) {
     item -= groups;
   }
   const int64_t width = run->gemm->columns * plan->panel_group, column = item * width;
-  gemm_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
-                   plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
+  stored_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
+                     plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
 }
 
 /* ---- few rows ---------------------------------------------------------------------------------------------- */
@@ -107,17 +108,27 @@ static void read_rows(const product_run *run, const cpu_product *product, float 
   }
 }
 
-/* Columns [column, column + columns) of a product with few rows. */
+/* Columns [column, column + columns) of a product with few rows. `decoded` has room for DOTS_COLUMNS of them where b is of a
+ * stored dtype. */
 static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
-                            const float *rows) {
+                            const float *rows, float *decoded) {
+  const bool stored = mg_dtype_is_stored(product->b.dtype);
   const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
   cpu_dots dots = {.x = rows, .stride = product->depth, .depth = product->depth, .dtype = product->b.dtype};
   dots.rows = (int32_t)product->rows;
-  dots.w_bytes = product->b.row * (product->b.dtype == MG_F32 ? 4 : 2);
+  dots.w_bytes = (int64_t)mg_dtype_run_bytes(product->b.dtype, product->b.row);
+  if (stored) {
+    dots.dtype = MG_F32;
+    dots.w = decoded;
+    dots.w_bytes = product->depth * (int64_t)sizeof *decoded;
+  }
   for (int64_t n = column; n < column + columns; n += DOTS_COLUMNS) {
     float sums[DOTS_ROWS][DOTS_COLUMNS];
     dots.columns = (int32_t)cpu_min(DOTS_COLUMNS, column + columns - n);
-    dots.w = (const char *)product->b.data + n * dots.w_bytes;
+    if (stored)
+      stored_read_columns(&product->b, n, dots.columns, product->depth, run->round, decoded);
+    else
+      dots.w = (const char *)product->b.data + n * dots.w_bytes;
     cpu_dots_run(&dots, sums);
     for (int64_t r = 0; r < product->rows; r++)
       for (int64_t i = 0; i < dots.columns; i++) {
@@ -134,7 +145,8 @@ static void run_direct_task(const product_run *run, int64_t task, float *scratch
   const int64_t column = (task - plan->first_task) * plan->columns;
   if (*have != p) read_rows(run, &plan->product, scratch);
   *have = p;
-  multiply_direct(run, &plan->product, column, cpu_min(plan->columns, plan->product.columns - column), scratch);
+  multiply_direct(run, &plan->product, column, cpu_min(plan->columns, plan->product.columns - column), scratch,
+                  scratch + DOTS_ROWS * plan->product.depth);
 }
 
 /* Takes the next tasks, a fair share of half of those that are left: at first long runs, which memory is read fastest
@@ -189,14 +201,15 @@ static next_read read_of_task(const product_run *run, int64_t task) {
   const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
   if (plan->b != PACKED_BY_TASK) return next;
-  const int64_t element = product->b.dtype == MG_F32 ? 4 : 2;
+  const int64_t element = (int64_t)mg_dtype_bytes(product->b.dtype);
   const int64_t column = (task - plan->first_task) / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
-  next.data = (const char *)product->b.data + column * product->b.row * element;
   if (product->b.column == 1 && product->b.row == product->depth) { /* one piece, a line to a row */
-    next.rows = columns * product->depth * element / LINE_BYTES;
+    next.data = (const char *)product->b.data + mg_dtype_run_bytes(product->b.dtype, column * product->depth);
+    next.rows = (int64_t)mg_dtype_run_bytes(product->b.dtype, columns * product->depth) / LINE_BYTES;
     next.row_bytes = next.stride = LINE_BYTES;
-  } else if (product->b.row == 1) {
+  } else if (product->b.row == 1 && element) {
+    next.data = (const char *)product->b.data + column * element;
     next.rows = product->depth;
     next.row_bytes = columns * element;
     next.stride = product->b.column * element;
@@ -324,8 +337,8 @@ static void run_pass(const product_run *run, task_pass *pass, int64_t first, int
   } else {
     pass->panel_words = pass->range.words;
     pass->b = scratch;
-    gemm_pack_panels(run->gemm, &product->b, pass->column, pass->columns, product->depth, pass->range.word,
-                     pass->range.words, pass->range.words, run->round, scratch);
+    stored_pack_panels(run->gemm, &product->b, pass->column, pass->columns, product->depth, pass->range.word,
+                       pass->range.words, pass->range.words, run->round, scratch);
   }
   for (int64_t group = first; group < end; group += plan->group) {
     const int64_t group_end = cpu_min(end, group + plan->group);

@@ -25,10 +25,11 @@ static const cpu_gemm *choose_gemm(const cpu_state *state, mg_dtype a, mg_dtype 
 }
 
 /* Few rows read b in place: packing it would take longer than multiplying. Both operands must run along the depth, and b
- * must need no rounding. */
+ * must need no rounding, but where it is decoded anyway. */
 static bool is_direct(const product_run *run, const cpu_product *product) {
   const bool along = product->a.column == 1 && product->b.column == 1;
-  return along && product->rows <= DOTS_ROWS && (product->b.dtype == MG_BF16 || run->settings.compute != MG_BF16);
+  const bool as_it_is = product->b.dtype == MG_BF16 || run->settings.compute != MG_BF16;
+  return along && product->rows <= DOTS_ROWS && (as_it_is || mg_dtype_is_stored(product->b.dtype));
 }
 
 /* Rows of a that meet in the L1 cache must not fall into the same sets. */
@@ -90,7 +91,7 @@ static void plan_product(product_run *run, int64_t p) {
   plan->blocks_per_task = plan->blocks;
   plan->group = cpu_max(1, cpu_min(BLOCK_GROUP, GROUP_WORDS / cpu_max(1, plan->pass_words * gemm->rows)));
   if (!plan->direct) return;
-  plan->columns = cpu_max(1, DIRECT_BYTES / cpu_max(1, product->depth * (product->b.dtype == MG_F32 ? 4 : 2)));
+  plan->columns = cpu_max(1, DIRECT_BYTES / cpu_max(1, (int64_t)mg_dtype_run_bytes(product->b.dtype, product->depth)));
   plan->column_chunks = product->rows ? cpu_ceil_div(product->columns, plan->columns) : 0;
 }
 
@@ -140,6 +141,7 @@ static void place_operands(product_run *run, int64_t p) {
 
   size_t b = plan->b == PACKED_BY_TASK ? (size_t)(plan->columns * plan->pass_words) : 0;
   if (plan->direct) b = (size_t)(DOTS_ROWS * product->depth);
+  if (plan->direct && mg_dtype_is_stored(product->b.dtype)) b += (size_t)(DOTS_COLUMNS * product->depth);
   const size_t a =
       plan->a == PACKED_BY_TASK ? (size_t)gemm_rows_words(gemm, plan->group * gemm->rows, plan->pass_words) : 0;
   if (b > run->b_words) run->b_words = b;

@@ -34,6 +34,17 @@ double *mg__reference_scratch(mg_backend *backend, int64_t count) {
   return state->scratch;
 }
 
+bool mg__reference_matrix(mg_backend *backend, const mg_tensor *x, int64_t index, int64_t count, mg_tensor *out) {
+  *out = (mg_tensor){.dtype = x->dtype, .dims = 1, .shape = {count}};
+  out->data = (char *)x->data + mg_dtype_run_bytes(x->dtype, index * count);
+  if (!mg_dtype_is_stored(x->dtype)) return true;
+  float *decoded = (float *)(void *)mg__reference_scratch(backend, (count + 1) / 2);
+  if (decoded) mg_stored_decode(x->dtype, out->data, count, decoded);
+  out->data = decoded;
+  out->dtype = MG_F32;
+  return decoded != NULL;
+}
+
 enum { ALIGNMENT = 64 };
 
 /* The context's allocator gives the memory, so that it is counted; the true start stands just before the aligned
@@ -115,5 +126,6 @@ static const mg_backend_plugin plugin = {
     .kernels = kernels,
     .kernels_count = MG_OP_COUNT,
     .describe = reference_describe,
+    .stored_dtypes = true,
 };
 MG_BACKEND_PLUGIN(plugin)

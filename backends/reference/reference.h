@@ -9,6 +9,14 @@
 
 #include "moegauge/backend.h"
 
+/* Element i of a tensor of a stored dtype: its block is decoded. */
+static inline double stored_at(const mg_tensor *x, int64_t i) {
+  const int64_t block = mg_dtype_block(x->dtype);
+  float values[MG_STORED_BLOCK_MAX];
+  mg_stored_decode(x->dtype, (const char *)x->data + mg_dtype_run_bytes(x->dtype, i / block * block), block, values);
+  return values[i % block];
+}
+
 /* Element i of a tensor of any dtype; every i32 is exact in double. */
 static inline double at(const mg_tensor *x, int64_t i) {
   switch (x->dtype) {
@@ -16,9 +24,8 @@ static inline double at(const mg_tensor *x, int64_t i) {
   case MG_BF16: return mg_bf16_to_f32(((const uint16_t *)x->data)[i]);
   case MG_I32: return ((const int32_t *)x->data)[i];
   case MG_F64: return ((const double *)x->data)[i];
-  case MG_DTYPE_COUNT: break;
+  default: return mg_dtype_is_stored(x->dtype) ? stored_at(x, i) : NAN;
   }
-  return NAN;
 }
 
 /* To i32: towards zero, to the nearest end when out of range, NaN to 0. */
@@ -36,7 +43,7 @@ static inline void put(const mg_tensor *out, int64_t i, double value) {
   case MG_BF16: ((uint16_t *)out->data)[i] = mg_bf16_from_f32((float)value); break;
   case MG_I32: ((int32_t *)out->data)[i] = integer_of(value); break;
   case MG_F64: ((double *)out->data)[i] = value; break;
-  case MG_DTYPE_COUNT: break;
+  default: break;
   }
 }
 
@@ -69,6 +76,10 @@ mg_status mg__reference_check_ids(mg_backend *backend, mg_op op, const mg_tensor
 
 /* `count` doubles that live until the next call of this function; NULL when memory runs out. */
 double *mg__reference_scratch(mg_backend *backend, int64_t count);
+
+/* Matrix `index` of x seen as a list of matrices of `count` elements: a view, or of a stored dtype an f32 copy, which lives
+ * until the next call of mg__reference_scratch. False when memory runs out. */
+bool mg__reference_matrix(mg_backend *backend, const mg_tensor *x, int64_t index, int64_t count, mg_tensor *out);
 
 /* f(x) and df/dx of the elementwise functions, shared by unary and glu. */
 double mg__reference_unary_value(mg_unary kind, double x, double alpha, double beta);

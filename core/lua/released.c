@@ -357,8 +357,11 @@ static mg_status save_all(released *r, const json_t *rules, const json_t *config
   released *root = mg__released_root(r);
   mg_status status = config ? MG_OK : own_config(root, &own);
   if (status == MG_OK) status = own_tokenizer(root, &tokenizer);
-  const mg__saving saving = {
-      .model = r->model, .rules = rules, .config = config ? config : own, .tokenizer = tokenizer};
+  const mg__saving saving = {.model = r->model,
+                             .decoded = r->precision,
+                             .rules = rules,
+                             .config = config ? config : own,
+                             .tokenizer = tokenizer};
   if (status == MG_OK) status = mg__save_folder(r->context, &saving, folder);
   if (status == MG_OK && !tokenizer && root->path[0]) status = copy_beside(root, folder, "tokenizer.json");
   json_decref(own);

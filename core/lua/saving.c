@@ -39,7 +39,7 @@ mg_status mg__save_folder(mg_context *context, const mg__saving *saving, const c
   char path[PATH_MAX];
   MG_TRY(path_in(context, folder, "model.safetensors", path));
   MG_TRY(mg_folder_make(context, folder));
-  MG_TRY(mg_model_save(saving->model, saving->rules, path));
+  MG_TRY(mg_model_save(saving->model, saving->rules, saving->decoded, path));
   MG_TRY(write_config(context, folder, saving->config));
   return saving->tokenizer ? write_json(context, folder, "tokenizer.json", saving->tokenizer, JSON_COMPACT) : MG_OK;
 }

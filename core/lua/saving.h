@@ -9,6 +9,7 @@
 /* What to write, all borrowed. `tokenizer` NULL = none. */
 typedef struct mg__saving {
   mg_model *model;
+  mg_dtype decoded;     /* what weights of stored dtypes are written in */
   const json_t *rules;  /* of the family's tensors (model/load.h) */
   const json_t *config; /* without what says how weights were quantised, which they no longer are */
   const json_t *tokenizer;

@@ -86,6 +86,8 @@ typedef enum suite_answer { ANSWER_YES, ANSWER_NO, ANSWER_FALSE_CLAIM } suite_an
 static suite_answer ask(const mg_backend *backend, const mg_op_call *call) {
   const mg_backend_plugin *plugin = backend->plugin;
   const bool present = (uint32_t)call->op < plugin->kernels_count && plugin->kernels[call->op];
+  for (int i = 0; i < MG_OP_INPUTS_MAX; i++)
+    if (call->in[i] && mg_dtype_is_stored(call->in[i]->dtype) && !plugin->stored_dtypes) return ANSWER_NO;
   const bool claimed = plugin->supports ? plugin->supports(backend, call) : present;
   if (claimed && !present) return ANSWER_FALSE_CLAIM;
   return claimed ? ANSWER_YES : ANSWER_NO;

@@ -287,15 +287,17 @@ static bool needs_sums(const suite_data *data) {
   }
 }
 
-static void flip_to_positive(const mg_tensor *x) {
-  if (!x->dims || x->dtype == MG_I32) return;
+static mg_status flip_to_positive(mg_context *context, mg_tensor *x) {
+  if (!x->dims || x->dtype == MG_I32) return MG_OK;
+  if (mg_dtype_is_stored(x->dtype)) MG_TRY(mg__suite_decode(context, x));
   for (int64_t i = 0; i < mg_tensor_count(x); i++) mg__suite_put(x, i, fabs(mg__suite_at(x, i)));
+  return MG_OK;
 }
 
 /* Runs the call with every real operand made positive. The case's numbers are lost: this is its last use. */
 static mg_status run_on_positive(mg_backend *reference, suite_data *data, mg_tensor *sums_out) {
-  for (int i = 0; i < MG_OP_INPUTS_MAX; i++) flip_to_positive(&data->in[i]);
-  for (int i = 0; i < MG_OP_OUTPUTS_MAX; i++) flip_to_positive(&data->out[i]);
+  for (int i = 0; i < MG_OP_INPUTS_MAX; i++) MG_TRY(flip_to_positive(data->context, &data->in[i]));
+  for (int i = 0; i < MG_OP_OUTPUTS_MAX; i++) MG_TRY(flip_to_positive(data->context, &data->out[i]));
   if (data->op == MG_OP_ADD_SCALED) data->attributes.add_scaled.factor = fabs(data->attributes.add_scaled.factor);
   MG_TRY(mg__suite_results_create(data, sums_out));
   const mg_status status = mg__suite_run(reference, data, sums_out);

@@ -12,9 +12,8 @@ double mg__suite_at(const mg_tensor *x, int64_t i) {
   case MG_BF16: return mg_bf16_to_f32(((const uint16_t *)x->data)[i]);
   case MG_I32: return ((const int32_t *)x->data)[i];
   case MG_F64: return ((const double *)x->data)[i];
-  case MG_DTYPE_COUNT: break;
+  default: return mg_dtype_is_stored(x->dtype) ? mg__suite_stored_at(x, i) : NAN;
   }
-  return NAN;
 }
 
 void mg__suite_put(const mg_tensor *x, int64_t i, double value) {
@@ -23,7 +22,7 @@ void mg__suite_put(const mg_tensor *x, int64_t i, double value) {
   case MG_BF16: ((uint16_t *)x->data)[i] = mg_bf16_from_f32((float)value); break;
   case MG_I32: ((int32_t *)x->data)[i] = fabs(value) < INT32_MAX ? (int32_t)value : 0; break;
   case MG_F64: ((double *)x->data)[i] = value; break;
-  case MG_DTYPE_COUNT: break;
+  default: break;
   }
 }
 
@@ -52,6 +51,10 @@ static double drawn(suite_fill fill, mg_stream stream, uint64_t i, int64_t bound
 
 static void fill_tensor(const mg_tensor *x, suite_fill fill, int64_t bound, mg_stream stream) {
   const int64_t count = mg_tensor_count(x);
+  if (mg_dtype_is_stored(x->dtype)) {
+    mg__suite_fill_stored(x, stream);
+    return;
+  }
   const int64_t drawn_count = count < PERIOD ? count : PERIOD;
   const size_t size = mg_dtype_bytes(x->dtype);
   for (int64_t i = 0; i < drawn_count; i++) mg__suite_put(x, i, drawn(fill, stream, (uint64_t)i, bound));
@@ -84,6 +87,10 @@ static mg_dtype dtype_of(suite_type type, mg_dtype dtype) {
   case TYPE_BF16: return MG_BF16;
   case TYPE_F64: return MG_F64;
   case TYPE_I32: return MG_I32;
+#define STORED(NAME, name, values, bytes)                                                                              \
+  case TYPE_##NAME: return MG_##NAME;
+    MG_STORED_LIST(STORED)
+#undef STORED
   case TYPE_NONE:
   case TYPE_CASE: break;
   }

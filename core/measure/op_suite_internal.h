@@ -16,7 +16,10 @@ typedef enum suite_type {
   TYPE_F32,
   TYPE_BF16,
   TYPE_F64,
-  TYPE_I32
+  TYPE_I32,
+#define TYPE_OF_STORED(NAME, name, values, bytes) TYPE_##NAME,
+  MG_STORED_LIST(TYPE_OF_STORED)
+#undef TYPE_OF_STORED
 } suite_type;
 
 /* What an input holds. */
@@ -116,6 +119,11 @@ void mg__suite_data_outline(const suite_case *row, mg_dtype dtype, suite_data *o
 /* Element i of a host tensor, and its counterpart, which rounds to the dtype; what no i32 can hold becomes 0 there. */
 double mg__suite_at(const mg_tensor *x, int64_t i);
 void mg__suite_put(const mg_tensor *x, int64_t i, double value);
+
+/* Operands of stored dtypes (op_suite_stored.c): random blocks, element i, and the same values as f32 in place. */
+void mg__suite_fill_stored(const mg_tensor *x, mg_stream stream);
+double mg__suite_stored_at(const mg_tensor *x, int64_t i);
+mg_status mg__suite_decode(mg_context *context, mg_tensor *x);
 
 /* True if the primitive reads what its outputs hold. */
 bool mg__suite_in_place(mg_op op, const mg_op_attributes *attributes);

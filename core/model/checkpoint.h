@@ -78,8 +78,10 @@ int64_t mg_checkpoint_find(const mg_checkpoint *checkpoint, const char *name);
  * it is missing or its scales do not fit. */
 mg_status mg_checkpoint_get(const mg_checkpoint *checkpoint, const char *name, mg_checkpoint_tensor *out);
 
+/* The stored dtype (moegauge/tensor.h) that holds the tensor's values as they are, scales included; false if none does. */
+bool mg_checkpoint_stored_dtype(const mg_checkpoint_tensor *tensor, mg_dtype *out);
 /* Rows [first_row, first_row + rows) as `dtype` into host memory. Integers go to i32 if they fit (else MG_FILE);
- * everything with a decoding goes to f32, bf16 and f64. */
+ * everything with a decoding goes to f32, bf16 and f64, and to its stored dtype. */
 mg_status mg_checkpoint_read(const mg_checkpoint *checkpoint, const mg_checkpoint_tensor *tensor, int64_t first_row,
                              int64_t rows, mg_dtype dtype, void *out);
 /* The same into a backend's memory: as many rows as `out` has, whose columns must be the tensor's. */

@@ -65,10 +65,32 @@ static bool is_rounded(const mg_param *param) {
          strcmp(param->name, "embedding.weight") != 0;
 }
 
-mg_dtype mg__load_dtype(const mg__loader *loader, const mg_param *param, const mg_checkpoint_tensor *tensor) {
-  if (param->value.dims == 1 || param->fixed) return MG_F32;
+/* What is only read as the weight of a product, or as the embedding: those are decoded where they are used. */
+static bool is_weight(const mg_param *param) {
+  static const char *const others[] = {"kv_up.", "positions.", "projection."};
+  if (strcmp(param->name, "embedding.weight") == 0) return true;
+  for (size_t i = 0; i < MG_COUNT(others); i++)
+    if (has_part(param->name, others[i])) return false;
+  return is_rounded(param);
+}
+
+/* Whether the file's own form is kept: the backend reads it, it takes less than `wide`, and its elements need not leave
+ * their blocks. */
+static bool stays_stored(const mg__loader *loader, const mg__place *p, const mg_checkpoint_tensor *tensor,
+                         mg_dtype wide, mg_dtype *out) {
+  if (!mg_model_backend(loader->model)->plugin->stored_dtypes || !is_weight(p->param)) return false;
+  if (p->source->rule->latent_heads || !mg_checkpoint_stored_dtype(tensor, out)) return false;
+  const int64_t block = mg_dtype_block(*out);
+  if (block > 1 && (!mg__place_keeps_columns(p) || p->columns % block != 0)) return false;
+  return mg_dtype_run_bytes(*out, MG_STORED_BLOCK_MAX) < mg_dtype_run_bytes(wide, MG_STORED_BLOCK_MAX);
+}
+
+static mg_dtype dtype_of(const mg__loader *loader, const mg__place *p, const mg_checkpoint_tensor *tensor) {
+  mg_dtype stored;
+  if (p->param->value.dims == 1 || p->param->fixed) return MG_F32;
   if (tensor->storage == MG_STORAGE_BF16 && tensor->scaling == MG_SCALING_NONE) return MG_BF16;
-  return is_rounded(param) ? loader->precision : MG_F32;
+  const mg_dtype wide = is_rounded(p->param) ? loader->precision : MG_F32;
+  return stays_stored(loader, p, tensor, wide, &stored) ? stored : wide;
 }
 
 /* ---- in place ------------------------------------------------------------------------------------------------ */
@@ -86,10 +108,10 @@ static mg_status use_in_place(mg__loader *loader, int64_t index, target *t, cons
   if (!backend->plugin->host_memory || tensor->scaling != MG_SCALING_NONE || !is_one_run(&t->place)) return MG_OK;
   if (tensor->storage != mg_storage_of_dtype(t->value.dtype)) return MG_OK;
   MG_TRY(mg_checkpoint_view(loader->checkpoint, tensor, &start));
-  const size_t each = mg_dtype_bytes(t->value.dtype);
+  const size_t each = mg_dtype_is_stored(t->value.dtype) ? 1 : mg_dtype_bytes(t->value.dtype);
   if ((uintptr_t)start % each != 0) return MG_OK;
   const char *bytes = start;
-  bytes += (size_t)mg__place_element(&t->place, tensor, 0, 0) * each;
+  bytes += mg_dtype_run_bytes(t->value.dtype, mg__place_element(&t->place, tensor, 0, 0));
   memcpy(&t->value.data, &bytes, sizeof bytes); /* read only from here on; tensors have no const memory */
   *done = true;
   return mg_params_bind(loader->params, index, &t->value, false);
@@ -101,27 +123,34 @@ static mg_status use_in_place(mg__loader *loader, int64_t index, target *t, cons
 static mg_tensor matrix_of(const target *t, int64_t e) {
   const int64_t rows = t->place.rows, columns = t->place.columns;
   mg_tensor matrix = {.dtype = t->value.dtype, .dims = 2, .shape = {rows, columns}};
-  matrix.data = (char *)t->value.data + (size_t)(e * rows * columns) * mg_dtype_bytes(matrix.dtype);
+  matrix.data = (char *)t->value.data + mg_dtype_run_bytes(matrix.dtype, e * rows * columns);
   return matrix;
 }
 
-static void pick(const target *t, const mg_checkpoint_tensor *tensor, const void *from, void *to) {
+static void pick_rows(const target *t, const mg_checkpoint_tensor *tensor, const char *from, char *to) {
   const mg__place *p = &t->place;
+  const size_t bytes = mg_dtype_run_bytes(t->value.dtype, p->columns);
+  for (int64_t r = 0; r < p->rows; r++, to += bytes)
+    memcpy(to, from + mg_dtype_run_bytes(t->value.dtype, mg__place_element(p, tensor, r, 0)), bytes);
+}
+
+static void pick(const target *t, const mg_checkpoint_tensor *tensor, const char *from, char *to) {
+  const mg__place *p = &t->place;
+  const size_t each = mg_dtype_bytes(t->value.dtype);
+  if (mg__place_keeps_columns(p)) {
+    pick_rows(t, tensor, from, to);
+    return;
+  }
   for (int64_t r = 0; r < p->rows; r++)
-    for (int64_t c = 0; c < p->columns; c++) {
-      const int64_t at = mg__place_element(p, tensor, r, c), here = r * p->columns + c;
-      if (t->value.dtype == MG_BF16)
-        ((uint16_t *)to)[here] = ((const uint16_t *)from)[at];
-      else
-        ((float *)to)[here] = ((const float *)from)[at];
-    }
+    for (int64_t c = 0; c < p->columns; c++, to += each)
+      memcpy(to, from + (size_t)mg__place_element(p, tensor, r, c) * each, each);
 }
 
 /* Reads `rows` rows from `first` on to the host and picks the parameter's elements from them. */
 static mg_status pick_matrix(mg__loader *loader, const target *t, const mg_checkpoint_tensor *tensor, int64_t first,
                              int64_t rows, const mg_tensor *out) {
   mg_backend *backend = mg_model_backend(loader->model);
-  const size_t read = (size_t)(rows * tensor->columns) * mg_dtype_bytes(out->dtype);
+  const size_t read = mg_dtype_run_bytes(out->dtype, rows * tensor->columns);
   const size_t write = mg_tensor_bytes(out);
   void *from = mg_alloc(loader->context, read), *to = mg_alloc(loader->context, write);
   mg_status status = from && to ? MG_OK : MG_MEMORY;
@@ -169,7 +198,7 @@ mg_status mg__load_fill(mg__loader *loader, int64_t index, const mg__load_source
   mg_checkpoint_tensor tensor;
   bool done = false;
   MG_TRY(find_first(loader, &t.place, &tensor));
-  t.value.dtype = mg__load_dtype(loader, param, &tensor);
+  t.value.dtype = dtype_of(loader, &t.place, &tensor);
   if (!source->rule->latent_heads) MG_TRY(use_in_place(loader, index, &t, &tensor, &done));
   if (done) return MG_OK;
   MG_TRY(backend->plugin->allocate(backend, mg_tensor_bytes(&t.value), &t.value.data));

@@ -63,6 +63,8 @@ mg_checkpoint_tensor mg__place_stored(const mg__place *place);
 int64_t mg__place_element(const mg__place *place, const mg_checkpoint_tensor *stored, int64_t r, int64_t c);
 /* Whether the rows of each of its matrices stand together and in order. */
 bool mg__place_keeps_rows(const mg__place *place);
+/* Whether each of its rows is one run, wherever it stands. */
+bool mg__place_keeps_columns(const mg__place *place);
 
 typedef struct mg__loader {
   mg_context *context;
@@ -81,8 +83,6 @@ mg_status mg__load_name(const mg__loader *loader, const mg__load_source *source,
 /* The tensor `name`, marked as used, which must have the shape of `stored`. */
 mg_status mg__load_tensor(mg__loader *loader, const char *name, const mg_checkpoint_tensor *stored,
                           const mg_param *param, mg_checkpoint_tensor *out);
-/* What a parameter that is made from this tensor is held in. */
-mg_dtype mg__load_dtype(const mg__loader *loader, const mg_param *param, const mg_checkpoint_tensor *tensor);
 /* Fills the parameter's own memory `out` from the two tensors of `latent_heads`. */
 mg_status mg__load_latent(mg__loader *loader, const mg_param *param, const mg__load_source *source,
                           const mg_tensor *out);

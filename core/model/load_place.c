@@ -46,6 +46,11 @@ bool mg__place_keeps_rows(const mg__place *p) {
   return !rule->transpose && !rule->deinterleave_rows && !rule->deinterleave_columns && p->head == 0;
 }
 
+bool mg__place_keeps_columns(const mg__place *p) {
+  const mg__load_rule *rule = p->source->rule;
+  return !mg__place_is_vector(p) && !rule->transpose && !rule->deinterleave_columns;
+}
+
 /* ---- shapes -------------------------------------------------------------------------------------------------- */
 
 static void measure(mg_checkpoint_tensor *stored) {

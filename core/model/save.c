@@ -22,6 +22,7 @@ typedef struct saver {
   mg_model *model;
   mg_backend *backend;
   const mg_params *params;
+  mg_dtype decoded; /* what stored dtypes are written in */
   mg__load_rules rules;
   int64_t count, room;
   stored *tensors;
@@ -61,46 +62,70 @@ static mg_status place_in(const stored *t, int64_t target, mg__load_source *sour
 
 /* ---- rearranging --------------------------------------------------------------------------------------------- */
 
+/* What a parameter is written in. */
+static mg_dtype saved_dtype(const saver *s, const mg_param *param) {
+  return mg_dtype_is_stored(param->value.dtype) ? s->decoded : param->value.dtype;
+}
+
 static float number_of(const void *values, mg_dtype dtype, int64_t at) {
   if (dtype == MG_F32) return ((const float *)values)[at];
   if (dtype == MG_F64) return (float)((const double *)values)[at];
-  const uint32_t bits = (uint32_t)((const uint16_t *)values)[at] << 16;
-  float number;
-  memcpy(&number, &bits, sizeof number);
-  return number;
+  return mg_bf16_to_f32(((const uint16_t *)values)[at]);
 }
 
-/* Writes a parameter's values to their places in the tensor's bytes, in its dtype or as f32. */
-static void scatter(const stored *t, const mg__place *p, const void *values, void *bytes) {
+/* Element `here` of values, in their dtype or as one of f32 and bf16, to place `there`. */
+static void put(const mg_tensor *values, int64_t here, mg_dtype dtype, void *bytes, int64_t there) {
+  const size_t each = mg_dtype_bytes(dtype);
+  if (values->dtype == dtype)
+    memcpy((char *)bytes + (size_t)there * each, (const char *)values->data + (size_t)here * each, each);
+  else if (dtype == MG_BF16)
+    ((uint16_t *)bytes)[there] = mg_bf16_from_f32(number_of(values->data, values->dtype, here));
+  else
+    ((float *)bytes)[there] = number_of(values->data, values->dtype, here);
+}
+
+/* Writes a parameter's values, or those of one expert, to their places in the tensor's bytes. */
+static void scatter(const stored *t, const mg__place *p, const mg_tensor *values, void *bytes) {
   const mg_checkpoint_tensor whole = mg__place_stored(p);
-  const mg_dtype from = p->param->value.dtype;
-  const size_t each = mg_dtype_bytes(from);
   const int64_t matrices = p->by_expert ? 1 : p->matrices, inside = whole.rows * whole.columns / matrices;
+  int64_t here = 0;
   for (int64_t e = 0; e < matrices; e++)
     for (int64_t r = 0; r < p->rows; r++)
-      for (int64_t c = 0; c < p->columns; c++) {
-        const int64_t here = ((p->by_expert ? t->expert : e) * p->rows + r) * p->columns + c;
-        const int64_t there = e * inside + mg__place_element(p, &whole, r, c);
-        if (from == t->tensor.dtype)
-          memcpy((char *)bytes + (size_t)there * each, (const char *)values + (size_t)here * each, each);
-        else
-          ((float *)bytes)[there] = number_of(values, from, here);
-      }
+      for (int64_t c = 0; c < p->columns; c++, here++)
+        put(values, here, t->tensor.dtype, bytes, e * inside + mg__place_element(p, &whole, r, c));
+}
+
+/* `count` values of a parameter from `first` on, on the host; stored dtypes as f32. To be freed also after a failure. */
+static mg_status fetch(const saver *s, const mg_tensor *from, int64_t first, int64_t count, mg_tensor *out) {
+  const size_t bytes = mg_dtype_run_bytes(from->dtype, count);
+  const char *start = (const char *)from->data + mg_dtype_run_bytes(from->dtype, first);
+  *out = (mg_tensor){.dtype = from->dtype, .dims = 1, .shape = {count}};
+  out->data = mg_alloc(s->context, bytes);
+  if (bytes && !out->data) return MG_MEMORY;
+  MG_TRY(s->backend->plugin->download(s->backend, out->data, start, bytes));
+  if (!mg_dtype_is_stored(from->dtype)) return MG_OK;
+  float *decoded = mg_alloc(s->context, (size_t)count * sizeof *decoded);
+  if (!decoded) return MG_MEMORY;
+  mg_stored_decode(from->dtype, out->data, count, decoded);
+  mg_free(s->context, out->data, bytes);
+  out->dtype = MG_F32;
+  out->data = decoded;
+  return MG_OK;
 }
 
 static mg_status make(void *user, void *bytes) {
   const stored *t = user;
-  mg_backend *backend = t->saver->backend;
+  const saver *s = t->saver;
   for (int64_t i = 0; i < t->rule->to_count; i++) {
     mg__load_source source;
     mg__place p = {0};
+    mg_tensor values;
     MG_TRY(place_in(t, i, &source, &p));
-    const size_t size = mg_tensor_bytes(&p.param->value);
-    void *values = mg_alloc(t->saver->context, size);
-    if (size && !values) return MG_MEMORY;
-    const mg_status status = backend->plugin->download(backend, values, p.param->value.data, size);
-    if (status == MG_OK) scatter(t, &p, values, bytes);
-    mg_free(t->saver->context, values, size);
+    const int64_t each = p.rows * p.columns, first = p.by_expert ? t->expert * each : 0;
+    const mg_status status =
+        fetch(s, &p.param->value, first, p.by_expert ? each : mg_tensor_count(&p.param->value), &values);
+    if (status == MG_OK) scatter(t, &p, &values, bytes);
+    mg_free(s->context, values.data, values.data ? mg_tensor_bytes(&values) : 0);
     MG_TRY(status);
   }
   return MG_OK;
@@ -114,11 +139,12 @@ static mg_status common_dtype(const stored *t, mg_dtype *out) {
     mg__load_source source;
     mg__place p = {0};
     MG_TRY(place_in(t, i, &source, &p));
-    if (i > 0 && p.param->value.dtype != *out) {
+    const mg_dtype dtype = saved_dtype(t->saver, p.param);
+    if (i > 0 && dtype != *out) {
       *out = MG_F32;
       return MG_OK;
     }
-    *out = p.param->value.dtype;
+    *out = dtype;
   }
   return MG_OK;
 }
@@ -129,7 +155,8 @@ static mg_status describe(stored *t, const mg__place *p) {
   memcpy(t->tensor.shape, whole.shape, sizeof t->tensor.shape);
   MG_TRY(mg__load_expand(t->saver->context, t->rule->from, t->rule->from_bytes, t->layer, t->expert, t->name,
                          sizeof t->name));
-  if (t->rule->to_count > 1 || !mg__place_keeps_rows(p)) return common_dtype(t, &t->tensor.dtype);
+  const bool as_it_is = mg__place_keeps_rows(p) && !mg_dtype_is_stored(p->param->value.dtype);
+  if (t->rule->to_count > 1 || !as_it_is) return common_dtype(t, &t->tensor.dtype);
   const int64_t slice = t->expert > 0 ? t->expert : 0;
   t->tensor.data = (char *)p->param->value.data + (size_t)slice * mg_tensor_bytes(&t->tensor);
   return MG_OK;
@@ -175,9 +202,10 @@ static void release(saver *s) {
   mg_free(s->context, s->items, s->items ? room * sizeof *s->items : 0);
 }
 
-mg_status mg_model_save(mg_model *model, const json_t *rules, const char *path) {
+mg_status mg_model_save(mg_model *model, const json_t *rules, mg_dtype decoded, const char *path) {
   mg_backend *backend = mg_model_backend(model);
-  saver s = {.context = backend->context, .model = model, .backend = backend, .params = mg_model_params(model)};
+  saver s = {.context = backend->context, .model = model, .backend = backend, .decoded = decoded};
+  s.params = mg_model_params(model);
   json_t *metadata = json_pack("{s:s}", "format", "pt"); /* transformers asks for it */
   mg_status status = metadata ? mg__load_rules_read(s.context, rules, &s.rules) : MG_MEMORY;
   if (status == MG_OK) status = add_all(&s);

@@ -6,15 +6,16 @@
 #include "moegauge/tensor.h"
 
 /* X(NAME, name, safetensors name or NULL, GGUF number or -1, values of a block, bits of a block, decoding). A decoding is
- * REAL(to f32), WIDE(to f64), WHOLE(integers, to f64), or SIZE: known by its size alone. */
+ * REAL(to f32), STORED(the dtype that has these blocks), WIDE(to f64), WHOLE(integers, to f64), or SIZE: known by its
+ * size alone. */
 // clang-format off
-#define MG_STORAGE_LIST(X, REAL, WIDE, WHOLE, SIZE)                                                \
+#define MG_STORAGE_LIST(X, REAL, STORED, WIDE, WHOLE, SIZE)                                                \
   X(F64, "f64", "F64", 28, 1, 64, WIDE(mg__decode_f64))                                            \
   X(F32, "f32", "F32", 0, 1, 32, REAL(mg__decode_f32))                                             \
-  X(F16, "f16", "F16", 1, 1, 16, REAL(mg__decode_f16))                                             \
+  X(F16, "f16", "F16", 1, 1, 16, STORED(MG_F16))                                             \
   X(BF16, "bf16", "BF16", 30, 1, 16, REAL(mg__decode_bf16))                                        \
-  X(F8_E4M3, "f8_e4m3", "F8_E4M3", -1, 1, 8, REAL(mg__decode_f8_e4m3))                             \
-  X(F8_E5M2, "f8_e5m2", "F8_E5M2", -1, 1, 8, REAL(mg__decode_f8_e5m2))                             \
+  X(F8_E4M3, "f8_e4m3", "F8_E4M3", -1, 1, 8, STORED(MG_F8_E4M3))                             \
+  X(F8_E5M2, "f8_e5m2", "F8_E5M2", -1, 1, 8, STORED(MG_F8_E5M2))                             \
   X(F8_E8M0, "f8_e8m0", "F8_E8M0", -1, 1, 8, REAL(mg__decode_f8_e8m0))                             \
   X(F8_E4M3FNUZ, "f8_e4m3fnuz", "F8_E4M3FNUZ", -1, 1, 8, SIZE)                                     \
   X(F8_E5M2FNUZ, "f8_e5m2fnuz", "F8_E5M2FNUZ", -1, 1, 8, SIZE)                                     \
@@ -31,17 +32,17 @@
   X(U16, "u16", "U16", -1, 1, 16, WHOLE(mg__decode_u16))                                           \
   X(U8, "u8", "U8", -1, 1, 8, WHOLE(mg__decode_u8))                                                \
   X(BOOL, "bool", "BOOL", -1, 1, 8, WHOLE(mg__decode_u8))                                          \
-  X(Q4_0, "q4_0", NULL, 2, 32, 144, REAL(mg__decode_q4_0))                                         \
+  X(Q4_0, "q4_0", NULL, 2, 32, 144, STORED(MG_Q4_0))                                         \
   X(Q4_1, "q4_1", NULL, 3, 32, 160, SIZE)                                                          \
   X(Q5_0, "q5_0", NULL, 6, 32, 176, SIZE)                                                          \
   X(Q5_1, "q5_1", NULL, 7, 32, 192, SIZE)                                                          \
-  X(Q8_0, "q8_0", NULL, 8, 32, 272, REAL(mg__decode_q8_0))                                         \
+  X(Q8_0, "q8_0", NULL, 8, 32, 272, STORED(MG_Q8_0))                                         \
   X(Q8_1, "q8_1", NULL, 9, 32, 320, SIZE)                                                          \
   X(Q2_K, "q2_k", NULL, 10, 256, 672, SIZE)                                                        \
   X(Q3_K, "q3_k", NULL, 11, 256, 880, SIZE)                                                        \
-  X(Q4_K, "q4_k", NULL, 12, 256, 1152, REAL(mg__decode_q4_k))                                      \
-  X(Q5_K, "q5_k", NULL, 13, 256, 1408, REAL(mg__decode_q5_k))                                      \
-  X(Q6_K, "q6_k", NULL, 14, 256, 1680, REAL(mg__decode_q6_k))                                      \
+  X(Q4_K, "q4_k", NULL, 12, 256, 1152, STORED(MG_Q4_K))                                      \
+  X(Q5_K, "q5_k", NULL, 13, 256, 1408, STORED(MG_Q5_K))                                      \
+  X(Q6_K, "q6_k", NULL, 14, 256, 1680, STORED(MG_Q6_K))                                      \
   X(Q8_K, "q8_k", NULL, 15, 256, 2336, SIZE)                                                       \
   X(IQ2_XXS, "iq2_xxs", NULL, 16, 256, 528, SIZE)                                                  \
   X(IQ2_XS, "iq2_xs", NULL, 17, 256, 592, SIZE)                                                    \
@@ -54,14 +55,14 @@
   X(IQ1_M, "iq1_m", NULL, 29, 256, 448, SIZE)                                                      \
   X(TQ1_0, "tq1_0", NULL, 34, 256, 432, SIZE)                                                      \
   X(TQ2_0, "tq2_0", NULL, 35, 256, 528, SIZE)                                                      \
-  X(MXFP4, "mxfp4", NULL, 39, 32, 136, REAL(mg__decode_mxfp4))                                     \
+  X(MXFP4, "mxfp4", NULL, 39, 32, 136, STORED(MG_MXFP4))                                     \
   X(NVFP4, "nvfp4", NULL, 40, 64, 288, SIZE)
 // clang-format on
 
 typedef enum mg_storage {
 #define MG_STORAGE_ENUM(NAME, name, safetensors, gguf, values, bits, decoding) MG_STORAGE_##NAME,
 #define MG_STORAGE_NOTHING(decoder)
-  MG_STORAGE_LIST(MG_STORAGE_ENUM, MG_STORAGE_NOTHING, MG_STORAGE_NOTHING, MG_STORAGE_NOTHING, )
+  MG_STORAGE_LIST(MG_STORAGE_ENUM, MG_STORAGE_NOTHING, MG_STORAGE_NOTHING, MG_STORAGE_NOTHING, MG_STORAGE_NOTHING, )
 #undef MG_STORAGE_ENUM
 #undef MG_STORAGE_NOTHING
       MG_STORAGE_COUNT
@@ -71,8 +72,9 @@ typedef struct mg_storage_info {
   const char *name;
   uint32_t block_values; /* along a row */
   uint32_t block_bits;   /* a multiple of 8 but for f4 and f6 */
-  /* One of the two, or neither for what is known by its size alone. Each writes `count` values, a multiple of
+  /* One of the three, or none for what is known by its size alone. The functions write `count` values, a multiple of
    * block_values, from as many whole blocks; `in` need not be aligned. */
+  mg_dtype stored; /* decoded by mg_stored_decode; not a stored dtype = none */
   void (*to_f32)(const unsigned char *in, int64_t count, float *out);
   void (*to_f64)(const unsigned char *in, int64_t count, double *out); /* f64 and integers */
   bool integer;
@@ -84,10 +86,10 @@ bool mg_storage_from_safetensors(const char *name, size_t bytes, mg_storage *out
 bool mg_storage_from_gguf(uint32_t number, mg_storage *out);
 /* The name that a safetensors header uses; NULL if it has none. */
 const char *mg_storage_safetensors_name(mg_storage storage);
-/* The storage whose bytes are those of a tensor of this dtype. */
+/* The storage whose bytes are those of a tensor of this dtype; MG_STORAGE_COUNT if there is none. */
 mg_storage mg_storage_of_dtype(mg_dtype dtype);
-
-/* 32 values of MXFP4 (OCP MX, 2023): value i is f4 number i times 2^(scale - 127); scale 255 is NaN. */
-void mg_storage_decode_mxfp4(uint8_t scale, const uint8_t numbers[32], float out[32]);
+/* Whether values are decoded to f32 first, and the decoding. */
+bool mg_storage_is_real(mg_storage storage);
+void mg_storage_decode(mg_storage storage, const unsigned char *in, int64_t count, float *out);
 
 #endif

@@ -83,6 +83,12 @@ static bool nothing_to_write(const mg_op_call *call) {
   return true;
 }
 
+static bool has_stored(const mg_op_call *call) {
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++)
+    if (call->in[i] && mg_dtype_is_stored(call->in[i]->dtype)) return true;
+  return false;
+}
+
 mg_status mg__op_run(mg_backend *backend, const mg_op_call *call) {
   const mg_backend_plugin *plugin = backend->plugin;
   char text[MG_CALL_TEXT_BYTES];
@@ -91,6 +97,10 @@ mg_status mg__op_run(mg_backend *backend, const mg_op_call *call) {
                    "backend %s cannot run %s: it has no such primitive; choose another backend", plugin->name,
                    mg__call_text(call, text));
   }
+  if (!plugin->stored_dtypes && has_stored(call))
+    return mg_fail(backend->context, MG_UNSUPPORTED,
+                   "backend %s cannot run %s: it reads no stored dtypes; decode them first, or choose another backend",
+                   plugin->name, mg__call_text(call, text));
   if (plugin->supports && !plugin->supports(backend, call)) {
     return mg_fail(backend->context, MG_UNSUPPORTED,
                    "backend %s cannot run %s: it does not support these dtypes, shapes or settings; choose another "

@@ -17,10 +17,15 @@ mg_status mg__refuse(const mg_op_check *check, const char *format, ...) {
 /* ---- presence ------------------------------------------------------------------------------------------------ */
 
 static mg_status check_extent(const mg_op_check *check, const char *name, const mg_tensor *tensor) {
-  if ((unsigned)tensor->dtype >= MG_DTYPE_COUNT) return mg__refuse(check, "%s has an unknown dtype", name);
+  const bool stored = mg_dtype_is_stored(tensor->dtype);
+  if ((unsigned)tensor->dtype >= MG_DTYPE_COUNT && !stored) return mg__refuse(check, "%s has an unknown dtype", name);
   if (tensor->dims < 1 || tensor->dims > MG_DIMS_MAX)
     return mg__refuse(check, "%s has %d dimensions; it must have 1 to %d", name, tensor->dims, MG_DIMS_MAX);
-  int64_t bytes = (int64_t)mg_dtype_bytes(tensor->dtype);
+  if (mg_tensor_columns(tensor) % mg_dtype_block(tensor->dtype) != 0)
+    return mg__refuse(check, "%s has rows of %lld; in %s they must be multiples of %lld", name,
+                      (long long)mg_tensor_columns(tensor), mg_dtype_name(tensor->dtype),
+                      (long long)mg_dtype_block(tensor->dtype));
+  int64_t bytes = stored ? 2 : (int64_t)mg_dtype_bytes(tensor->dtype); /* no stored element takes more */
   bool too_large = false;
   for (int32_t i = 0; i < tensor->dims; i++) {
     if (tensor->shape[i] < 0)
@@ -60,7 +65,8 @@ static bool is_real(mg_dtype dtype) {
 static mg_dtype leading_dtype(const mg_op_check *check) {
   for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
     const mg_operand_kind kind = check->info->in[i].kind;
-    if (check->call->in[i] && (kind == MG_OPERAND_REAL || kind == MG_OPERAND_MIXED)) return check->call->in[i]->dtype;
+    if (check->call->in[i] && (kind == MG_OPERAND_REAL || kind == MG_OPERAND_MIXED))
+      return mg_dtype_is_stored(check->call->in[i]->dtype) ? MG_F32 : check->call->in[i]->dtype;
   }
   for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
     const mg_tensor *out = check->call->out[i];
@@ -73,6 +79,11 @@ static mg_status check_dtype(const mg_op_check *check, const mg_operand *operand
                              mg_dtype leading) {
   const mg_dtype dtype = tensor->dtype;
   const mg_dtype wide = leading == MG_F64 ? MG_F64 : MG_F32;
+  if (mg_dtype_is_stored(dtype)) {
+    if (operand->stored && leading != MG_F64) return MG_OK;
+    return mg__refuse(check, "%s is %s, a stored dtype, which it cannot be here; mg_cast decodes it", operand->name,
+                      mg_dtype_name(dtype));
+  }
   switch (operand->kind) {
   case MG_OPERAND_REAL:
     if (!is_real(dtype))

@@ -20,6 +20,7 @@ typedef struct mg_operand {
   const char *name;
   mg_operand_kind kind;
   bool optional; /* may be NULL */
+  bool stored;   /* may have a stored dtype, which then counts as f32 */
 } mg_operand;
 
 typedef struct mg_op_info mg_op_info;

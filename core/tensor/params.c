@@ -262,23 +262,25 @@ mg_status mg_params_draw(mg_params *params, int64_t index, mg_dtype dtype) {
 
 /* ---- training some of them ------------------------------------------------------------------------------------ */
 
-static void widen(const uint16_t *from, float *to, size_t count) {
-  for (size_t i = 0; i < count; i++) to[i] = mg_bf16_to_f32(from[i]);
+static void widen(mg_dtype dtype, const void *from, float *to, size_t count) {
+  if (mg_dtype_is_stored(dtype)) mg_stored_decode(dtype, from, (int64_t)count, to);
+  for (size_t i = 0; i < count && dtype == MG_BF16; i++) to[i] = mg_bf16_to_f32(((const uint16_t *)from)[i]);
 }
 
-/* Copies the values through the host, piece by piece; bf16 may become f32. */
+/* Copies the values through the host, piece by piece; bf16 and stored dtypes may become f32. */
 static mg_status copy_values(mg_backend *backend, const mg_tensor *from, const mg_tensor *to) {
   enum { PIECE = 4096 };
   double in[PIECE];
   float wide[PIECE];
-  const size_t count = (size_t)mg_tensor_count(from), in_bytes = mg_dtype_bytes(from->dtype),
-               out_bytes = mg_dtype_bytes(to->dtype);
-  for (size_t first = 0; first < count; first += PIECE) {
-    const size_t here = count - first < PIECE ? count - first : PIECE;
-    MG_TRY(backend->plugin->download(backend, in, (const char *)from->data + first * in_bytes, here * in_bytes));
-    if (from->dtype != to->dtype) widen((const uint16_t *)(const void *)in, wide, here);
+  const int64_t count = mg_tensor_count(from);
+  for (int64_t first = 0; first < count; first += PIECE) {
+    const int64_t here = count - first < PIECE ? count - first : PIECE;
+    const char *source = (const char *)from->data + mg_dtype_run_bytes(from->dtype, first);
+    MG_TRY(backend->plugin->download(backend, in, source, mg_dtype_run_bytes(from->dtype, here)));
+    if (from->dtype != to->dtype) widen(from->dtype, in, wide, (size_t)here);
     const void *out = from->dtype != to->dtype ? (const void *)wide : in;
-    MG_TRY(backend->plugin->upload(backend, (char *)to->data + first * out_bytes, out, here * out_bytes));
+    char *target = (char *)to->data + mg_dtype_run_bytes(to->dtype, first);
+    MG_TRY(backend->plugin->upload(backend, target, out, mg_dtype_run_bytes(to->dtype, here)));
   }
   return MG_OK;
 }

@@ -5,17 +5,38 @@
 #include <string.h>
 
 static const struct {
-  const char *name;
-  size_t bytes;
-} dtypes[MG_DTYPE_COUNT] = {
-    [MG_F32] = {"f32", 4}, [MG_BF16] = {"bf16", 2}, [MG_I32] = {"i32", 4}, [MG_F64] = {"f64", 8}};
+  const char *name; /* NULL for what is no dtype */
+  int64_t block;    /* elements */
+  size_t bytes;     /* of a block */
+} dtypes[MG_DTYPE_END] = {
+#define STORED(NAME, name, values, bytes) [MG_##NAME] = {#name, values, bytes},
+    MG_STORED_LIST(STORED)
+#undef STORED
+        [MG_F32] = {"f32", 1, 4},
+    [MG_BF16] = {"bf16", 1, 2}, [MG_I32] = {"i32", 1, 4}, [MG_F64] = {"f64", 1, 8}};
+
+static bool is_dtype(mg_dtype dtype) {
+  return (unsigned)dtype < MG_DTYPE_END && dtypes[dtype].name;
+}
 
 const char *mg_dtype_name(mg_dtype dtype) {
-  return (unsigned)dtype < MG_DTYPE_COUNT ? dtypes[dtype].name : "unknown";
+  return is_dtype(dtype) ? dtypes[dtype].name : "unknown";
 }
 
 size_t mg_dtype_bytes(mg_dtype dtype) {
-  return (unsigned)dtype < MG_DTYPE_COUNT ? dtypes[dtype].bytes : 0;
+  return is_dtype(dtype) && dtypes[dtype].block == 1 ? dtypes[dtype].bytes : 0;
+}
+
+bool mg_dtype_is_stored(mg_dtype dtype) {
+  return (unsigned)dtype > MG_DTYPE_COUNT && is_dtype(dtype);
+}
+
+int64_t mg_dtype_block(mg_dtype dtype) {
+  return is_dtype(dtype) ? dtypes[dtype].block : 1;
+}
+
+size_t mg_dtype_run_bytes(mg_dtype dtype, int64_t count) {
+  return is_dtype(dtype) ? (size_t)(count / dtypes[dtype].block) * dtypes[dtype].bytes : 0;
 }
 
 bool mg_dtype_from_name(const char *name, mg_dtype *out) {
@@ -32,7 +53,7 @@ int64_t mg_tensor_count(const mg_tensor *tensor) {
 }
 
 size_t mg_tensor_bytes(const mg_tensor *tensor) {
-  return (size_t)mg_tensor_count(tensor) * mg_dtype_bytes(tensor->dtype);
+  return mg_dtype_run_bytes(tensor->dtype, mg_tensor_count(tensor));
 }
 
 int64_t mg_tensor_columns(const mg_tensor *tensor) {

@@ -28,7 +28,7 @@ static void store(mg_dtype dtype, void *block, int64_t i, double value) {
   case MG_F64: ((double *)block)[i] = value; break;
   case MG_I32: ((int32_t *)block)[i] = (int32_t)value; break;
   case MG_BF16: ((uint16_t *)block)[i] = mg_bf16_from_f32((float)value); break;
-  case MG_DTYPE_COUNT: break;
+  default: break;
   }
 }
 
@@ -38,7 +38,7 @@ static double load(mg_dtype dtype, const void *block) {
   case MG_F64: return *(const double *)block;
   case MG_I32: return *(const int32_t *)block;
   case MG_BF16: return mg_bf16_to_f32(*(const uint16_t *)block);
-  case MG_DTYPE_COUNT: break;
+  default: break;
   }
   return 0.0;
 }

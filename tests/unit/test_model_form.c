@@ -101,7 +101,7 @@ static void a_saved_model_computes_the_same(void **state) {
     assert_ok(world.context, mg_model_create(world.context, world.registry, world.backend, json_object_get(form, "own"),
                                              MG_F32, 7, &model));
     compute(&world, model, before);
-    assert_ok(world.context, mg_model_save(model, tensors, path));
+    assert_ok(world.context, mg_model_save(model, tensors, MG_F32, path));
     mg_model_destroy(model);
     assert_ok(world.context, mg_checkpoint_open(world.context, path, NULL, &checkpoint));
     assert_ok(world.context, mg_model_load(world.context, world.registry, world.backend, spec, tensors, NULL,

@@ -171,7 +171,7 @@ static void a_saved_model_is_the_one_that_was_loaded(void **state) {
   for (size_t i = 0; i < MG_COUNT(families); i++) {
     mg_golden golden;
     mg_golden_open(&golden, &world, families[i], MG_BF16);
-    assert_ok(world.context, mg_model_save(golden.model, json_object_get(golden.family, "tensors"), path));
+    assert_ok(world.context, mg_model_save(golden.model, json_object_get(golden.family, "tensors"), MG_F32, path));
     assert_same_tensors(golden.weights);
     mg_golden_close(&golden);
   }
@@ -181,7 +181,7 @@ static void a_saved_model_is_the_one_that_was_loaded(void **state) {
 static void assert_comes_back(mg_golden *golden) {
   mg_checkpoint *copy;
   mg_model *again;
-  assert_ok(world.context, mg_model_save(golden->model, json_object_get(golden->family, "tensors"), path));
+  assert_ok(world.context, mg_model_save(golden->model, json_object_get(golden->family, "tensors"), MG_F32, path));
   assert_ok(world.context, mg_checkpoint_open(world.context, path, NULL, &copy));
   assert_ok(world.context, load(golden, copy, MG_F32, &again));
   mg_params *first = mg_model_params(golden->model), *second = mg_model_params(again);
@@ -213,10 +213,10 @@ static void what_no_rule_stores_is_refused(void **state) {
   json_t *rules = json_deep_copy(json_object_get(golden.family, "tensors"));
   json_array_remove(rules, 0);
   assert_refused(world.context, MG_UNSUPPORTED, "the family has no tensor for parameter embedding.weight",
-                 mg_model_save(golden.model, rules, path));
+                 mg_model_save(golden.model, rules, MG_F32, path));
   json_array_append_new(
       rules, json_pack("[[s, s], s, s]", "embedding_blocks", "embedding_scales", "embedding.weight", "mxfp4"));
-  assert_refused(world.context, MG_UNSUPPORTED, "embedding.weight", mg_model_save(golden.model, rules, path));
+  assert_refused(world.context, MG_UNSUPPORTED, "embedding.weight", mg_model_save(golden.model, rules, MG_F32, path));
   json_decref(rules);
   mg_golden_close(&golden);
 }

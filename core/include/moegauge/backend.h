@@ -61,6 +61,9 @@ typedef struct mg_backend_plugin {
   mg_status (*clock_stop)(mg_backend *backend, int64_t *out_ns);
   /* Optional: what the device has drawn since a moment of its own. MG_UNSUPPORTED where nothing measures it. */
   mg_status (*energy)(mg_backend *backend, double *out_joules);
+  /* Products, gather_rows and cast read stored dtypes (moegauge/tensor.h). Without it weights are decoded when they are
+   * loaded. */
+  bool stored_dtypes;
 } mg_backend_plugin;
 
 /* An open backend. The core creates it; the plugin owns `state`. Used by one thread at a time. */

@@ -11,6 +11,7 @@
 #include "moegauge/rng.h"
 #include "moegauge/router.h"
 #include "moegauge/status.h"
+#include "moegauge/stored.h"
 #include "moegauge/tape.h"
 #include "moegauge/tensor.h"
 

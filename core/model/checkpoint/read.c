@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "model/checkpoint/internal.h"
-#include "model/storage_decode.h"
 
 /* Values of one step: a multiple of every block. */
 enum { CHUNK = 16384, GROUP = 32, GROUP_BYTES = 16, TILE = 128 };
@@ -14,9 +13,10 @@ typedef struct reader {
   const mg__file *file;
   const mg_storage_info *about;
   mg_dtype dtype;
-  unsigned char *raw; /* CHUNK * 8 bytes */
-  double *values;     /* CHUNK, or as many f32 */
-  float *factors;     /* of 128 x 128 tiles, from tile row `first_tile` on */
+  unsigned char *raw;    /* CHUNK * 8 bytes */
+  unsigned char *joined; /* CHUNK bytes, for pairs */
+  double *values;        /* CHUNK, or as many f32 */
+  float *factors;        /* of 128 x 128 tiles, from tile row `first_tile` on */
   size_t factors_bytes;
   int64_t first_tile, tile_columns;
 } reader;
@@ -69,8 +69,12 @@ static void apply_factors(const reader *r, int64_t first_value, int64_t count, f
   }
 }
 
-/* A pair: 16 bytes hold 32 numbers, the even ones in the low nibbles; one scale for them. */
-static mg_status decode_pair(const reader *r, int64_t first_value, int64_t count, float *out) {
+/* ---- stored forms ------------------------------------------------------------------------------------------------ */
+
+/* A pair: 16 bytes hold 32 numbers, the even ones in the low nibbles; one scale for them. As blocks the first half of the
+ * numbers is in the low nibbles, behind the scale. */
+static mg_status join_pair(const reader *r, int64_t first_value, int64_t count, unsigned char *out) {
+  enum { BLOCK_BYTES = GROUP_BYTES + 1 };
   const mg__entry *blocks = &r->checkpoint->entries[r->tensor->index];
   const mg__entry *scales = &r->checkpoint->entries[r->tensor->scales];
   const mg__file *scales_file = mg__file_of(r->checkpoint, (size_t)r->tensor->scales);
@@ -78,25 +82,57 @@ static mg_status decode_pair(const reader *r, int64_t first_value, int64_t count
   unsigned char *scale = r->raw + (size_t)groups * GROUP_BYTES;
   MG_TRY(fetch(r, r->file, r->raw, groups * GROUP_BYTES, blocks->begin + first * GROUP_BYTES));
   MG_TRY(fetch(r, scales_file, scale, groups, scales->begin + first));
-  for (uint64_t g = 0; g < groups; g++) {
-    uint8_t numbers[GROUP];
+  for (uint64_t g = 0; g < groups; g++, out += BLOCK_BYTES) {
+    const unsigned char *pairs = r->raw + g * GROUP_BYTES;
+    out[0] = scale[g];
     for (int i = 0; i < GROUP_BYTES; i++) {
-      const unsigned char pair = r->raw[g * GROUP_BYTES + (uint64_t)i];
-      numbers[2 * i] = pair & 15;
-      numbers[2 * i + 1] = pair >> 4;
+      const unsigned char low = pairs[i / 2], high = pairs[(i + GROUP_BYTES) / 2];
+      const int shift = i % 2 * 4;
+      out[1 + i] = (unsigned char)((low >> shift & 15) | (high >> shift & 15) << 4);
     }
-    mg_storage_decode_mxfp4(scale[g], numbers, out + g * GROUP);
   }
   return MG_OK;
+}
+
+/* Runs of 128 values behind the factor of their tile. */
+static mg_status join_factors(const reader *r, int64_t first_value, int64_t count, unsigned char *out) {
+  enum { BLOCK_BYTES = TILE + sizeof(float) };
+  const int64_t columns = r->tensor->columns;
+  const uint64_t begin = r->checkpoint->entries[r->tensor->index].begin;
+  MG_TRY(fetch(r, r->file, r->raw, (uint64_t)count, begin + (uint64_t)first_value));
+  for (int64_t i = 0; i < count; i += TILE, out += BLOCK_BYTES) {
+    const int64_t row = (first_value + i) / columns, column = (first_value + i) % columns;
+    const int64_t tile = (tile_row(r->tensor, row) - r->first_tile) * r->tile_columns + column / TILE;
+    memcpy(out, &r->factors[tile], sizeof(float));
+    memcpy(out + sizeof(float), r->raw + i, TILE);
+  }
+  return MG_OK;
+}
+
+bool mg_checkpoint_stored_dtype(const mg_checkpoint_tensor *tensor, mg_dtype *out) {
+  *out = mg_storage_about(tensor->storage)->stored;
+  if (tensor->scaling != MG_SCALING_BLOCKS_128) return mg_dtype_is_stored(*out);
+  *out = MG_F8_BLOCKS;
+  return tensor->storage == MG_STORAGE_F8_E4M3 && tensor->columns % TILE == 0;
+}
+
+/* `count` values in the tensor's stored dtype. */
+static mg_status read_stored(const reader *r, int64_t first_value, int64_t count, unsigned char *out) {
+  if (r->tensor->scaling == MG_SCALING_MXFP4_PAIR) return join_pair(r, first_value, count, out);
+  return join_factors(r, first_value, count, out);
 }
 
 /* ---- decoding and converting ------------------------------------------------------------------------------------- */
 
 static mg_status decode_real(const reader *r, int64_t first_value, int64_t count, float *out) {
-  if (r->tensor->scaling == MG_SCALING_MXFP4_PAIR) return decode_pair(r, first_value, count, out);
+  if (r->tensor->scaling == MG_SCALING_MXFP4_PAIR) {
+    MG_TRY(join_pair(r, first_value, count, r->joined));
+    mg_stored_decode(MG_MXFP4, r->joined, count, out);
+    return MG_OK;
+  }
   const uint64_t begin = r->checkpoint->entries[r->tensor->index].begin + bytes_of(r, first_value);
   MG_TRY(fetch(r, r->file, r->raw, bytes_of(r, count), begin));
-  r->about->to_f32(r->raw, count, out);
+  mg_storage_decode(r->tensor->storage, r->raw, count, out);
   if (r->factors) apply_factors(r, first_value, count, out);
   return MG_OK;
 }
@@ -131,7 +167,7 @@ static bool store_wide(mg_dtype dtype, double value, int64_t i, void *out) {
     if (value < INT32_MIN || value > INT32_MAX) return false;
     ((int32_t *)out)[i] = (int32_t)value;
     return true;
-  case MG_DTYPE_COUNT: break;
+  default: break;
   }
   return false;
 }
@@ -152,8 +188,12 @@ static mg_status read_values(const reader *r, int64_t first, int64_t count, void
   if (plain) return fetch(r, r->file, out, bytes_of(r, count), begin + bytes_of(r, first));
   for (int64_t done = 0; done < count; done += CHUNK) {
     const int64_t part = count - done < CHUNK ? count - done : CHUNK;
-    char *place = (char *)out + (size_t)done * mg_dtype_bytes(r->dtype);
-    MG_TRY(r->about->to_f64 ? convert_wide(r, first + done, part, place) : convert_real(r, first + done, part, place));
+    char *place = (char *)out + mg_dtype_run_bytes(r->dtype, done);
+    if (mg_dtype_is_stored(r->dtype))
+      MG_TRY(read_stored(r, first + done, part, (unsigned char *)place));
+    else
+      MG_TRY(r->about->to_f64 ? convert_wide(r, first + done, part, place)
+                              : convert_real(r, first + done, part, place));
   }
   return MG_OK;
 }
@@ -166,12 +206,16 @@ static mg_status check_call(const reader *r, int64_t first_row, int64_t rows) {
     return mg_fail(r->checkpoint->context, MG_USAGE,
                    "%s: tensor %s has %lld rows, but rows %lld to %lld were asked for", r->file->path, tensor->name,
                    (long long)tensor->rows, (long long)first_row, (long long)first_row + rows);
-  if (!r->about->to_f32 && !r->about->to_f64)
+  if (!mg_storage_is_real(tensor->storage) && !r->about->to_f64)
     return mg__file_refuse(r->checkpoint, r->file, MG__NOWHERE, "tensor", tensor->name,
                            "its type is %s, which cannot be decoded", r->about->name);
   if (r->dtype == MG_I32 && !r->about->integer)
     return mg__file_refuse(r->checkpoint, r->file, MG__NOWHERE, "tensor", tensor->name,
                            "integers were wanted, but it is %s", r->about->name);
+  mg_dtype stored;
+  if (mg_dtype_is_stored(r->dtype) && (!mg_checkpoint_stored_dtype(tensor, &stored) || stored != r->dtype))
+    return mg_fail(r->checkpoint->context, MG_BUG, "%s: tensor %s is no %s", r->file->path, tensor->name,
+                   mg_dtype_name(r->dtype));
   const char *change = mg__file_change(r->file);
   return change ? refuse(r, change) : MG_OK;
 }
@@ -186,7 +230,8 @@ static mg_status begin_reading(reader *r, const mg_checkpoint *checkpoint, const
   MG_TRY(check_call(r, first_row, rows));
   r->raw = mg_alloc(checkpoint->context, (size_t)CHUNK * sizeof(double));
   r->values = mg_alloc(checkpoint->context, (size_t)CHUNK * sizeof(double));
-  if (!r->raw || !r->values) return MG_MEMORY;
+  r->joined = mg_alloc(checkpoint->context, CHUNK);
+  if (!r->raw || !r->values || !r->joined) return MG_MEMORY;
   const bool tiled = tensor->scaling == MG_SCALING_BLOCKS_128 && rows > 0 && tensor->columns > 0;
   return tiled ? fetch_factors(r, first_row, rows) : MG_OK;
 }
@@ -195,6 +240,7 @@ static void end_reading(const reader *r) {
   mg_context *context = r->checkpoint->context;
   mg_free(context, r->raw, (size_t)CHUNK * sizeof(double));
   mg_free(context, r->values, (size_t)CHUNK * sizeof(double));
+  mg_free(context, r->joined, CHUNK);
   mg_free(context, r->factors, r->factors_bytes);
 }
 
@@ -214,14 +260,15 @@ static mg_status upload_values(const reader *r, mg_backend *backend, int64_t fir
                                const mg_tensor *out) {
   enum { STAGED = 16 * CHUNK };
   mg_context *context = r->checkpoint->context;
-  const size_t each = mg_dtype_bytes(r->dtype), bytes = STAGED * each;
+  const size_t bytes = mg_dtype_run_bytes(r->dtype, STAGED);
   void *block = mg_alloc(context, bytes);
   mg_status status = block ? MG_OK : MG_MEMORY;
   for (int64_t done = 0; done < count && status == MG_OK; done += STAGED) {
     const int64_t part = count - done < STAGED ? count - done : STAGED;
     status = read_values(r, first + done, part, block);
     if (status == MG_OK)
-      status = backend->plugin->upload(backend, (char *)out->data + (size_t)done * each, block, (size_t)part * each);
+      status = backend->plugin->upload(backend, (char *)out->data + mg_dtype_run_bytes(r->dtype, done), block,
+                                       mg_dtype_run_bytes(r->dtype, part));
   }
   mg_free(context, block, bytes);
   return status;

@@ -132,7 +132,7 @@ static int64_t blocks_of_128(int64_t size) {
 /* One factor for each 128 x 128 of the last two dimensions, the others alike. */
 static mg_status complete_blocks(const mg_checkpoint *checkpoint, const mg_checkpoint_tensor *scales,
                                  mg_checkpoint_tensor *out) {
-  bool fits = scales->dims == out->dims && out->dims >= 2 && mg_storage_about(scales->storage)->to_f32;
+  bool fits = scales->dims == out->dims && out->dims >= 2 && mg_storage_is_real(scales->storage);
   for (int32_t i = 0; fits && i < out->dims; i++) {
     const int64_t wanted = i < out->dims - 2 ? out->shape[i] : blocks_of_128(out->shape[i]);
     fits = scales->shape[i] == wanted;

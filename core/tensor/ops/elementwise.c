@@ -21,7 +21,7 @@ static void cast_backward(mg_backward *b) {
   if (x->dtype != MG_I32) mg__give(b, 0, mg__do_cast(b, b->dout[0], x->dtype));
 }
 
-const mg_op_info mg__op_cast = {.in = {{"x", MG_OPERAND_ANY}},
+const mg_op_info mg__op_cast = {.in = {{"x", MG_OPERAND_ANY, .stored = true}},
                                 .out = {{"out", MG_OPERAND_ANY}},
                                 .shape = mg__shape_all_alike,
                                 .backward = cast_backward};

@@ -57,7 +57,7 @@ static void grouped_matmul_backward(mg_backward *b) {
 }
 
 const mg_op_info mg__op_grouped_matmul = {
-    .in = {{"x", MG_OPERAND_MIXED}, {"w", MG_OPERAND_MIXED}, {"offsets", MG_OPERAND_I32}},
+    .in = {{"x", MG_OPERAND_MIXED}, {"w", MG_OPERAND_MIXED, .stored = true}, {"offsets", MG_OPERAND_I32}},
     .out = {{"out", MG_OPERAND_MIXED}},
     .shape = grouped_matmul_shape,
     .backward = grouped_matmul_backward,

@@ -20,7 +20,7 @@ static void gather_rows_backward(mg_backward *b) {
   mg__give(b, 0, mg__compute(b, &call));
 }
 
-const mg_op_info mg__op_gather_rows = {.in = {{"table", MG_OPERAND_REAL}, {"ids", MG_OPERAND_I32}},
+const mg_op_info mg__op_gather_rows = {.in = {{"table", MG_OPERAND_REAL, .stored = true}, {"ids", MG_OPERAND_I32}},
                                        .out = {{"out", MG_OPERAND_REAL}},
                                        .shape = gather_rows_shape,
                                        .backward = gather_rows_backward};

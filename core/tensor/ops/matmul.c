@@ -63,7 +63,7 @@ static void matmul_backward(mg_backward *b) {
   mg__give_product(b, 1, &dy, &dy.attributes.matmul.accumulate);
 }
 
-const mg_op_info mg__op_matmul = {.in = {{"a", MG_OPERAND_MIXED}, {"b", MG_OPERAND_MIXED}},
+const mg_op_info mg__op_matmul = {.in = {{"a", MG_OPERAND_MIXED}, {"b", MG_OPERAND_MIXED, .stored = true}},
                                   .out = {{"out", MG_OPERAND_MIXED}},
                                   .shape = matmul_shape,
                                   .backward = matmul_backward,
