@@ -102,6 +102,12 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return __ballot_sync(0xffffffffu, vote);
 }
+GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
+  return __reduce_max_sync(0xffffffffu, value);
+}
+GPU_DEVICE void gpu_warp_barrier() {
+  __syncwarp();
+}
 /* In assembly, because the compiler would write the words one by one. */
 GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),

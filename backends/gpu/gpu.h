@@ -62,6 +62,12 @@ static inline gpu_state *gpu_state_of(const mg_backend *backend) {
   return (gpu_state *)backend->state;
 }
 
+/* Rows that a warp holds in registers to choose from them (choose.h); a fused gate needs that. */
+enum { GPU_HELD_PER_LANE = 16, GPU_CHOICES_MAX = 32 /* no more than a warp has lanes */ };
+static inline bool gpu_choosing_is_held(int64_t columns, int64_t choices) {
+  return columns <= GPU_HELD_PER_LANE * GPU_WARP && choices <= GPU_CHOICES_MAX;
+}
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -68,6 +68,20 @@ template <typename F> static inline void gpu_with_real(mg_dtype dtype, F f) {
     f(static_cast<float *>(nullptr));
 }
 
+/* ---- several elements at once ----------------------------------------------------------------------------------- */
+
+/* Elements that are read and written together: 16 bytes where rows allow it. */
+template <typename T, int N> struct alignas(sizeof(T) * N) gpu_pack { T at[N]; };
+template <typename T> constexpr int gpu_pack_most() {
+  return static_cast<int>(16 / sizeof(T));
+}
+
+/* True if rows of so many elements of T, at these addresses, hold whole packs. */
+template <typename T> static inline bool gpu_packs_fit(int64_t columns, const void *a, const void *b) {
+  const uintptr_t addresses = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b);
+  return columns % gpu_pack_most<T>() == 0 && addresses % 16 == 0;
+}
+
 /* ---- launching over elements ------------------------------------------------------------------------------------ */
 
 enum { GPU_BLOCK = 256, GPU_PER_THREAD = 4, GPU_BLOCKS_PER_MULTIPROCESSOR = 16 };

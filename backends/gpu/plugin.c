@@ -97,6 +97,8 @@ static bool computes_in_f64(const mg_op_call *call) {
 
 static bool gpu_supports(const mg_backend *backend, const mg_op_call *call) {
   (void)backend;
+  if (call->op == MG_OP_GATE && !gpu_choosing_is_held(mg_tensor_columns(call->in[0]), mg_tensor_columns(call->out[1])))
+    return false;
   for (int i = 0; i < MG_OP_INPUTS_MAX; i++)
     if (!is_narrow(call->in[i])) return false;
   for (int i = 0; i < MG_OP_OUTPUTS_MAX; i++)

@@ -2,61 +2,52 @@
  *
  * Everything that needs an order is a stable sort (sort.h): by priority and then by expert, or of the slots that were kept
  * by expert again, which leaves those of an expert in ascending order. */
-#include "rows.h"
+#include "choose.h"
 #include "sort.h"
 
 namespace {
 
-/* ---- numbers as keys -------------------------------------------------------------------------------------------- */
-
-/* Ascending keys for falling values; NaN counts as -inf, and -0 equals 0. */
-GPU_DEVICE uint32_t falling_key(float value) {
-  if (gpu_is_nan(value)) value = -INFINITY;
-  const uint32_t bits = gpu_bits_of(value + 0.0f);
-  const uint32_t rising = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return ~rising;
-}
-
 /* ---- top_k ------------------------------------------------------------------------------------------------------ */
 
-enum { CHOICES_MAX = 32 }; /* up to which walking through the row for each choice beats sorting */
-
-/* The best of the team's candidates: the largest value, of equal ones the lowest column. */
-struct candidate {
-  float value;
-  int32_t column; /* -1: none */
+/* A row that a warp holds. */
+template <typename T, int PER> struct top_k_held {
+  const T *x;
+  T *values;
+  int32_t *ids;
+  int64_t columns;
+  int choices;
+  bool packs;
+  template <typename Team> GPU_DEVICE void operator()(int64_t row, Team) const {
+    typedef gpu_held_row<T, PER> held;
+    GPU_SHARED(gpu_candidate, candidates, GPU_BLOCK);
+    held x_row;
+    x_row.read(x + row * columns, columns, packs);
+    uint32_t key[PER];
+    x_row.keys(columns, key);
+    const gpu_choice mine = gpu_choose<held>(key, choices, candidates + gpu_thread() / GPU_WARP * GPU_WARP);
+    if (mine.rank >= choices) return;
+    gpu_write(values, row * choices + mine.rank, gpu_value_of_key(mine.best.key));
+    ids[row * choices + mine.rank] = mine.best.column;
+  }
 };
 
-GPU_DEVICE bool goes_before(candidate a, candidate b) {
-  if (b.column < 0 || a.column < 0) return b.column < 0 && a.column >= 0;
-  return a.value > b.value || (a.value == b.value && a.column < b.column);
-}
-
-GPU_DEVICE candidate best_of_warp(candidate own) {
-  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
-    const candidate other = {gpu_shuffle_xor(own.value, mask), gpu_shuffle_xor(own.column, mask)};
-    if (goes_before(other, own)) own = other;
-  }
-  return own;
-}
-
-template <typename T> struct top_k_row {
+/* A longer row, which is walked through for each choice. */
+template <typename T> struct top_k_walked {
   const T *x;
   T *values;
   int32_t *ids;
   int64_t columns, choices;
   template <typename Team> GPU_DEVICE void operator()(int64_t row, Team team) const {
-    candidate last = {0.0f, -1};
+    gpu_candidate last = {UINT32_MAX, -1};
     for (int64_t s = 0; s < choices; s++) {
-      candidate best = {0.0f, -1};
+      gpu_candidate best = gpu_no_candidate();
       for (int64_t c = team.member(); c < columns; c += team.size) {
-        const float value = gpu_read(x, row * columns + c);
-        const candidate here = {gpu_is_nan(value) ? -INFINITY : value, static_cast<int32_t>(c)};
-        if ((s == 0 || goes_before(last, here)) && goes_before(here, best)) best = here;
+        const gpu_candidate here = {gpu_rising_key(gpu_read(x, row * columns + c)), static_cast<int32_t>(c)};
+        if (last.before(here) && here.before(best)) best = here;
       }
-      last = best_of_warp(best);
+      last = gpu_best_of_warp(best);
       if (team.member() != 0) continue;
-      gpu_write(values, row * choices + s, last.value);
+      gpu_write(values, row * choices + s, gpu_value_of_key(last.key));
       ids[row * choices + s] = last.column;
     }
   }
@@ -67,7 +58,7 @@ template <typename T> struct key_by_value {
   uint32_t *key;
   int32_t *item;
   GPU_DEVICE void operator()(int64_t i) const {
-    key[i] = falling_key(gpu_read(x, i));
+    key[i] = ~gpu_rising_key(gpu_read(x, i));
     item[i] = static_cast<int32_t>(i);
   }
 };
@@ -114,12 +105,20 @@ template <typename T> mg_status top_k_sorted(mg_backend *backend, const mg_op_ca
 }
 
 template <typename T> mg_status top_k(mg_backend *backend, const mg_op_call *call) {
-  const mg_tensor *x = call->in[0];
-  const int64_t choices = mg_tensor_columns(call->out[1]);
-  if (choices > CHOICES_MAX && mg_tensor_count(x) <= INT32_MAX) return top_k_sorted<T>(backend, call);
-  gpu_rows_by<false>(backend, mg_tensor_rows(x),
-                     top_k_row<T>{gpu_data<const T>(x), gpu_data<T>(call->out[0]), gpu_data<int32_t>(call->out[1]),
-                                  mg_tensor_columns(x), choices});
+  const mg_tensor *in = call->in[0];
+  const T *x = gpu_data<const T>(in);
+  T *values = gpu_data<T>(call->out[0]);
+  int32_t *ids = gpu_data<int32_t>(call->out[1]);
+  const int64_t rows = mg_tensor_rows(in), columns = mg_tensor_columns(in), choices = mg_tensor_columns(call->out[1]);
+  if (gpu_choosing_is_held(columns, choices)) {
+    gpu_with_held_row<T>(columns, x, x, [&](auto type, bool packs) {
+      constexpr int PER = gpu_element<decltype(type)>::COLUMNS;
+      gpu_rows_by<false>(backend, rows, top_k_held<T, PER>{x, values, ids, columns, static_cast<int>(choices), packs});
+    });
+    return MG_OK;
+  }
+  if (choices > GPU_CHOICES_MAX && mg_tensor_count(in) <= INT32_MAX) return top_k_sorted<T>(backend, call);
+  gpu_rows_by<false>(backend, rows, top_k_walked<T>{x, values, ids, columns, choices});
   return MG_OK;
 }
 

@@ -81,18 +81,4 @@ template <typename F> static inline void gpu_rows(const mg_backend *backend, int
     gpu_rows_by<false>(backend, rows, step);
 }
 
-/* ---- several elements at once ----------------------------------------------------------------------------------- */
-
-/* Elements that are read and written together: 16 bytes where rows allow it. */
-template <typename T, int N> struct alignas(sizeof(T) * N) gpu_pack { T at[N]; };
-template <typename T> constexpr int gpu_pack_most() {
-  return static_cast<int>(16 / sizeof(T));
-}
-
-/* True if rows of so many elements of T, at these addresses, hold whole packs. */
-template <typename T> static inline bool gpu_packs_fit(int64_t columns, const void *a, const void *b) {
-  const uintptr_t addresses = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b);
-  return columns % gpu_pack_most<T>() == 0 && addresses % 16 == 0;
-}
-
 #endif

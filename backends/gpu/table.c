@@ -45,6 +45,8 @@ const mg_kernel mg__gpu_kernels[MG_OP_COUNT] = {
     ROW(DISPATCH, dispatch),
     ROW(COMBINE, combine),
     ROW(COMBINE_BACKWARD, combine_backward),
+    /* gate.cpp */
+    ROW(GATE, gate),
     /* routing.cpp */
     ROW(TOP_K, top_k),
     ROW(HISTOGRAM, histogram),

@@ -97,6 +97,17 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return __ballot(vote);
 }
+GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
+#pragma unroll
+  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) value = max(value, gpu_shuffle_xor(value, mask));
+  return value;
+}
+/* Threads of a warp are in step; what they wrote must be, too. */
+GPU_DEVICE void gpu_warp_barrier() {
+  __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+  __builtin_amdgcn_wave_barrier();
+  __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+}
 GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
   *static_cast<uint4 *>(to) = make_uint4(word[0], word[1], word[2], word[3]);
 }

@@ -127,6 +127,9 @@
 #define TOP_K(label_, fill, T, C, k) \
   {.op = MG_OP_TOP_K, .label = label_, .dtypes = REALS, .in = {FILLED(fill, T, C)}, \
    .out = {X(T, k), I32(FILL_IDS, C, T, k)}}
+#define GATE(label_, fill, T, E, k) \
+  {.op = MG_OP_GATE, .label = label_, .dtypes = REALS, .variants = 9, .in = {FILLED(fill, T, E)}, \
+   .out = {X(T, E), X(T, k), I32(FILL_IDS, E, T, k)}}
 #define HISTOGRAM(label_, ids, T, S, segments_, bins) \
   {.op = MG_OP_HISTOGRAM, .label = label_, .dtypes = 1 << MG_F32, .attributes.histogram.segments = segments_, \
    .in = {I32(ids, bins, T, S)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, segments_, bins)}}
@@ -296,6 +299,10 @@ static const suite_case check_cases[] = {
     TOP_K("few of holes", FILL_HOLES, 40, 17, 7), TOP_K("one of ties", FILL_TIES, 33, 70, 1),
     TOP_K("many of ties", FILL_TIES, 5, 300, 40), TOP_K("all of NaN and -inf", FILL_NAN, 7, 70, 70),
     TOP_K("many", FILL_NORMAL, 3, 1500, 700),
+    GATE("no token", FILL_NORMAL, 0, 5, 2), GATE("k = E = 1", FILL_NORMAL, 5, 1, 1), GATE("", FILL_NORMAL, 17, 33, 4),
+    GATE("k = E", FILL_TIES, 7, 9, 9), GATE("ties", FILL_TIES, 17, 64, 8), GATE("holes", FILL_HOLES, 9, 17, 6),
+    GATE("NaN and -inf", FILL_NAN, 17, 19, 5), GATE("256 experts", FILL_NORMAL, 21, 256, 8),
+    GATE("wide", FILL_NORMAL, 5, 390, 30), GATE("wide ties", FILL_TIES, 5, 260, 13),
     HISTOGRAM("no token", FILL_IDS, 0, 2, 1, 5), HISTOGRAM("", FILL_IDS, 17, 2, 1, 5),
     HISTOGRAM("-1", FILL_SOME_IDS, 18, 3, 6, 33), HISTOGRAM("one bin", FILL_IDS, 40, 1, 4, 1),
     HISTOGRAM("large", FILL_SOME_IDS, 9000, 2, 2, 64),
@@ -367,6 +374,7 @@ static const suite_case perf_cases[] = {
     GATHER_DOT("", FILL_IDS, 4096, 512, 64, 8), GATHER_ROWS("", FILL_IDS, 8192, 4096, 512),
     GATHER_COLUMNS("", FILL_IDS, 8192, 64, 8),
     TOP_K("", FILL_NORMAL, 8192, 64, 8), TOP_K("", FILL_NORMAL, 8192, 256, 8),
+    GATE("", FILL_NORMAL, 8192, 64, 8), GATE("", FILL_NORMAL, 8192, 256, 8),
     HISTOGRAM("", FILL_IDS, 8192, 8, 1, 64),
     ASSIGN("", 8192, 8, 64, 0, SPREAD_EVEN), ASSIGN("capacity", 8192, 8, 64, 1280, SPREAD_EVEN),
     DISPATCH("", 4096, 2, 64, 0, SPREAD_EVEN, ROWS, 1024),

@@ -116,6 +116,13 @@ static double softmax_backward(const comparison *c, int64_t i) {
   return terms(c, 0) * row_max(&c->data->in[0], i) * row_max(&c->data->in[1], i);
 }
 
+/* A softmax and shares have errors of the size of their row; other scores have those of their logit. */
+static double gate(const comparison *c, int output, int64_t i) {
+  if (output > 0 || c->data->attributes.gate.score == MG_GATE_SOFTMAX)
+    return terms(c, 0) * row_max(&c->expected[output], i);
+  return elementwise(c, 0, i);
+}
+
 /* The angle position * frequency is as inexact as it is large. */
 static double rope(const comparison *c, int64_t i) {
   return (8 + 2 * c->in_max[1]) * row_max(&c->data->in[0], i) * fabs(c->data->attributes.rope.scale);
@@ -187,6 +194,7 @@ static double magnitude(const comparison *c, int output, int64_t i) {
   case MG_OP_COMBINE_BACKWARD: return sums(c, output, i);
   case MG_OP_SOFTMAX: return terms(c, 0) * row_max(out, i);
   case MG_OP_SOFTMAX_BACKWARD: return softmax_backward(c, i);
+  case MG_OP_GATE: return gate(c, output, i);
   case MG_OP_LOG_SUM_EXP:
     return terms(c, 0) * larger(1, row_max(&c->data->in[0], i * mg_tensor_columns(&c->data->in[0])));
   case MG_OP_NORM: return terms(c, 0) * larger(1, row_max(out, i));

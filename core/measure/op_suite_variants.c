@@ -92,6 +92,15 @@ static bool vary_grouped(suite_case *out, int64_t v, mg_dtype dtype, char *words
   return choose_compute(v & 4, dtype, &out->attributes.grouped.compute, words, bytes);
 }
 
+static void vary_gate(suite_case *out, int64_t v, char *words, size_t bytes) {
+  static const char *const scores[] = {"softmax", "sigmoid", "sqrt_softplus"};
+  static const char *const weights[] = {"scores", "shares", "softmax of chosen"};
+  out->attributes.gate.score = (mg_gate_score)(v % 3);
+  out->attributes.gate.weight = (mg_gate_weight)(v / 3);
+  say(words, bytes, scores[v % 3]);
+  say(words, bytes, weights[v / 3]);
+}
+
 static void vary_rope(suite_case *out, int64_t v, char *words, size_t bytes) {
   out->attributes.rope.interleaved = v & 1;
   out->attributes.rope.inverse = v & 2;
@@ -122,6 +131,7 @@ bool mg__suite_variant(const suite_case *row, int64_t v, mg_dtype dtype, suite_c
     out->attributes.norm.kind = (mg_norm_kind)v;
     say(words, bytes, v ? "layer" : "rms");
     return true;
+  case MG_OP_GATE: vary_gate(out, v, words, bytes); return true;
   case MG_OP_ROPE: vary_rope(out, v, words, bytes); return true;
   case MG_OP_ATTENTION:
   case MG_OP_ATTENTION_BACKWARD: return choose_compute(v, dtype, &out->attributes.attention.compute, words, bytes);

@@ -89,10 +89,19 @@ static bool has_stored(const mg_op_call *call) {
   return false;
 }
 
+static bool has_kernel(const mg_backend_plugin *plugin, mg_op op) {
+  return is_op(op) && (uint32_t)op < plugin->kernels_count && plugin->kernels[op];
+}
+
+bool mg__op_runs(const mg_backend *backend, const mg_op_call *call) {
+  const mg_backend_plugin *plugin = backend->plugin;
+  return has_kernel(plugin, call->op) && (!plugin->supports || plugin->supports(backend, call));
+}
+
 mg_status mg__op_run(mg_backend *backend, const mg_op_call *call) {
   const mg_backend_plugin *plugin = backend->plugin;
   char text[MG_CALL_TEXT_BYTES];
-  if (!is_op(call->op) || (uint32_t)call->op >= plugin->kernels_count || !plugin->kernels[call->op]) {
+  if (!has_kernel(plugin, call->op)) {
     return mg_fail(backend->context, MG_UNSUPPORTED,
                    "backend %s cannot run %s: it has no such primitive; choose another backend", plugin->name,
                    mg__call_text(call, text));

@@ -57,6 +57,8 @@ enum { MG_CALL_TEXT_BYTES = 512 };
 /* Writes "matmul(a f32 [8, 4], b bf16 [4, 2])" into `text` and returns it. */
 const char *mg__call_text(const mg_op_call *call, char text[MG_CALL_TEXT_BYTES]);
 
+/* Whether the backend has the primitive and runs it on these operands; outputs may be left out. */
+bool mg__op_runs(const mg_backend *backend, const mg_op_call *call);
 /* Asks the backend whether it can run a checked call, and runs it. A call whose outputs have no elements is not run. */
 mg_status mg__op_run(mg_backend *backend, const mg_op_call *call);
 

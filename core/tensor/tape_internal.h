@@ -97,6 +97,8 @@ typedef struct mg_application {
 
 /* Runs and records an application; returns result[0], or NULL when the tape has failed. */
 mg_var *mg__apply(mg_tape *tape, mg_application *application);
+/* Whether the backend runs this fused primitive; where not, the tape composes what it stands for. */
+bool mg__has_fused(const mg_tape *tape, const mg_application *application);
 /* The same memory under another shape; differentiable when `connected`. */
 mg_var *mg__view(mg_tape *tape, mg_var *x, int32_t dims, const int64_t *shape, bool connected);
 /* A fresh constant without memory; NULL when the tape fails. */

@@ -11,11 +11,17 @@ static mg_part part_of(const mg_op_call *call) {
   return call->part == MG_PART_GATE && chooses ? MG_PART_SELECTION : call->part;
 }
 
+/* A fused gate looks at each score once to choose. */
+static double choosing_flops(const mg_op_call *call) {
+  return call->op == MG_OP_GATE && call->part == MG_PART_GATE ? (double)mg_tensor_count(call->in[0]) : 0.0;
+}
+
 static void count(mg_tape *tape, const mg_op_call *call, bool backward, int64_t time_ns) {
   mg_counters *counters = &tape->counters;
   const mg_part part = part_of(call);
   double *flops = backward ? counters->backward_flops : counters->flops;
-  flops[part] += mg_op_flops(call);
+  flops[part] += mg_op_flops(call) - choosing_flops(call);
+  flops[MG_PART_SELECTION] += choosing_flops(call);
   counters->bytes[part] += mg_op_bytes(call);
   counters->calls[part]++;
   counters->time_ns[part] += time_ns;
@@ -79,6 +85,18 @@ static mg_status give_memory(mg_tape *tape, const mg_op_call *call) {
     if (out) MG_TRY(mg__memory_take(&tape->memory, mg_tensor_bytes(out), &out->data));
   }
   return MG_OK;
+}
+
+bool mg__has_fused(const mg_tape *tape, const mg_application *application) {
+  mg_op_call call = {.op = application->op, .part = tape->part, .attributes = application->attributes};
+  mg_tensor out[MG_OP_OUTPUTS_MAX];
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++)
+    if (application->in[i]) call.in[i] = &application->in[i]->tensor;
+  for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
+    out[i] = application->out[i];
+    if (out[i].dims) call.out[i] = &out[i];
+  }
+  return mg__op_runs(tape->backend, &call);
 }
 
 static bool leads_to_gradient(const mg_tape *tape, const mg_application *application) {

@@ -19,6 +19,8 @@ typedef struct topk_options {
 } topk_options;
 
 static const char *const scores[] = {"softmax", "sigmoid", "sqrt_softplus", NULL};
+static const mg_gate_score score_kinds[] = {
+    [SOFTMAX] = MG_GATE_SOFTMAX, [SIGMOID] = MG_GATE_SIGMOID, [SQRT_SOFTPLUS] = MG_GATE_SQRT_SOFTPLUS};
 static const char *const orders[] = {"before", "after", NULL};
 static const char *const noises[] = {"none", "learned", NULL};
 
@@ -88,9 +90,9 @@ static mg_var *smooth_load(mg_tape *tape, mg_var *clean, mg_var *noisy, mg_var *
   return mg_normal_cdf(tape, mg_div(tape, margin, deviation));
 }
 
-static mg_var *scores_of(mg_tape *tape, mg_var *logits, int64_t kind) {
-  if (kind == SOFTMAX) return mg_softmax(tape, logits);
-  return kind == SIGMOID ? mg_sigmoid(tape, logits) : mg_sqrt_softplus(tape, logits);
+static mg_gate_weight weight_of(const topk_options *o) {
+  if (o->order == AFTER) return MG_GATE_SOFTMAX_OF_CHOSEN;
+  return o->renormalise ? MG_GATE_SHARES : MG_GATE_SCORES;
 }
 
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
@@ -104,11 +106,9 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
     if (in->training) out->logits = add_noise(tape, clean, deviation, in->noise);
     out->load = smooth_load(tape, clean, out->logits, deviation, o->k);
   }
-  mg_var *score = scores_of(tape, out->logits, o->score);
+  mg_var *score;
+  out->ids = mg_gate(tape, out->logits, o->k, score_kinds[o->score], weight_of(o), &score, &out->weights);
   out->probs = o->score == SOFTMAX ? score : mg_shares(tape, score);
-  out->ids = mg_top_k(tape, o->order == AFTER ? out->logits : score, o->k, &out->weights);
-  if (o->order == AFTER) out->weights = mg_softmax(tape, out->weights);
-  if (o->order == BEFORE && o->renormalise) out->weights = mg_shares(tape, out->weights);
   if (o->scale != 1) out->weights = mg_scale(tape, out->weights, o->scale);
   return mg_tape_status(tape);
 }

@@ -102,7 +102,7 @@ GPU_DEVICE void gpu_barrier() {
   executor_barrier();
 }
 
-enum { EXECUTOR_SHUFFLE, EXECUTOR_SHUFFLE_XOR, EXECUTOR_SHUFFLE_UP };
+enum { EXECUTOR_SHUFFLE, EXECUTOR_SHUFFLE_XOR, EXECUTOR_SHUFFLE_UP, EXECUTOR_WARP_BARRIER };
 
 template <typename T> GPU_DEVICE T gpu_executor_exchange(T value, int from, int kind) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "a lane gives at most 8 bytes");
@@ -127,6 +127,16 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 }
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return executor_ballot(vote);
+}
+GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
+  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
+    const uint32_t other = gpu_shuffle_xor(value, mask);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+GPU_DEVICE void gpu_warp_barrier() {
+  (void)gpu_executor_exchange(0, 0, EXECUTOR_WARP_BARRIER);
 }
 GPU_DEVICE int gpu_bits_set(uint64_t bits) {
   return __builtin_popcountll(bits);

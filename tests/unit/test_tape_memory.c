@@ -241,6 +241,46 @@ static void missing_primitive_is_refused_by_name(void **state) {
   mg_world_close(&world);
 }
 
+typedef struct gate_result {
+  mg_var *part[3]; /* scores, weights, ids */
+  mg_counters counters;
+} gate_result;
+
+static gate_result run_gate(mg_tape *tape, int variant) {
+  gate_result r;
+  const int64_t shape[] = {9, 7};
+  mg_tape_reset(tape);
+  mg_tape_set_part(tape, MG_PART_GATE);
+  mg_var *logits = mg_random(tape, MG_F64, 2, shape, MG_RANDOM_NORMAL, (mg_stream){1, 2}, 0, 2);
+  r.part[2] =
+      mg_gate(tape, logits, 3, (mg_gate_score)(variant % 3), (mg_gate_weight)(variant / 3), &r.part[0], &r.part[1]);
+  r.counters = *mg_tape_counters(tape);
+  return r;
+}
+
+static void a_fused_gate_gives_and_counts_what_its_parts_do(void **state) {
+  (void)state;
+  mg_world world;
+  mg_world_open(&world, "reference", MG_F64);
+  mg_backend_plugin table;
+  mg_backend backend = with_table(&world, &table);
+  table.kernels_count = MG_OP_GATE;
+  mg_tape *tape = NULL;
+  assert_ok(world.context, mg_tape_create(&backend, MG_F64, &tape));
+  for (int variant = 0; variant < 9; variant++) {
+    const gate_result fused = run_gate(world.tape, variant), composed = run_gate(tape, variant);
+    assert_true(fused.counters.calls[MG_PART_GATE] <
+                composed.counters.calls[MG_PART_GATE] + composed.counters.calls[MG_PART_SELECTION]);
+    for (int part = 0; part < MG_PART_COUNT; part++)
+      assert_near(fused.counters.flops[part], composed.counters.flops[part], 0);
+    for (int i = 0; i < 3; i++)
+      for (int64_t at = 0; at < mg_var_rows(fused.part[i]) * mg_var_columns(fused.part[i]); at++)
+        assert_near(mg_world_value(&world, fused.part[i], at), mg_world_value(&world, composed.part[i], at), 0);
+  }
+  mg_tape_destroy(tape);
+  mg_world_close(&world);
+}
+
 static void rows_of_an_assignment_are_bounded_where_the_host_cannot_read(void **state) {
   (void)state;
   mg_world world;
@@ -273,6 +313,7 @@ int main(void) {
       cmocka_unit_test(variables_stand_at_multiples_of_64_bytes),
       cmocka_unit_test(gradients_are_recycled_during_the_walk_back),
       cmocka_unit_test(missing_primitive_is_refused_by_name),
+      cmocka_unit_test(a_fused_gate_gives_and_counts_what_its_parts_do),
       cmocka_unit_test(rows_of_an_assignment_are_bounded_where_the_host_cannot_read),
   };
   return cmocka_run_group_tests_name("tape memory", tests, NULL, NULL);

@@ -260,6 +260,30 @@ static mg_var *top_k(mg_world *w, mg_var *const *leaves, const void *user) {
   return values;
 }
 
+/* The scores and the weights side by side: both carry gradients. */
+static mg_var *gate(mg_world *w, mg_var *const *leaves, const void *user) {
+  const int variant = *(const int *)user;
+  mg_var *scores, *weights;
+  mg_gate(w->tape, leaves[0], 3, (mg_gate_score)(variant % 3), (mg_gate_weight)(variant / 3), &scores, &weights);
+  return mg_concat(w->tape, scores, weights);
+}
+
+static mg_var *weights_of_gate(mg_world *w, mg_var *const *leaves, const void *user) {
+  const int variant = *(const int *)user;
+  mg_var *scores, *weights;
+  mg_gate(w->tape, leaves[0], 3, (mg_gate_score)(variant % 3), (mg_gate_weight)(variant / 3), &scores, &weights);
+  return weights;
+}
+
+static void gradient_of_every_gate(void **state) {
+  (void)state;
+  for (int variant = 0; variant < 9; variant++) {
+    const mg_gradient_case cases[] = {{"gate", {{2, {4, 7}, -2, 2}}, gate, &variant},
+                                      {"weights of gate", {{2, {4, 7}, -2, 2}}, weights_of_gate, &variant}};
+    check_all(cases, MG_COUNT(cases));
+  }
+}
+
 static void gradient_of_indexing(void **state) {
   (void)state;
   const mg_gradient_case cases[] = {{"gather_rows", {{2, {4, 3}, -1, 1}}, gather_rows, NULL},
@@ -406,6 +430,7 @@ int main(void) {
       cmocka_unit_test(gradient_of_mean_running_sum_and_softmax),
       cmocka_unit_test(gradient_of_matmul_under_every_transposition),
       cmocka_unit_test(gradient_of_other_products),
+      cmocka_unit_test(gradient_of_every_gate),
       cmocka_unit_test(gradient_of_indexing),
       cmocka_unit_test(gradient_through_dispatch_experts_and_combine),
       cmocka_unit_test(gradient_of_norms),

@@ -69,7 +69,9 @@
   X(CROSS_ENTROPY, cross_entropy, 2, 2, "logits [T,V], targets i32 [T] -> loss f32/f64 [T,1] (0 where target is -1), lse f32/f64 [T,1]") \
   X(CROSS_ENTROPY_BACKWARD, cross_entropy_backward, 4, 1, "logits, targets, lse, dloss [T,1] -> dlogits") \
   /* optimiser */                                                                                  \
-  X(ADAMW, adamw, 1, 3, "gradient f32 -> parameter, first, second moment, all f32 and in place")
+  X(ADAMW, adamw, 1, 3, "gradient f32 -> parameter, first, second moment, all f32 and in place")   \
+  /* fused: a backend may leave them out, and the tape then composes them (README.md) */          \
+  X(GATE, gate, 1, 3, "logits [T,E] -> scores like logits, weights [T,k] and ids i32 [T,k] of the k best, as top_k orders them")
 // clang-format on
 
 typedef enum mg_op {
@@ -132,8 +134,13 @@ typedef enum mg_capacity_order { MG_ORDER_POSITION, MG_ORDER_PRIORITY } mg_capac
 /* Activation of a gated feed-forward, and of a plain one. */
 typedef enum mg_glu_kind { MG_GLU_SILU, MG_GLU_GELU, MG_GLU_GELU_TANH, MG_GLU_RELU, MG_GLU_SIGMOID } mg_glu_kind;
 
-/* The parts of a model to which work is counted. What chooses within a gate (top_k, assign, histogram) is `selection`:
- * the tape tells it apart by itself. */
+/* How a gate turns logits into scores, and what its k best weigh: their scores, or shares of the sum of those + 1e-20, or
+ * a softmax over their logits. The last compares logits; the others compare scores, as they are stored. */
+typedef enum mg_gate_score { MG_GATE_SOFTMAX, MG_GATE_SIGMOID, MG_GATE_SQRT_SOFTPLUS } mg_gate_score;
+typedef enum mg_gate_weight { MG_GATE_SCORES, MG_GATE_SHARES, MG_GATE_SOFTMAX_OF_CHOSEN } mg_gate_weight;
+
+/* The parts of a model to which work is counted. What chooses within a gate (top_k, assign, histogram, and the
+ * choosing share of a fused gate's FLOPs) is `selection`: the tape tells it apart by itself. */
 // clang-format off
 #define MG_PART_LIST(X)                                                                            \
   X(OTHER, other) X(EMBEDDING, embedding) X(ATTENTION, attention) X(GATE, gate) X(DISPATCH, dispatch) \
@@ -175,6 +182,7 @@ typedef union mg_op_attributes {
    * when window > 0. bias[h, j - i + Sq - 1] is added to the scaled score of query i and key j: it depends on the
    * distance alone. */
   struct { int64_t batch, heads, kv_heads, window; bool causal; double scale; mg_dtype compute; int64_t keys; } attention;
+  struct { mg_gate_score score; mg_gate_weight weight; } gate;
   struct { double rate, beta1, beta2, epsilon, decay, gradient_scale; int64_t step; } adamw; /* step counts from 1 */
 } mg_op_attributes;
 // clang-format on

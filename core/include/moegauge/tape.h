@@ -143,6 +143,11 @@ MG_API mg_var *mg_scatter_columns(mg_tape *tape, mg_var *x, mg_var *ids, int64_t
 /* The k largest of each row, descending; ties to the lowest id. Returns the ids [R,k] (i32, constant); `values` may be
  * NULL, else gets the values, differentiable. */
 MG_API mg_var *mg_top_k(mg_tape *tape, mg_var *x, int64_t k, mg_var **values);
+/* Scores of logits [T,E], and the k best of each token with their weights: mg_softmax or another score, mg_top_k and
+ * mg_shares or mg_softmax, at once where the backend has the primitive. Returns the ids [T,k] (constant); `scores` and
+ * `weights` get [T,E] and [T,k], differentiable. */
+MG_API mg_var *mg_gate(mg_tape *tape, mg_var *logits, int64_t k, mg_gate_score score, mg_gate_weight weight,
+                       mg_var **scores, mg_var **weights);
 /* How often each id in [0, bins) occurs in each of `segments` equal runs of rows -> f32 [segments, bins], constant. */
 MG_API mg_var *mg_histogram(mg_tape *tape, mg_var *ids, int64_t bins, int64_t segments);
 
