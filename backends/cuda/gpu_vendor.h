@@ -13,6 +13,7 @@
 #define GPU_BACKEND_NAME "cuda"
 #define GPU_BACKEND_SUMMARY "One NVIDIA GPU through CUDA; f32 and bf16"
 #define GPU_RUNTIME "CUDA"
+#define GPU_BLAS "cuBLAS"
 #define GPU_WARP 32 /* threads in step */
 #define GPU_REBUILD "-DMG_CUDA_ARCHITECTURES=..."
 
@@ -115,12 +116,28 @@ GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
                : "memory");
 }
 
+/* ---- copies beside the work: cp.async, PTX ISA -------------------------------------------------------------------- */
+
+#define GPU_ASYNC_COPY 1
+GPU_DEVICE void gpu_copy_async(void *shared, const void *global, bool inside) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+      "l"(global), "r"(inside ? 16 : 0)
+      : "memory");
+}
+GPU_DEVICE void gpu_copies_close() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int LEFT> GPU_DEVICE void gpu_copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
 /* ---- the matrix unit: 16 x 16 x 16 products of bf16 by a warp ------------------------------------------------------- */
 
 /* mma.sync m16n8k16 twice; PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix". */
 #define GPU_MATRIX_UNIT 1
 struct gpu_matrix_unit {
-  enum { DEPTH = 16, VALUES = 8 };
+  enum { AHEAD = 1, DEPTH = 16, VALUES = 8 };
   struct left {
     uint32_t pair[4];
   };
@@ -152,24 +169,25 @@ struct gpu_matrix_unit {
                    : "r"(address));
   }
   /* Matrices: rows 0-7, rows 8-15 at depth 0-7; then the same at depth 8-15. */
-  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(left &to, const T *from, int stride) {
-    const int lane = gpu_thread() % 32, row = lane % 8 + lane / 8 % 2 * 8, depth = lane / 16 * 8;
-    const int depth_first = lane % 8 + lane / 16 * 8, column = lane / 8 % 2 * 8;
-    load_four<!DEPTH_LAST>(to.pair, from + (DEPTH_LAST ? row * stride + depth : depth_first * stride + column));
+  template <typename L> static GPU_DEVICE void load(left &to, const L &lines, int m, int k) {
+    const int lane = gpu_thread() % 32, first = lane % 8 + lane / 8 % 2 * 8, second = lane / 16 * 8;
+    const int across = lane / 8 % 2 * 8, depth = lane % 8 + lane / 16 * 8;
+    load_four<!L::depth_last>(to.pair,
+                              L::depth_last ? lines.at(m + first, k + second) : lines.at(m + across, k + depth));
   }
   /* Matrices: columns 0-7 at depth 0-7, then 8-15; then columns 8-15. */
-  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(right &to, const T *from, int stride) {
-    const int lane = gpu_thread() % 32, column = lane % 8 + lane / 16 * 8, depth = lane / 8 % 2 * 8;
-    const int depth_first = lane % 8 + lane / 8 % 2 * 8, first_column = lane / 16 * 8;
-    load_four<!DEPTH_LAST>(to.pair,
-                           from + (DEPTH_LAST ? column * stride + depth : depth_first * stride + first_column));
+  template <typename L> static GPU_DEVICE void load(right &to, const L &lines, int n, int k) {
+    const int lane = gpu_thread() % 32, first = lane % 8 + lane / 16 * 8, second = lane / 8 % 2 * 8;
+    const int across = lane / 16 * 8, depth = lane % 8 + lane / 8 % 2 * 8;
+    load_four<!L::depth_last>(to.pair,
+                              L::depth_last ? lines.at(n + first, k + second) : lines.at(n + across, k + depth));
   }
 
   static GPU_DEVICE void multiply_half(float *to, const left &a, const uint32_t *b) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(to[0]), "+f"(to[1]), "+f"(to[2]), "+f"(to[3])
-                 : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b[0]), "r"(b[1]));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(to[0]), "+f"(to[1]), "+f"(to[2]), "+f"(to[3])
+        : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b[0]), "r"(b[1]));
   }
   static GPU_DEVICE void multiply(sum &to, const left &a, const right &b) {
     multiply_half(to.value, a, b.pair);

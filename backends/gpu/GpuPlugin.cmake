@@ -28,6 +28,20 @@ function(gpu_plugin name)
   target_compile_definitions(moegauge_backends_${name} PRIVATE GPU_ARCHITECTURES="${ARG_ARCHITECTURES}")
 endfunction()
 
+# gpu_blas_flags(OUT NAME WORDS INCLUDE LIBRARY): the flags with which vendor_blas.c of the plugin NAME loads the vendor's
+# library of matrix products when a device is opened; none, and a line that says so, where its header or it was not found.
+function(gpu_blas_flags out name words include library)
+  set(${out} "" PARENT_SCOPE)
+  if(NOT include OR NOT library)
+    message(STATUS "The backend ${name} multiplies by its own kernels: ${words} was not found")
+    return()
+  endif()
+  get_filename_component(file ${library} REALPATH)
+  get_filename_component(file ${file} NAME)
+  string(REGEX MATCH "^[^.]*[.]so[.][0-9]+" file ${file})
+  set(${out} -DGPU_BLAS_LIBRARY="${library}" -DGPU_BLAS_NAME="${file}" PARENT_SCOPE)
+endfunction()
+
 # gpu_left_out(NAME WORDS): says why the plugin is not built, now and in the list of tests.
 function(gpu_left_out name words)
   message(STATUS "The backend ${name} is left out: ${words}")

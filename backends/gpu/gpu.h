@@ -9,8 +9,11 @@
 #include "gpu_vendor.h"
 #include "moegauge/backend.h"
 
+/* Who computes dense products: the vendor's library where it is found, or one of the two always. */
+typedef enum gpu_matmul { GPU_MATMUL_AUTO, GPU_MATMUL_OWN, GPU_MATMUL_LIBRARY } gpu_matmul;
+
 typedef struct gpu_options {
-  int64_t device;
+  int64_t device, matmul;
 #ifdef GPU_VENDOR_OPTION_FIELDS
   GPU_VENDOR_OPTION_FIELDS
 #endif
@@ -56,6 +59,8 @@ typedef struct gpu_state {
   gpu_fault *fault_host; /* page-locked; where it is read */
   gpu_event clock[2];    /* between which calls are timed */
   gpu_meter meter;
+  gpu_blas blas; /* not opened where the option says `own` */
+  void *blas_workspace;
 } gpu_state;
 
 static inline gpu_state *gpu_state_of(const mg_backend *backend) {
@@ -107,6 +112,20 @@ mg_status mg__gpu_energy(mg_backend *backend, double *out_joules);
 void gpu_meter_open(const gpu_device_facts *facts, gpu_meter *meter);
 bool gpu_meter_read(const gpu_meter *meter, double *out_joules);
 void gpu_meter_close(gpu_meter *meter);
+
+/* ---- the vendor's matrix products (blas.c) ---------------------------------------------------------------------- */
+
+enum { GPU_BLAS_WORKSPACE_BYTES = 32 << 20 };
+
+mg_status mg__gpu_blas_create(mg_backend *backend, gpu_matmul wanted);
+void mg__gpu_blas_destroy(mg_backend *backend);
+
+/* In the vendor's folder, vendor_blas.c. Opening leaves library NULL where there is none, or it is of no use. Products go
+ * into the stream and use the workspace alone; false when the library refused. */
+void gpu_blas_open(gpu_blas *blas, gpu_stream stream);
+bool gpu_blas_lend(const gpu_blas *blas, void *workspace, size_t bytes);
+bool gpu_blas_multiply(const gpu_blas *blas, const gpu_gemm *product);
+void gpu_blas_close(gpu_blas *blas);
 
 /* ---- failing (errors.c) ----------------------------------------------------------------------------------------- */
 

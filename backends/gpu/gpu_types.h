@@ -34,6 +34,23 @@ typedef struct gpu_meter {
   void *device;  /* as the library names it */
 } gpu_meter;
 
+/* The vendor's library of matrix products, found at run time too. */
+typedef struct gpu_blas {
+  void *library; /* NULL: there is none */
+  void *handle;
+  char name[GPU_WORD_BYTES]; /* with its version */
+} gpu_blas;
+
+/* out = left right, [M, N] with K between, for each of `count` matrices that follow each other; f32 sums. */
+typedef struct gpu_gemm {
+  const void *left, *right;
+  void *out;
+  bool bf16, out_bf16;        /* elements of left and right, and of out; else f32 */
+  bool left_last, right_last; /* is the depth the last index of the operand as stored? */
+  bool accumulate;            /* add to what out holds */
+  int64_t M, N, K, count;     /* each from 1 to INT32_MAX */
+} gpu_gemm;
+
 /* Blocks of a launch along x and y. */
 typedef struct gpu_grid {
   uint32_t x, y;

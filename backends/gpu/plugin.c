@@ -3,8 +3,12 @@
 
 #include "gpu.h"
 
+static const char *const matmuls[] = {"auto", "own", "library", NULL};
+
 static const mg_option options[] = {
     MG_OPTION_INT(gpu_options, device, 0, 0, 1023, "number of the device, in the runtime's order"),
+    MG_OPTION_CHOICE(gpu_options, matmul, GPU_MATMUL_AUTO, matmuls,
+                     "dense products by " GPU_BLAS " where it is found, by own kernels, or by the library alone"),
 #ifdef GPU_VENDOR_OPTIONS
     GPU_VENDOR_OPTIONS
 #endif
@@ -14,6 +18,7 @@ static void gpu_close(mg_backend *backend) {
   gpu_state *state = gpu_state_of(backend);
   if (!state) return;
   if (state->stream) (void)gpu_stream_wait(state->stream);
+  mg__gpu_blas_destroy(backend);
   mg__gpu_clock_destroy(backend);
   mg__gpu_transfer_destroy(backend);
   mg__gpu_release(backend, state->scratch, state->scratch_bytes);
@@ -51,6 +56,7 @@ static mg_status open_device(mg_backend *backend) {
   MG_TRY(mg__gpu_transfer_create(backend));
   MG_TRY(mg__gpu_clock_create(backend));
   MG_TRY(mg__gpu_probe(backend));
+  MG_TRY(mg__gpu_blas_create(backend, (gpu_matmul)set->matmul));
   return mg__gpu_synchronize(backend);
 }
 
@@ -66,9 +72,11 @@ static mg_status gpu_open(mg_backend *backend) {
 
 static void gpu_describe(const mg_backend *backend, char *text, size_t bytes) {
   const gpu_device_facts *facts = &gpu_state_of(backend)->facts;
-  snprintf(text, bytes, "device=\"%s\" architecture=%s multiprocessors=%d memory_gib=%.1f driver=%s bus=%s",
+  const gpu_blas *blas = &gpu_state_of(backend)->blas;
+  snprintf(text, bytes,
+           "device=\"%s\" architecture=%s multiprocessors=%d memory_gib=%.1f driver=%s bus=%s matmul=\"%s\"",
            facts->name, facts->architecture, facts->multiprocessors, (double)facts->memory_bytes / (1 << 30),
-           facts->driver, facts->bus);
+           facts->driver, facts->bus, blas->library ? blas->name : "own");
 }
 
 static mg_status gpu_memory(mg_backend *backend, mg_backend_memory *out) {

@@ -13,10 +13,20 @@ enum { GPU_TILE_THREADS = 256, GPU_UNIT = 16 };
 
 /* ---- the unit --------------------------------------------------------------------------------------------------- */
 
-/* 16 x 16 sums by multiply-adds: lanes stand in 8 rows, and each holds 2 rows and 8 or 4 columns of them. An operand lies
- * in shared memory with its depth (the index that is summed over) last or first. */
+/* An operand in shared memory, with its depth (the index that is summed over) last or first: where element k of the depth
+ * of row (of right: column) m lies. A unit is loaded from row m on and depth k on. */
+template <typename C, bool DEPTH_LAST> struct gpu_plain_lines {
+  static constexpr bool depth_last = DEPTH_LAST;
+  const C *first;
+  int stride; /* elements between lines */
+  GPU_DEVICE const C *at(int m, int k) const {
+    return first + (DEPTH_LAST ? m * stride + k : k * stride + m);
+  }
+};
+
+/* 16 x 16 sums by multiply-adds: lanes stand in 8 rows, and each holds 2 rows and 8 or 4 columns of them. */
 template <typename C> struct gpu_plain_unit {
-  enum { DEPTH = 4, VALUES = 256 / GPU_WARP, ACROSS = GPU_WARP / 8, ROWS = 2, COLUMNS = GPU_UNIT / ACROSS };
+  enum { AHEAD = 0, DEPTH = 4, VALUES = 256 / GPU_WARP, ACROSS = GPU_WARP / 8, ROWS = 2, COLUMNS = GPU_UNIT / ACROSS };
   struct left {
     float value[DEPTH][ROWS];
   };
@@ -34,21 +44,17 @@ template <typename C> struct gpu_plain_unit {
     return gpu_thread() % ACROSS + ACROSS * (i % COLUMNS);
   }
 
-  template <bool DEPTH_LAST> static GPU_DEVICE void load(left &to, const C *from, int stride) {
+  template <typename L> static GPU_DEVICE void load(left &to, const L &lines, int m, int k) {
 #pragma unroll
-    for (int k = 0; k < DEPTH; k++)
+    for (int d = 0; d < DEPTH; d++)
 #pragma unroll
-      for (int i = 0; i < ROWS; i++) {
-        const int m = row(i * COLUMNS);
-        to.value[k][i] = gpu_read(from, DEPTH_LAST ? m * stride + k : k * stride + m);
-      }
+      for (int i = 0; i < ROWS; i++) to.value[d][i] = gpu_read(lines.at(m + row(i * COLUMNS), k + d), 0);
   }
-  template <bool DEPTH_LAST> static GPU_DEVICE void load(right &to, const C *from, int stride) {
+  template <typename L> static GPU_DEVICE void load(right &to, const L &lines, int n, int k) {
 #pragma unroll
-    for (int k = 0; k < DEPTH; k++)
+    for (int d = 0; d < DEPTH; d++)
 #pragma unroll
-      for (int j = 0; j < COLUMNS; j++)
-        to.value[k][j] = gpu_read(from, DEPTH_LAST ? column(j) * stride + k : k * stride + column(j));
+      for (int j = 0; j < COLUMNS; j++) to.value[d][j] = gpu_read(lines.at(n + column(j), k + d), 0);
   }
   static GPU_DEVICE void multiply(sum &to, const left &a, const right &b) {
 #pragma unroll
@@ -238,10 +244,10 @@ template <typename C, int EXTENT, bool DEPTH_LAST> struct gpu_chunk {
 
 /* ---- tiles of sums ---------------------------------------------------------------------------------------------- */
 
-/* [M, N] sums in the registers of the block: warps stand in two rows, and each holds M / 2 rows of them. */
-template <typename C, int M, int N> struct gpu_tile {
+/* [M, N] sums in the registers of the block: its warps stand in two rows, and each holds M / 2 rows of them. */
+template <typename C, int M, int N, int THREADS = GPU_TILE_THREADS> struct gpu_tile {
   enum {
-    WARPS_ACROSS = GPU_TILE_THREADS / GPU_WARP / 2,
+    WARPS_ACROSS = THREADS / GPU_WARP / 2,
     WARP_ROWS = M / 2,
     WARP_COLUMNS = N / WARPS_ACROSS,
     DOWN = WARP_ROWS / GPU_UNIT,
@@ -290,30 +296,30 @@ template <typename C, int M, int N> struct gpu_tile {
         for (int v = 0; v < unit::VALUES; v++) sums[i][j].value[v] = 0.0f;
   }
 
-  /* Adds the product of two operands in shared memory, `DEPTH` deep. */
-  template <bool LEFT_LAST, bool RIGHT_LAST, int DEPTH>
-  GPU_DEVICE void multiply(const C *left, int left_stride, const C *right, int right_stride) {
-    typename unit::left a[DOWN];
-    typename unit::right b[ACROSS];
+  /* Adds the product of two operands in shared memory, `DEPTH` deep. With a unit that looks AHEAD, the next operands come
+   * while these are multiplied. */
+  template <int DEPTH, typename L, typename R> GPU_DEVICE void multiply(const L &left, const R &right) {
+    constexpr int HELD = 1 + unit::AHEAD;
+    typename unit::left a[HELD][DOWN];
+    typename unit::right b[HELD][ACROSS];
+    if (unit::AHEAD) load(a[0], b[0], left, right, 0);
 #pragma unroll
     for (int k = 0; k < DEPTH; k += unit::DEPTH) {
-#pragma unroll
-      for (int i = 0; i < DOWN; i++) {
-        const int m = first_row() + i * GPU_UNIT;
-        unit::template load<LEFT_LAST>(a[i], left + (LEFT_LAST ? m * left_stride + k : k * left_stride + m),
-                                       left_stride);
-      }
-#pragma unroll
-      for (int j = 0; j < ACROSS; j++) {
-        const int n = first_column() + j * GPU_UNIT;
-        unit::template load<RIGHT_LAST>(b[j], right + (RIGHT_LAST ? n * right_stride + k : k * right_stride + n),
-                                        right_stride);
-      }
+      const int now = k / unit::DEPTH % HELD, next = (now + 1) % HELD, loaded = k + unit::AHEAD * unit::DEPTH;
+      if (loaded < DEPTH) load(a[next], b[next], left, right, loaded);
 #pragma unroll
       for (int i = 0; i < DOWN; i++)
 #pragma unroll
-        for (int j = 0; j < ACROSS; j++) unit::multiply(sums[i][j], a[i], b[j]);
+        for (int j = 0; j < ACROSS; j++) unit::multiply(sums[i][j], a[now][i], b[now][j]);
     }
+  }
+  template <typename L, typename R>
+  static GPU_DEVICE void load(typename unit::left (&a)[DOWN], typename unit::right (&b)[ACROSS], const L &left,
+                              const R &right, int k) {
+#pragma unroll
+    for (int i = 0; i < DOWN; i++) unit::load(a[i], left, first_row() + i * GPU_UNIT, k);
+#pragma unroll
+    for (int j = 0; j < ACROSS; j++) unit::load(b[j], right, first_column() + j * GPU_UNIT, k);
   }
 
   /* Adds left right, summed over `depth`; left has the rows `m` of the tile and right the columns `n`. Chunks stand in
@@ -341,7 +347,8 @@ template <typename C, int M, int N> struct gpu_tile {
         a.take(left, m, depth);
         b.take(right, n, depth);
       }
-      multiply<LEFT_LAST, RIGHT_LAST, left_chunk::DEPTH>(left_now, left_chunk::STRIDE, right_now, right_chunk::STRIDE);
+      multiply<left_chunk::DEPTH>(gpu_plain_lines<C, LEFT_LAST>{left_now, left_chunk::STRIDE},
+                                  gpu_plain_lines<C, RIGHT_LAST>{right_now, right_chunk::STRIDE});
       if (BUFFERS == 2) buffer = !buffer;
     }
   }
@@ -360,8 +367,8 @@ template <typename C, int M, int N> struct gpu_tile {
       gpu_barrier();
       depth.first += right_chunk::DEPTH;
       if (k + right_chunk::DEPTH < DEPTH) b.take(right, n, depth);
-      multiply<LEFT_LAST, false, right_chunk::DEPTH>(left + (LEFT_LAST ? k : k * left_stride), left_stride,
-                                                     right_shared, right_chunk::STRIDE);
+      multiply<right_chunk::DEPTH>(gpu_plain_lines<C, LEFT_LAST>{left + (LEFT_LAST ? k : k * left_stride), left_stride},
+                                   gpu_plain_lines<C, false>{right_shared, right_chunk::STRIDE});
     }
   }
 };

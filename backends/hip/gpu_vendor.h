@@ -13,6 +13,7 @@
 #define GPU_BACKEND_NAME "hip"
 #define GPU_BACKEND_SUMMARY "One AMD GPU through HIP; f32 and bf16"
 #define GPU_RUNTIME "HIP"
+#define GPU_BLAS "rocBLAS"
 #define GPU_WARP 64 /* threads in step, of the gfx9 family that this is built for; opening another device fails */
 #define GPU_REBUILD "-DMG_HIP_ARCHITECTURES=..."
 
@@ -118,7 +119,7 @@ GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
  * right: column) l % 16 at depths 4 (l / 16) to 4 (l / 16) + 3, and of the sums column l % 16 at such rows. */
 #define GPU_MATRIX_UNIT 1
 struct gpu_matrix_unit {
-  enum { DEPTH = 16, VALUES = 4 };
+  enum { AHEAD = 1, DEPTH = 16, VALUES = 4 };
   typedef short four_shorts __attribute__((ext_vector_type(4)));
   typedef float four_floats __attribute__((ext_vector_type(4)));
   struct operand {
@@ -138,11 +139,10 @@ struct gpu_matrix_unit {
     return gpu_thread() % 16;
   }
 
-  template <bool DEPTH_LAST, typename T> static GPU_DEVICE void load(operand &to, const T *from, int stride) {
+  template <typename L> static GPU_DEVICE void load(operand &to, const L &lines, int m, int k) {
     const int across = gpu_thread() % 16, depth = gpu_thread() % 64 / 16 * 4;
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-      to.value[i] = from[DEPTH_LAST ? across * stride + depth + i : (depth + i) * stride + across].bits;
+    for (int i = 0; i < 4; i++) to.value[i] = lines.at(m + across, k + depth + i)->bits;
   }
 
   static GPU_DEVICE four_shorts packed(const operand &x) {

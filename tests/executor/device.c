@@ -28,6 +28,10 @@ bool executor_has_meter(void) {
   return executor__settings.meter;
 }
 
+bool executor_has_blas(void) {
+  return executor__settings.blas;
+}
+
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
 
 void executor__fail(executor_error error, const char *text) {

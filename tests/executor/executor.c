@@ -8,7 +8,7 @@
 #include "executor_internal.h"
 #include "fibre.h"
 
-enum { WARPS_MAX = EXECUTOR_THREADS_MAX / 32, LANES_MAX = 64, ARRAYS_MAX = 32 };
+enum { WARPS_MAX = EXECUTOR_THREADS_MAX / 32, LANES_MAX = 64, ARRAYS_MAX = 32, COPIES_MAX = 64, COPY_BYTES = 16 };
 
 executor_place executor_now;
 
@@ -30,6 +30,16 @@ typedef struct shared_array {
   size_t offset, bytes;
 } shared_array;
 
+/* Copies of a thread that have not been done, in the order in which they were begun. */
+typedef struct copy_queue {
+  struct {
+    void *to;
+    const void *from; /* NULL: zeros */
+    int group;
+  } copies[COPIES_MAX];
+  int count, groups; /* groups: closed so far */
+} copy_queue;
+
 /* The launch that runs. One thread of the operating system uses a device at a time. */
 static struct {
   void (*body)(const void *user);
@@ -46,6 +56,7 @@ static struct {
   int ready[EXECUTOR_THREADS_MAX]; /* a ring of threads that may go on */
   int ready_first, ready_count;
   warp_state warps[WARPS_MAX];
+  copy_queue queues[EXECUTOR_THREADS_MAX];
   shared_array arrays[ARRAYS_MAX];
   int arrays_count;
   size_t shared_bytes;
@@ -106,6 +117,8 @@ static void run_threads(void *unused) {
       run.of_thread[thread] = self;
       run.state[thread] = THREAD_RUNS;
       run.body(run.user);
+      if (run.queues[executor_now.thread].count > 0)
+        executor__fail(EXECUTOR_BAD_KERNEL, "a thread has ended before its copies have");
       run.state[executor_now.thread] = THREAD_ENDED;
       run.ended++;
     }
@@ -172,6 +185,42 @@ uint64_t executor_ballot(bool vote) {
   return votes;
 }
 
+/* ---- copies beside the work ------------------------------------------------------------------------------------- */
+
+static void do_copy(void *to, const void *from) {
+  if (from)
+    memcpy(to, from, COPY_BYTES);
+  else
+    memset(to, 0, COPY_BYTES);
+}
+
+void executor_copy_async(void *to, const void *from, bool inside) {
+  copy_queue *queue = &run.queues[executor_now.thread];
+  if (!executor__settings.reverse) {
+    do_copy(to, inside ? from : NULL);
+    return;
+  }
+  if (queue->count == COPIES_MAX) stop_kernel("a thread has more than 64 copies on their way");
+  queue->copies[queue->count].to = to;
+  queue->copies[queue->count].from = inside ? from : NULL;
+  queue->copies[queue->count++].group = queue->groups;
+}
+
+void executor_copies_close(void) {
+  run.queues[executor_now.thread].groups++;
+}
+
+void executor_copies_wait(int left) {
+  copy_queue *queue = &run.queues[executor_now.thread];
+  int done = 0;
+  while (done < queue->count && queue->copies[done].group < queue->groups - left) {
+    do_copy(queue->copies[done].to, queue->copies[done].from);
+    done++;
+  }
+  queue->count -= done;
+  memmove(queue->copies, queue->copies + done, (size_t)queue->count * sizeof queue->copies[0]);
+}
+
 /* ---- shared memory ---------------------------------------------------------------------------------------------- */
 
 void *executor_shared(const void *key, size_t bytes) {
@@ -208,6 +257,7 @@ static bool run_block(void) {
   run.arrays_count = 0;
   run.shared_bytes = 0;
   memset(run.state, 0, (size_t)executor_now.threads * sizeof run.state[0]);
+  for (int i = 0; i < executor_now.threads; i++) run.queues[i].count = run.queues[i].groups = 0;
   for (int i = 0; i < executor_now.threads / run.warp; i++) run.warps[i].arrived = run.warps[i].parity = 0;
   fibre *first = idle_fibre();
   if (!first) {

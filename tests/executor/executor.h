@@ -4,7 +4,8 @@
  * at an exchange for all lanes of its warp. Threads run in the order of their numbers or in the reverse order, so that a
  * kernel which lacks a barrier gives other results in one of them. Shared memory is filled with ones (NaN, -1) before each
  * block. A kernel fails, with a message, when a thread ends or waits elsewhere while others wait for it, when lanes of a
- * warp meet at different exchanges, and when a launch asks for more than devices have. */
+ * warp meet at different exchanges, when a thread ends before its copies have, and when a launch asks for more than devices
+ * have. */
 #ifndef MG_TESTS_EXECUTOR_H
 #define MG_TESTS_EXECUTOR_H
 
@@ -43,6 +44,7 @@ typedef struct executor_settings {
   int64_t memory_bytes; /* of the device */
   executor_failure fail;
   bool meter; /* the device measures its energy */
+  bool blas;  /* it has a library of matrix products */
 } executor_settings;
 
 typedef struct executor_counts {
@@ -54,6 +56,7 @@ typedef struct executor_counts {
 void executor_configure(const executor_settings *settings);
 executor_counts executor_count(void);
 bool executor_has_meter(void);
+bool executor_has_blas(void);
 
 /* ---- the runtime ---------------------------------------------------------------------------------------------- */
 
@@ -91,6 +94,12 @@ void executor_barrier(void);
 uint64_t executor_exchange(uint64_t value, int from, int kind);
 /* Bit i says what lane i gave. */
 uint64_t executor_ballot(bool vote);
+/* Copies of 16 bytes beside the work: a thread begins them (zeros where not `inside`), closes those begun into a group, and
+ * waits until all groups but the `left` latest are done. They are done when they begin where threads run in rising order,
+ * and when the thread waits where they run in falling order: a kernel must be right with both. */
+void executor_copy_async(void *to, const void *from, bool inside);
+void executor_copies_close(void);
+void executor_copies_wait(int left);
 /* The block's shared array that belongs to `key`, an address that stands for its declaration. */
 void *executor_shared(const void *key, size_t bytes);
 

@@ -9,6 +9,7 @@
 
 #define GPU_BACKEND_SUMMARY "The kernels of the GPU backends, run on the host for tests; slow"
 #define GPU_RUNTIME "executor"
+#define GPU_BLAS "plain loop"
 #define GPU_ARCHITECTURES "the host"
 #define GPU_REBUILD "GPU_WARP"
 
@@ -60,17 +61,19 @@ static const char *const executor_failures[] = {"nothing", "no_device", "no_code
   bool reverse;                                                                                                        \
   int64_t memory_mib;                                                                                                  \
   int64_t fail;                                                                                                        \
-  bool meter;
+  bool meter, blas;
 #define GPU_VENDOR_OPTIONS                                                                                             \
   MG_OPTION_BOOL(gpu_options, reverse, false, "run the threads of a block in falling order"),                          \
       MG_OPTION_INT(gpu_options, memory_mib, 4096, 1, 1 << 20, "memory of the pretended device"),                      \
       MG_OPTION_CHOICE(gpu_options, fail, 0, executor_failures, "what goes wrong"),                                    \
-      MG_OPTION_BOOL(gpu_options, meter, false, "the device measures its energy: a millijoule for each launch"),
+      MG_OPTION_BOOL(gpu_options, meter, false, "the device measures its energy: a millijoule for each launch"),       \
+      MG_OPTION_BOOL(gpu_options, blas, false, "the device has a library of matrix products: a plain loop"),
 #define gpu_vendor_configure(set)                                                                                      \
   executor_configure(&(executor_settings){.reverse = (set)->reverse,                                                   \
                                           .memory_bytes = (set)->memory_mib << 20,                                     \
                                           .fail = (executor_failure)(set)->fail,                                       \
-                                          .meter = (set)->meter})
+                                          .meter = (set)->meter,                                                       \
+                                          .blas = (set)->blas})
 
 /* ---- the kernel language -------------------------------------------------------------------------------------- */
 
@@ -150,6 +153,16 @@ GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t
   const int32_t before = *target;
   if (before == expected) *target = value;
   return before;
+}
+#define GPU_ASYNC_COPY 1
+GPU_DEVICE void gpu_copy_async(void *shared, const void *global, bool inside) {
+  executor_copy_async(shared, global, inside);
+}
+GPU_DEVICE void gpu_copies_close() {
+  executor_copies_close();
+}
+template <int LEFT> GPU_DEVICE void gpu_copies_wait() {
+  executor_copies_wait(LEFT);
 }
 GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
   memcpy(to, word, sizeof word);

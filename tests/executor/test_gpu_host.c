@@ -40,6 +40,31 @@ static void rotate_lanes(const void *user) {
   (*out)[thread] = odd == 0xaaaaaaaau ? (int)value : -1;
 }
 
+typedef struct copied_numbers {
+  int *out;
+  const int *from; /* 4 of each thread */
+} copied_numbers;
+
+/* out[t] = what lies where t copied a number and then zeros: ten times before it waits for the zeros, and after. */
+static void copy_beside(const void *user) {
+  const copied_numbers *numbers = user;
+  int *shared = executor_shared(&shared_key, THREADS * 4 * sizeof(int));
+  const int thread = executor_now.thread;
+  executor_copy_async(shared + 4 * thread, numbers->from + 4 * thread, true);
+  executor_copies_close();
+  executor_copy_async(shared + 4 * thread, numbers->from + 4 * thread, false);
+  executor_copies_close();
+  executor_copies_wait(1);
+  const int early = shared[4 * thread];
+  executor_copies_wait(0);
+  numbers->out[thread] = 10 * early + shared[4 * thread];
+}
+
+static void end_before_a_copy(const void *user) {
+  (void)user;
+  executor_copy_async(executor_shared(&shared_key, 16), &shared_key, false);
+}
+
 static void half_of_a_block_waits(const void *user) {
   (void)user;
   if (executor_now.thread < THREADS / 2) executor_barrier();
@@ -90,6 +115,21 @@ static void a_missing_barrier_shows(void **state) {
   assert_int_equal(forward[0], -1); /* shared memory that nobody has written yet */
   assert_int_equal(reverse[THREADS - 1], -1);
   assert_memory_not_equal(forward, reverse, sizeof forward);
+}
+
+/* At once in rising order, and as late as can be in falling order. */
+static void copies_are_done_as_early_and_as_late_as_may_be(void **state) {
+  (void)state;
+  int out[THREADS], from[4 * THREADS];
+  for (int i = 0; i < 4 * THREADS; i++) from[i] = i;
+  const copied_numbers numbers = {out, from};
+  for (int reverse = 0; reverse < 2; reverse++) {
+    executor_configure(&(executor_settings){.reverse = reverse, .memory_bytes = 1 << 20});
+    executor_run(copy_beside, &numbers, (gpu_grid){1, 1}, THREADS, WARP);
+    assert_int_equal(executor_last_error(), EXECUTOR_OK);
+    for (int t = 0; t < THREADS; t++) assert_int_equal(out[t], reverse ? 10 * 4 * t : 0);
+  }
+  assert_int_equal(launch(end_before_a_copy, NULL, true, THREADS), EXECUTOR_BAD_KERNEL);
 }
 
 static void assert_stopped(void (*kernel)(const void *user), executor_error expected, const char *words) {
@@ -155,6 +195,9 @@ static void what_a_device_lacks_is_said(void **state) {
                  open_backend(world, "fail", json_string("lost"), &backend));
   assert_refused(world->context, MG_DEVICE, "device=7 was wanted, but executor sees 1",
                  open_backend(world, "device", json_integer(7), &backend));
+  assert_refused(world->context, MG_DEVICE,
+                 "matmul=library was wanted, but this build or this machine has no plain loop",
+                 open_backend(world, "matmul", json_string("library"), &backend));
 }
 
 static void out_of_memory_is_said_after_cached_blocks_went_back(void **state) {
@@ -297,12 +340,27 @@ static void calls_are_timed_and_energy_is_read_where_there_is_a_meter(void **sta
   mg_backend_close(backend);
 }
 
+static void who_computes_products_is_described(void **state) {
+  gpu_world *world = *state;
+  const char *const expected[] = {"matmul=\"own\"", "matmul=\"plain loop\""};
+  for (int i = 0; i < 2; i++) {
+    mg_backend *backend;
+    char text[512];
+    assert_ok(world->context, open_backend(world, "blas", json_boolean(i), &backend));
+    backend->plugin->describe(backend, text, sizeof text);
+    if (!strstr(text, expected[i])) fail_msg("'%s' lacks '%s'", text, expected[i]);
+    mg_backend_close(backend);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(barriers_and_exchanges_are_honoured_in_both_orders),
       cmocka_unit_test(a_missing_barrier_shows),
+      cmocka_unit_test(copies_are_done_as_early_and_as_late_as_may_be),
       cmocka_unit_test(kernels_that_break_the_rules_are_stopped),
       cmocka_unit_test_setup_teardown(what_a_device_lacks_is_said, open_world, close_world),
+      cmocka_unit_test_setup_teardown(who_computes_products_is_described, open_world, close_world),
       cmocka_unit_test_setup_teardown(out_of_memory_is_said_after_cached_blocks_went_back, open_world, close_world),
       cmocka_unit_test_setup_teardown(freed_blocks_are_handed_out_again, open_world, close_world),
       cmocka_unit_test_setup_teardown(uploads_of_any_size_arrive, open_world, close_world),

@@ -1,0 +1,44 @@
+/* The executor's matrix library: a plain loop, so that what leads to a vendor's library is run and its operands are right. */
+#include <stdio.h>
+#include <string.h>
+
+#include "executor.h"
+#include "gpu.h"
+
+static char present; /* its address stands for the library */
+
+void gpu_blas_open(gpu_blas *blas, gpu_stream stream) {
+  (void)stream;
+  *blas = (gpu_blas){.library = executor_has_blas() ? &present : NULL};
+  snprintf(blas->name, sizeof blas->name, "plain loop");
+}
+
+bool gpu_blas_lend(const gpu_blas *blas, void *workspace, size_t bytes) {
+  (void)workspace;
+  return blas->library && bytes > 0;
+}
+
+void gpu_blas_close(gpu_blas *blas) {
+  *blas = (gpu_blas){0};
+}
+
+static float element(const void *x, bool bf16, int64_t i) {
+  return bf16 ? mg_bf16_to_f32(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+static void multiply_one(const gpu_gemm *g, int64_t matrix, int64_t m, int64_t n) {
+  const int64_t left = matrix * g->M * g->K, right = matrix * g->K * g->N, i = (matrix * g->M + m) * g->N + n;
+  double sum = g->accumulate ? element(g->out, g->out_bf16, i) : 0;
+  for (int64_t k = 0; k < g->K; k++)
+    sum += (double)element(g->left, g->bf16, left + (g->left_last ? m * g->K + k : k * g->M + m)) *
+           element(g->right, g->bf16, right + (g->right_last ? n * g->K + k : k * g->N + n));
+  if (g->out_bf16)
+    ((uint16_t *)g->out)[i] = mg_bf16_from_f32((float)sum);
+  else
+    ((float *)g->out)[i] = (float)sum;
+}
+
+bool gpu_blas_multiply(const gpu_blas *blas, const gpu_gemm *g) {
+  for (int64_t i = 0; i < g->count * g->M * g->N; i++) multiply_one(g, i / (g->M * g->N), i / g->N % g->M, i % g->N);
+  return blas->library == &present;
+}
