@@ -137,6 +137,7 @@ static bool cpu_supports(const mg_backend *backend, const mg_op_call *call) {
     if (call->in[i] && call->in[i]->dtype == MG_F64) return false;
   for (size_t i = 0; i < MG_OP_OUTPUTS_MAX; i++)
     if (call->out[i] && call->out[i]->dtype == MG_F64) return false;
+  if (call->op == MG_OP_GATE) return call->out[0];
   if (call->op == MG_OP_MATMUL) return call->attributes.matmul.compute != MG_F64;
   if (call->op == MG_OP_GROUPED_MATMUL || call->op == MG_OP_GROUPED_MATMUL_WEIGHT)
     return call->attributes.grouped.compute != MG_F64;

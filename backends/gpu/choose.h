@@ -50,7 +50,7 @@ template <typename T, int PER> struct gpu_held_row {
 #pragma unroll
     for (int i = 0; i < PER; i++) key[i] = column(i) < columns ? gpu_rising_key(value[i]) : 0;
   }
-  /* Writes the row, and leaves in `value` what was stored. */
+  /* Writes the row where `row` is not NULL, and leaves in `value` what is, or would be, stored. */
   GPU_DEVICE void write(T *row, int64_t columns, bool packs) {
 #pragma unroll
     for (int p = 0; p < PER; p += N) {
@@ -59,9 +59,9 @@ template <typename T, int PER> struct gpu_held_row {
       for (int i = 0; i < N; i++) {
         gpu_write(some.at, i, value[p + i]);
         value[p + i] = gpu_read(some.at, i);
-        if (!packs && column(p + i) < columns) row[column(p + i)] = some.at[i];
+        if (row && !packs && column(p + i) < columns) row[column(p + i)] = some.at[i];
       }
-      if (packs && column(p) < columns) *reinterpret_cast<pack *>(row + column(p)) = some;
+      if (row && packs && column(p) < columns) *reinterpret_cast<pack *>(row + column(p)) = some;
     }
   }
 };

@@ -7,7 +7,7 @@ namespace {
 template <typename T, int PER> struct gate_row {
   typedef gpu_held_row<T, PER> held;
   const T *logits;
-  T *scores, *weights;
+  T *scores, *weights; /* scores may be NULL */
   int32_t *ids;
   int64_t experts;
   int choices;
@@ -61,7 +61,7 @@ template <typename T, int PER> struct gate_row {
     x.read(logits + row * experts, experts, packs);
     if (by_logits) x.keys(experts, key);
     become_scores(x);
-    x.write(scores + row * experts, experts, packs);
+    x.write(scores ? scores + row * experts : nullptr, experts, packs);
     if (!by_logits) x.keys(experts, key);
     const gpu_choice mine = gpu_choose<held>(key, choices, candidates + gpu_thread() / GPU_WARP * GPU_WARP);
     const bool chosen = mine.rank < choices;

@@ -27,16 +27,22 @@ static void weigh(const mg_tensor *weights, int64_t first, int64_t k, mg_gate_we
   }
 }
 
+static mg_status fill_scores(mg_backend *backend, mg_gate_score score, const mg_tensor *logits, mg_tensor *scores) {
+  const mg_op_call softmax = {.op = MG_OP_SOFTMAX, .in = {logits}, .out = {scores}};
+  if (score == MG_GATE_SOFTMAX) return mg__reference_softmax(backend, &softmax);
+  for (int64_t i = 0; i < mg_tensor_count(logits); i++) put(scores, i, scored(score, at(logits, i)));
+  return MG_OK;
+}
+
 mg_status mg__reference_gate(mg_backend *backend, const mg_op_call *call) {
-  const mg_tensor *logits = call->in[0], *scores = call->out[0], *weights = call->out[1];
-  const mg_gate_score score = call->attributes.gate.score;
+  const mg_tensor *logits = call->in[0], *weights = call->out[1];
   const mg_gate_weight weight = call->attributes.gate.weight;
-  const mg_op_call softmax = {.op = MG_OP_SOFTMAX, .in = {logits}, .out = {call->out[0]}};
-  if (score == MG_GATE_SOFTMAX) MG_TRY(mg__reference_softmax(backend, &softmax));
-  for (int64_t i = 0; score != MG_GATE_SOFTMAX && i < mg_tensor_count(logits); i++)
-    put(scores, i, scored(score, at(logits, i)));
+  mg_tensor scores = *logits; /* in scratch memory where nobody wants them */
+  scores.data = call->out[0] ? call->out[0]->data : mg__reference_scratch(backend, mg_tensor_count(logits));
+  if (!scores.data) return MG_MEMORY;
+  MG_TRY(fill_scores(backend, call->attributes.gate.score, logits, &scores));
   const mg_op_call choose = {.op = MG_OP_TOP_K,
-                             .in = {weight == MG_GATE_SOFTMAX_OF_CHOSEN ? logits : scores},
+                             .in = {weight == MG_GATE_SOFTMAX_OF_CHOSEN ? logits : &scores},
                              .out = {call->out[1], call->out[2]}};
   MG_TRY(mg__reference_top_k(backend, &choose));
   const int64_t k = mg_tensor_columns(weights);

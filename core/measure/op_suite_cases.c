@@ -130,6 +130,9 @@
 #define GATE(label_, fill, T, E, k) \
   {.op = MG_OP_GATE, .label = label_, .dtypes = REALS, .variants = 9, .in = {FILLED(fill, T, E)}, \
    .out = {X(T, E), X(T, k), I32(FILL_IDS, E, T, k)}}
+#define GATE_CHOICE(label_, fill, T, E, k) \
+  {.op = MG_OP_GATE, .label = label_, .dtypes = REALS, .variants = 9, .in = {FILLED(fill, T, E)}, \
+   .out = {NONE, X(T, k), I32(FILL_IDS, E, T, k)}}
 #define HISTOGRAM(label_, ids, T, S, segments_, bins) \
   {.op = MG_OP_HISTOGRAM, .label = label_, .dtypes = 1 << MG_F32, .attributes.histogram.segments = segments_, \
    .in = {I32(ids, bins, T, S)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, segments_, bins)}}
@@ -307,6 +310,7 @@ static const suite_case check_cases[] = {
     GATE("k = E", FILL_TIES, 7, 9, 9), GATE("ties", FILL_TIES, 17, 64, 8), GATE("holes", FILL_HOLES, 9, 17, 6),
     GATE("NaN and -inf", FILL_NAN, 17, 19, 5), GATE("256 experts", FILL_NORMAL, 21, 256, 8),
     GATE("wide", FILL_NORMAL, 5, 390, 30), GATE("wide ties", FILL_TIES, 5, 260, 13),
+    GATE_CHOICE("without scores", FILL_NORMAL, 9, 70, 6),
     HISTOGRAM("no token", FILL_IDS, 0, 2, 1, 5), HISTOGRAM("", FILL_IDS, 17, 2, 1, 5),
     HISTOGRAM("-1", FILL_SOME_IDS, 18, 3, 6, 33), HISTOGRAM("one bin", FILL_IDS, 40, 1, 4, 1),
     HISTOGRAM("large", FILL_SOME_IDS, 9000, 2, 2, 64),

@@ -95,7 +95,8 @@ static bool has_kernel(const mg_backend_plugin *plugin, mg_op op) {
 
 bool mg__op_runs(const mg_backend *backend, const mg_op_call *call) {
   const mg_backend_plugin *plugin = backend->plugin;
-  return has_kernel(plugin, call->op) && (!plugin->supports || plugin->supports(backend, call));
+  if (!has_kernel(plugin, call->op) || (!plugin->stored_dtypes && has_stored(call))) return false;
+  return !plugin->supports || plugin->supports(backend, call);
 }
 
 mg_status mg__op_run(mg_backend *backend, const mg_op_call *call) {

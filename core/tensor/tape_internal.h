@@ -89,10 +89,10 @@ struct mg_tape {
 typedef struct mg_application {
   mg_op op;
   mg_var *in[MG_OP_INPUTS_MAX];
-  mg_tensor out[MG_OP_OUTPUTS_MAX]; /* dims 0: as the shape rule says */
+  mg_tensor out[MG_OP_OUTPUTS_MAX]; /* dims 0: as the shape rule says, or not wanted if it is optional */
   mg_op_attributes attributes;
   mg_var *companions[MG_COMPANIONS_MAX]; /* what the backward rule reads and the call itself does not */
-  mg_var *result[MG_OP_OUTPUTS_MAX];     /* filled; optional outputs are never made */
+  mg_var *result[MG_OP_OUTPUTS_MAX];     /* filled */
 } mg_application;
 
 /* Runs and records an application; returns result[0], or NULL when the tape has failed. */

@@ -69,7 +69,7 @@ static bool prepare(mg_tape *tape, mg_application *application, mg_op_call *call
     if (application->in[i]) call->in[i] = &application->in[i]->tensor;
   }
   for (int32_t i = 0; i < MG_OP_OUTPUTS_MAX; i++) {
-    if (!info->out[i].name || info->out[i].optional) continue;
+    if (!info->out[i].name || (info->out[i].optional && application->out[i].dims == 0)) continue;
     mg_var *out = mg__var_new(tape);
     if (!out) return false;
     out->tensor = application->out[i];

@@ -71,7 +71,7 @@
   /* optimiser */                                                                                  \
   X(ADAMW, adamw, 1, 3, "gradient f32 -> parameter, first, second moment, all f32 and in place")   \
   /* fused: a backend may leave them out, and the tape then composes them (README.md) */          \
-  X(GATE, gate, 1, 3, "logits [T,E] -> scores like logits, weights [T,k] and ids i32 [T,k] of the k best, as top_k orders them")
+  X(GATE, gate, 1, 3, "logits [T,E] -> scores? like logits, weights [T,k] and ids i32 [T,k] of the k best, as top_k orders them")
 // clang-format on
 
 typedef enum mg_op {

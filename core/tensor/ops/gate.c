@@ -88,7 +88,7 @@ static void gate_backward(mg_backward *b) {
 
 const mg_op_info mg__op_gate = {
     .in = {{"logits", MG_OPERAND_REAL}},
-    .out = {{"scores", MG_OPERAND_REAL}, {"weights", MG_OPERAND_REAL}, {"ids", MG_OPERAND_I32}},
+    .out = {{"scores", MG_OPERAND_REAL, true}, {"weights", MG_OPERAND_REAL}, {"ids", MG_OPERAND_I32}},
     .shape = gate_shape,
     .backward = gate_backward,
     .flops = gate_flops};
@@ -116,7 +116,8 @@ mg_var *mg_gate(mg_tape *tape, mg_var *logits, int64_t k, mg_gate_score score, m
   const int64_t shape[] = {mg_var_rows(logits), k};
   mg_application gate = {.op = MG_OP_GATE,
                          .in = {logits},
-                         .out[1] = mg__shape_of(logits->tensor.dtype, 2, shape),
+                         .out = {mg__shape_of(logits->tensor.dtype, logits->tensor.dims, logits->tensor.shape),
+                                 mg__shape_of(logits->tensor.dtype, 2, shape)},
                          .attributes.gate = {score, weight}};
   if (!mg__has_fused(tape, &gate)) return composed(tape, logits, k, score, weight, scores, weights);
   if (!mg__apply(tape, &gate)) return NULL;
