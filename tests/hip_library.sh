@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Proves that the hip backend compiles and links against Debian 13's ROCm, its matrix libraries included: makes a tree of
 # Debian 13 with debootstrap, installs hipcc, librocblas-dev and libhipblas-dev into it, builds the plugin there, and lists
-# the libraries that it needs. Nothing runs on a device. Root only (chroot), and no part of test.sh: it fetches 3 GB.
+# the libraries that it needs. Nothing runs on a device. Root only (chroot), and no part of test.sh.
 #
-#   tests/hip_library.sh FOLDER [ARCHITECTURE ...]     FOLDER is made (8 GB), or used again; gfx90a by default
+#   tests/hip_library.sh FOLDER [ARCHITECTURE ...]     FOLDER is made (6 GB), or used again; gfx90a by default
 #
-# MIRROR (http://deb.debian.org/debian) and APT_OPTIONS ("-o KEY=VALUE ...") say how packages are reached from here.
+# MIRROR (debootstrap's default) and APT_OPTIONS ("-o KEY=VALUE ...") say how packages are reached from here.
 set -euo pipefail
 usage='usage: tests/hip_library.sh FOLDER [ARCHITECTURE ...]'
 tree=$(realpath -m "${1:?$usage}")
@@ -22,7 +22,7 @@ while read -r kind package; do
   esac
 done <"$source/scripts/packages.txt"
 
-[ -e "$tree/etc/debian_version" ] || debootstrap --variant=minbase trixie "$tree" "${MIRROR:-http://deb.debian.org/debian}" >&2
+[ -e "$tree/etc/debian_version" ] || debootstrap --variant=minbase trixie "$tree" ${MIRROR:+"$MIRROR"} >&2
 cp /etc/resolv.conf "$tree/etc/resolv.conf"
 inside() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 # shellcheck disable=SC2206 # several words

@@ -11,8 +11,9 @@ typedef struct bench_world {
   mg_context *context;
   mg_registry *registry;
   mg_backend *backend;
-  mg_peak peak;  /* of the host; zero for a device with memory of its own */
-  int64_t scale; /* by which the shapes of limit/ are divided */
+  mg_peak peak;   /* of the host; zero for a device with memory of its own */
+  int64_t scale;  /* by which the shapes of limit/ are divided */
+  int64_t rounds; /* of each benchmark of limit/ */
 } bench_world;
 
 /* The one world of this program, made by main. */

@@ -10,7 +10,7 @@
 enum { EXPERTS = 64, CHOICES = 8, TOKENS = 16384, WIDTH = 2048, HIDDEN = 1024 };
 enum { GATE_TOKENS = 65536, GATE_EXPERTS = 256 };
 enum { COPY_ELEMENTS = 1 << 26, SQUARE = 8192 };
-enum { ROUNDS = 9, NARROWEST_HEAD = 8, HEADS_MAX = 16 };
+enum { NARROWEST_HEAD = 8, HEADS_MAX = 16 };
 
 static int64_t scaled(int64_t size) {
   const int64_t smaller = size / bench_world_get()->scale;
@@ -304,10 +304,13 @@ static void run_step(gbench_state *state, const void *argument) {
   release_product(&b.dense);
 }
 
+static void add(const char *name, gbench_function function, const void *argument) {
+  gbench_register_rounds(name, function, argument, (int32_t)bench_world_get()->rounds);
+}
+
 void bench_register_limit(void) {
-  for (size_t i = 0; i < MG_COUNT(expert_cases); i++)
-    gbench_register_rounds(expert_cases[i].name, run_experts, &expert_cases[i], ROUNDS);
-  gbench_register_rounds("limit/gate/f32", run_gate, NULL, ROUNDS);
-  gbench_register_rounds("limit/dispatch_combine/bf16", run_move, NULL, ROUNDS);
-  gbench_register_rounds("limit/training_step/bf16", run_step, NULL, ROUNDS);
+  for (size_t i = 0; i < MG_COUNT(expert_cases); i++) add(expert_cases[i].name, run_experts, &expert_cases[i]);
+  add("limit/gate/f32", run_gate, NULL);
+  add("limit/dispatch_combine/bf16", run_move, NULL);
+  add("limit/training_step/bf16", run_step, NULL);
 }

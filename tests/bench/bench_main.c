@@ -13,7 +13,7 @@
 
 enum { DRAWN = 1 << 20, ROUNDS_MAX = 64, SCALE_MAX = 64 };
 
-static bench_world world = {.scale = 1};
+static bench_world world = {.scale = 1, .rounds = 9};
 static bool out_of_memory; /* a tensor of the benchmark that runs could not be made; the context says why */
 
 const bench_world *bench_world_get(void) {
@@ -202,10 +202,14 @@ static mg_status take_options(int *argc, char **argv, const char **backend) {
       *backend = argv[i] + 10;
     else if (strncmp(argv[i], "--scale=", 8) == 0)
       world.scale = strtoll(argv[i] + 8, NULL, 10);
+    else if (strncmp(argv[i], "--rounds=", 9) == 0)
+      world.rounds = strtoll(argv[i] + 9, NULL, 10);
     else
       argv[kept++] = argv[i];
   }
   *argc = kept;
+  if (world.rounds < 1 || world.rounds > ROUNDS_MAX)
+    return mg_fail(world.context, MG_USAGE, "--rounds: a number from 1 to %d was expected", ROUNDS_MAX);
   if (world.scale >= 1 && world.scale <= SCALE_MAX && (world.scale & (world.scale - 1)) == 0) return MG_OK;
   return mg_fail(world.context, MG_USAGE, "--scale: a power of two from 1 to %d was expected", SCALE_MAX);
 }
