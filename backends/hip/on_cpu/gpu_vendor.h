@@ -14,6 +14,7 @@
 #define GPU_BACKEND_SUMMARY "The kernels of the hip backend on HIP-CPU, a runtime for the host; slow"
 #define GPU_RUNTIME "HIP-CPU"
 #define GPU_ARCHITECTURES "the host"
+#define GPU_BLAS "library of matrix products"
 #define GPU_WARP 64 /* HIP-CPU's, whatever the host */
 #define GPU_REBUILD "MG_HIP_CPU_RUNTIME"
 
@@ -118,6 +119,17 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 }
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return __ballot(vote);
+}
+GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
+  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
+    const uint32_t other = gpu_shuffle_xor(value, mask);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+/* A turn of all threads: by then every lane has done what it did before. */
+GPU_DEVICE void gpu_warp_barrier() {
+  __syncthreads();
 }
 GPU_DEVICE int gpu_bits_set(uint64_t bits) {
   return __builtin_popcountll(bits);
