@@ -58,12 +58,19 @@ static mg_status forward_experts(builder *b, int64_t layer) {
   return add(b, MG_PHASE_COMBINE, layer, 0, b->routed.combine_s, experts, -1, &b->last);
 }
 
+/* A prediction block first joins the hidden state with the embedding of the next token; others take no time for it. */
+static mg_status joined(const mg_batch_work *w, int64_t layer, mg_pass pass, double *seconds) {
+  *seconds = 0;
+  return layer < w->work->shape->layers ? MG_OK : mg_join_cost(w->work, w->tokens, pass, seconds);
+}
+
 static mg_status forward_layer(builder *b, int64_t layer) {
   const mg_batch_work *w = b->batch;
   const bool experts = has_experts(w->work->shape, layer);
-  double attention_s, dense_s;
+  double attention_s, join_s, dense_s;
   MG_TRY(mg_attention_cost(w->work, w->tokens, experts, MG_PASS_FORWARD, &attention_s));
-  MG_TRY(add(b, MG_PHASE_ATTENTION, layer, attention_s, NULL, b->last, -1, &b->last));
+  MG_TRY(joined(w, layer, MG_PASS_FORWARD, &join_s));
+  MG_TRY(add(b, MG_PHASE_ATTENTION, layer, join_s + attention_s, NULL, b->last, -1, &b->last));
   if (experts) return forward_experts(b, layer);
   MG_TRY(mg_feed_forward_cost(w->work, w->tokens, w->work->shape->dense_hidden, MG_PASS_FORWARD, &dense_s));
   return add(b, MG_PHASE_DENSE, layer, dense_s, NULL, b->last, -1, &b->last);
@@ -122,13 +129,14 @@ static mg_status backward_experts(backward *k, int64_t layer) {
   return add(b, MG_PHASE_WEIGHTS, layer, 0, b->routed.experts_s, experts, -1, NULL);
 }
 
-/* The projections behind the latent, computed again before their gradients. */
+/* The norms and the projections behind the latent, computed again before their gradients (DeepSeek-V3, section 3.2.3). */
 static mg_status recomputed(const mg_batch_work *w, double *seconds) {
-  mg_shape up = *w->work->shape;
+  const mg_shape *shape = w->work->shape;
   mg_product all[MG_PRODUCTS_MAX];
-  *seconds = 0;
-  if (up.attention != MG_ATTENTION_MLA) return MG_OK;
-  const int count = mg_shape_projections(&up, false, w->work->parallel, all);
+  const double norms[MG_FORM_VARIABLES_MAX] = {w->tokens * mg_shape_norm_bytes(shape)};
+  MG_TRY(mg_cost(w->work->costs, MG_FORM_MEMORY, norms, seconds));
+  if (shape->attention != MG_ATTENTION_MLA) return MG_OK;
+  const int count = mg_shape_projections(shape, false, w->work->parallel, all);
   for (int i = 1; i < count - 1; i++) {
     const double variables[MG_FORM_VARIABLES_MAX] = {w->tokens * (double)w->work->parallel, all[i].outputs,
                                                      all[i].inputs, 1, (double)w->work->element_bytes};
@@ -142,7 +150,7 @@ static mg_status recomputed(const mg_batch_work *w, double *seconds) {
 static mg_status backward_layer(backward *k, int64_t layer) {
   const mg_batch_work *w = k->b.batch;
   const bool experts = has_experts(w->work->shape, layer);
-  double inputs_s, weights_s, again_s = 0;
+  double inputs_s, weights_s, join_s, join_weights_s, again_s = 0;
   if (experts) {
     MG_TRY(backward_experts(k, layer));
   } else {
@@ -153,8 +161,10 @@ static mg_status backward_layer(backward *k, int64_t layer) {
   }
   MG_TRY(mg_attention_cost(w->work, w->tokens, experts, MG_PASS_INPUTS, &inputs_s));
   MG_TRY(mg_attention_cost(w->work, w->tokens, experts, MG_PASS_WEIGHTS, &weights_s));
+  MG_TRY(joined(w, layer, MG_PASS_INPUTS, &join_s));
+  MG_TRY(joined(w, layer, MG_PASS_WEIGHTS, &join_weights_s));
   if (k->recompute) MG_TRY(recomputed(w, &again_s));
-  return backward_part(k, MG_PHASE_ATTENTION, layer, inputs_s + again_s, weights_s);
+  return backward_part(k, MG_PHASE_ATTENTION, layer, inputs_s + again_s + join_s, weights_s + join_weights_s);
 }
 
 static mg_status backward_head(backward *k) {

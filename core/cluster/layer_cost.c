@@ -107,8 +107,10 @@ mg_status mg_attention_cost(const mg_layer_work *w, double tokens, bool expert_l
   if (pass == MG_PASS_WEIGHTS) return MG_OK;
   MG_TRY(core_cost(w, rows, pass, seconds));
   MG_TRY(parallel_cost(w, rows, seconds));
-  return moving_cost(w, tokens * mg_shape_moved_bytes(w->shape, expert_layer), mg_shape_moving_kernels(expert_layer),
-                     seconds);
+  /* The gradient of a norm reads its input and a gradient, and writes one. */
+  const double norms = pass == MG_PASS_INPUTS ? mg_shape_norm_bytes(w->shape) / 2 : 0;
+  return moving_cost(w, tokens * (mg_shape_moved_bytes(w->shape, expert_layer) + norms),
+                     mg_shape_moving_kernels(expert_layer), seconds);
 }
 
 /* ---- dense parts ---------------------------------------------------------------------------------------------- */
@@ -122,6 +124,11 @@ mg_status mg_feed_forward_cost(const mg_layer_work *w, double tokens, int64_t hi
   if (pass == MG_PASS_WEIGHTS) return MG_OK;
   if (pass == MG_PASS_INPUTS) MG_TRY(moving_cost(w, tokens * (double)hidden * gated_bytes, 1, seconds));
   return parallel_cost(w, tokens * (double)w->parallel, seconds);
+}
+
+mg_status mg_join_cost(const mg_layer_work *w, double tokens, mg_pass pass, double *seconds) {
+  const mg_product join = {(double)w->shape->width, 2 * (double)w->shape->width, 1};
+  return product_cost(w, &join, tokens, w->element_bytes, pass, seconds);
 }
 
 mg_status mg_head_cost(const mg_layer_work *w, double rows, mg_pass pass, double *seconds) {

@@ -29,6 +29,8 @@ typedef struct mg_layer_work {
 mg_status mg_attention_cost(const mg_layer_work *work, double tokens, bool expert_layer, mg_pass pass, double *seconds);
 /* A dense or shared gated feed-forward of this hidden width. */
 mg_status mg_feed_forward_cost(const mg_layer_work *work, double tokens, int64_t hidden, mg_pass pass, double *seconds);
+/* The projection of a prediction block that makes one width of two (DeepSeek-V3, section 2.2). */
+mg_status mg_join_cost(const mg_layer_work *work, double tokens, mg_pass pass, double *seconds);
 /* Logits of `rows` tokens in bf16. */
 mg_status mg_head_cost(const mg_layer_work *work, double rows, mg_pass pass, double *seconds);
 

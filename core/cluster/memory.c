@@ -64,7 +64,8 @@ static void stage_memory(const mg_training_request *q, const mg_training *t, int
   double experts = 0, others = 0;
   for (int64_t block = t->first_block[stage]; block < t->first_block[stage + 1]; block++) {
     const bool expert_layer = block >= s->dense_layers;
-    others += block_parameters(s, expert_layer) / (double)b->work.parallel;
+    const double join = block >= s->layers ? mg_shape_join_parameters(s) : 0;
+    others += (block_parameters(s, expert_layer) + join) / (double)b->work.parallel;
     if (expert_layer) experts += slots_of_rank(b->placement) * mg_shape_expert_parameters(s);
   }
   if (stage == 0 || stage == q->stages - 1) others += (double)(s->width * s->vocabulary) / (double)b->work.parallel;

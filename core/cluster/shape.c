@@ -89,6 +89,10 @@ double mg_shape_expert_parameters(const mg_shape *s) {
   return 3 * (double)s->width * (double)s->expert_hidden;
 }
 
+double mg_shape_join_parameters(const mg_shape *s) {
+  return 2 * (double)s->width * (double)s->width;
+}
+
 double mg_shape_cache_elements(const mg_shape *s) {
   return (double)(s->attention == MG_ATTENTION_MLA ? s->latent + s->rope_width : 2 * s->kv_heads * s->head_width);
 }
@@ -100,12 +104,16 @@ double mg_shape_core_flops(const mg_shape *s, bool absorbed) {
   return 2 * heads * (double)(s->plain_width + s->rope_width + s->value_width);
 }
 
+double mg_shape_norm_bytes(const mg_shape *s) {
+  return 2 * (2 + 2) * (double)s->width;
+}
+
 /* Two norms, two residual sums, quantised inputs of the products, positions of queries and keys, the output of
  * attention quantised, and either the gate's input and the sum of shared and routed outputs, or the activation of the
  * dense feed-forward. The activation of routed experts belongs to their form. */
 double mg_shape_moved_bytes(const mg_shape *s, bool expert_layer) {
   const double width = (double)s->width, heads = (double)s->heads;
-  const double norms = 2 * (2 + 2) * width, residuals = 2 * (2 + 2 + 2) * width, quantised = 2 * (2 + 1) * width;
+  const double norms = mg_shape_norm_bytes(s), residuals = 2 * (2 + 2 + 2) * width, quantised = 2 * (2 + 1) * width;
   double attention;
   if (s->attention == MG_ATTENTION_MLA)
     attention = heads * (4 * (double)s->rope_width + 2 * (double)(2 * s->plain_width + s->rope_width) +

@@ -36,11 +36,14 @@ int mg_shape_feed_forward(const mg_shape *shape, int64_t hidden, int64_t paralle
 
 double mg_shape_attention_parameters(const mg_shape *shape); /* of one layer */
 double mg_shape_expert_parameters(const mg_shape *shape);    /* of one expert */
-double mg_shape_cache_elements(const mg_shape *shape);       /* of one token and layer */
+double mg_shape_join_parameters(const mg_shape *shape); /* of a prediction block's projection from two widths to one */
+double mg_shape_cache_elements(const mg_shape *shape);  /* of one token and layer */
 /* FLOPs of the scores and their use for one query and one key: as trained, or absorbed. */
 double mg_shape_core_flops(const mg_shape *shape, bool absorbed);
 /* Bytes that kernels without products move for one token and layer, forward, and how many kernels that are. */
 double mg_shape_moved_bytes(const mg_shape *shape, bool expert_layer);
+/* Of them, those of the two norms. */
+double mg_shape_norm_bytes(const mg_shape *shape);
 int64_t mg_shape_moving_kernels(bool expert_layer);
 /* Forward FLOPs of one token in products and attention, with `keys` keys for each query. */
 double mg_shape_token_flops(const mg_shape *shape, double keys);

@@ -41,7 +41,7 @@ const mg_option mg_simulation_options[] = {
     WHOLE(replicas, 1, 1, 65536, "training: data-parallel copies of the expert-parallel group"),
     WHOLE(micro_batches, 1, 1, 65536, "training: micro-batches of a rank in a step"),
     CHOICE(schedule, MG_PIPELINE_1F1B, schedules, "training: order of the pipeline"),
-    FLAG(recompute, true, "training: compute the projections behind the latent again in the backward pass"),
+    FLAG(recompute, true, "training: compute norms and the projections behind the latent again in the backward pass"),
     {"capacity", MG_OPTION_TYPE_FLOAT, offsetof(spec_options, all.capacity), 0, NULL, 0, 1e6, NULL,
      "most assignments of an expert as a multiple of the mean, those beyond are dropped; 0 = no limit"},
     TEXT(placement, "contiguous", "policy that places the experts"),

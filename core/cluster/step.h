@@ -42,7 +42,7 @@ typedef struct mg_batch_work {
 /* Adds the operations of the batch, forward. */
 mg_status mg_batch_forward(mg_context *context, const mg_batch_work *batch, mg_schedule *schedule);
 /* The same backward, from the head to the first block: gradients of inputs, and of weights as deferred operations.
- * `recompute` runs the projections behind the latent again. */
+ * `recompute` runs norms and the projections behind the latent again. */
 mg_status mg_batch_backward(mg_context *context, const mg_batch_work *batch, bool weights, bool recompute,
                             mg_schedule *schedule);
 

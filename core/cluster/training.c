@@ -97,14 +97,14 @@ static mg_status time_block(const trainer *t, int64_t block, double *seconds) {
   return time_of(t, &all, seconds);
 }
 
-/* Dense blocks, expert blocks and the last one: each kind is timed once. */
+/* Dense blocks, expert blocks, prediction blocks and the last one: each kind is timed once. */
 static mg_status cut_blocks(trainer *t) {
   const int64_t blocks = t->blocks, dense = t->shape.dense_layers;
   double *cost = mg_alloc(t->context, (size_t)blocks * sizeof *cost);
   if (!cost) return MG_MEMORY;
   mg_status status = MG_OK;
   for (int64_t b = 0; b < blocks && status == MG_OK; b++) {
-    const bool as_before = b > 0 && b != dense && b != blocks - 1;
+    const bool as_before = b > 0 && b != dense && b != t->shape.layers && b != blocks - 1;
     if (as_before)
       cost[b] = cost[b - 1];
     else
@@ -148,7 +148,8 @@ static mg_status time_optimiser(trainer *t) {
   const double others =
       both / stages *
       ((double)t->blocks * mg_shape_attention_parameters(s) + expert_layers * 3 * width * (double)s->shared_hidden +
-       (double)s->dense_layers * 3 * width * (double)s->dense_hidden + 2 * width * (double)s->vocabulary) /
+       (double)s->dense_layers * 3 * width * (double)s->dense_hidden + 2 * width * (double)s->vocabulary +
+       (double)s->prediction_layers * mg_shape_join_parameters(s)) /
       (double)q->batch.work.parallel;
   const int64_t copies = q->replicas * (int64_t)both, all = copies * q->batch.placement->ranks;
   const struct {

@@ -11,7 +11,7 @@ typedef struct mg_training_request {
   int64_t replicas;      /* data-parallel copies of an expert-parallel group */
   int64_t micro_batches; /* of each rank in a step */
   int64_t order;         /* mg_pipeline_order */
-  bool recompute;        /* projections behind the latent run again in the backward pass */
+  bool recompute;        /* norms and projections behind the latent run again in the backward pass */
 } mg_training_request;
 
 typedef struct mg_training {

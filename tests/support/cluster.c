@@ -26,3 +26,17 @@ int mg_file_world_close(mg_file_world *world) {
   const int left = mg_testing_close_context(&context);
   return mg_scratch_close(&world->scratch) || left;
 }
+
+json_t *mg_cluster_specification(const char *step, int ranks, const char *more) {
+  json_t *spec = json_pack(
+      "{s:s, s:i, s:i, s:i, s:s, s:{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}, s:{s:s,s:f,s:f,s:f,s:f,s:f,s:i}, s:{s:s}}",
+      "step", step, "ranks", ranks, "tokens", 64, "element_bytes", 2, "costs", "roofline", "model", "layers", 4,
+      "width", 512, "heads", 8, "kv_heads", 8, "head_width", 64, "experts", 16, "choices", 2, "expert_hidden", 256,
+      "vocabulary", 1000, "accelerator", "name", "toy", "bf16_tflops", 1000.0, "memory_gb", 4.0, "memory_gb_s", 1000.0,
+      "near_gb_s", 100.0, "far_gb_s", 10.0, "node_ranks", 4, "trace", "kind", "zipf");
+  json_t *further = json_loads(more, 0, NULL);
+  assert_non_null(further);
+  json_object_update(spec, further);
+  json_decref(further);
+  return spec;
+}
