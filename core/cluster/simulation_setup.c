@@ -89,9 +89,9 @@ static mg_status read_options(mg_context *context, const json_t *spec, spec_opti
   return status;
 }
 
-/* Assignments are counted in 32 bits, and the times of all ranks in all layers are held together. */
+/* Assignments are counted in int32_t, and the times of all ranks in all layers are held together. */
 static mg_status check_size(const mg__setup *s) {
-  static const int64_t most_assignments = UINT32_MAX, most_places = (int64_t)1 << 22;
+  static const int64_t most_assignments = INT32_MAX, most_places = (int64_t)1 << 22;
   const mg__options *o = &s->options;
   const int64_t assignments = o->tokens * o->ranks * s->shape.choices;
   const int64_t places = (s->shape.layers + s->shape.prediction_layers) * o->ranks;

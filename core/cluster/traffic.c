@@ -60,12 +60,15 @@ typedef struct counting {
   int32_t *first_slot;  /* [experts + 1]: where its slots begin in `slots` */
   int32_t *slots;       /* [slots]: slots by expert */
   int32_t *destination; /* [experts]: slot that the present source rank uses */
-  uint32_t *chosen;     /* [experts]: choices of the present source rank */
+  int32_t *counts;      /* [2, experts + 1]: choices of the present source rank's even and odd tokens, -1 first */
+  int32_t *chosen;      /* [experts]: their sum, less what was dropped */
+  int32_t *total;       /* [experts]: of all source ranks */
+  int32_t *target;      /* [experts]: rank of its destination */
   int64_t *room;        /* [experts]: assignments that still fit */
-  uint32_t *slot_rows;  /* [slots] */
+  int32_t *slot_rows;   /* [slots] */
   int64_t *token_rank;  /* [ranks]: last token (of the whole step) that was sent there */
   int64_t *token_node;  /* [nodes] */
-  uint32_t *messages;   /* [ranks]: of the present source rank to each other */
+  int32_t *messages;    /* [ranks]: of the present source rank to each other */
   int32_t *slot_rank;   /* [slots] */
   int32_t *rank_node;   /* [ranks] */
   int32_t *copied;      /* [experts]: those with several slots */
@@ -76,7 +79,7 @@ typedef struct counting {
 static size_t counting_bytes(const mg_placement *p) {
   const size_t experts = (size_t)p->experts, slots = (size_t)p->slots, ranks = (size_t)p->ranks;
   return (experts + ranks + (size_t)p->nodes) * sizeof(int64_t) +
-         (6 * (experts + 1) + 3 * slots + 2 * ranks) * sizeof(int32_t);
+         (9 * (experts + 1) + 3 * slots + 2 * ranks) * sizeof(int32_t);
 }
 
 static void counting_cut(counting *c, char *memory) {
@@ -91,8 +94,11 @@ static void counting_cut(counting *c, char *memory) {
   c->slots = c->copied + p->experts;
   c->slot_rank = c->slots + p->slots;
   c->rank_node = c->slot_rank + p->slots;
-  c->chosen = (uint32_t *)(c->rank_node + p->ranks);
-  c->slot_rows = c->chosen + p->experts;
+  c->counts = c->rank_node + p->ranks;
+  c->chosen = c->counts + 2 * (p->experts + 1);
+  c->total = c->chosen + p->experts;
+  c->target = c->total + p->experts;
+  c->slot_rows = c->target + p->experts;
   c->messages = c->slot_rows + p->slots;
 }
 
@@ -116,6 +122,7 @@ static void index_places(counting *c) {
   for (int64_t d = 0; d < p->ranks; d++) c->rank_node[d] = (int32_t)(d / per_node);
   for (int64_t e = 0; e < p->experts; e++) {
     c->destination[e] = c->slots[c->first_slot[e]];
+    c->target[e] = c->slot_rank[c->destination[e]];
     if (c->copies[e] > 1) c->copied[c->copied_count++] = (int32_t)e;
   }
 }
@@ -124,6 +131,7 @@ static void choose_destinations(counting *c, int64_t source) {
   for (int64_t i = 0; i < c->copied_count; i++) {
     const int32_t e = c->copied[i];
     c->destination[e] = c->slots[c->first_slot[e] + (int32_t)(source % c->copies[e])];
+    c->target[e] = c->slot_rank[c->destination[e]];
   }
 }
 
@@ -139,25 +147,26 @@ static double *counted(const counting *c, mg_traffic_kind kind) {
   return mg_traffic_of(c->traffic, c->layer, kind);
 }
 
-/* The choices of the source rank's tokens, by expert; returns how many they are. */
+/* The choices of the source rank's tokens, by expert; returns how many they are. Neighbouring tokens like the same experts:
+ * with counters of their own they need not wait for each other. A batch is a part of every rank's tokens, and what the
+ * next rank has lies too far away for the processor to foresee. */
 static int64_t count_choices(counting *c, int64_t source) {
   const mg_traffic_request *q = c->request;
   const mg_routing *r = q->routing;
+  const int64_t experts = r->experts;
   const int32_t *ids = mg_routing_layer(r, c->layer);
-  uint32_t *chosen = c->chosen;
-  int64_t token = (q->offset + source * q->tokens + q->first) % r->tokens, missing = 0;
-  memset(chosen, 0, (size_t)r->experts * sizeof *chosen);
+  int32_t *even = c->counts + 1, *odd = even + experts + 1, *chosen = c->chosen;
+  int64_t token = (q->offset + source * q->tokens + q->first) % r->tokens;
+  memset(c->counts, 0, (size_t)(2 * (experts + 1)) * sizeof *c->counts);
   for (int64_t i = 0; i < q->count; i++) {
     const int32_t *at = ids + token * r->choices;
-    for (int64_t k = 0; k < r->choices; k++) {
-      if (at[k] >= 0)
-        chosen[at[k]]++;
-      else
-        missing++;
-    }
+    int32_t *counter = i % 2 ? odd : even;
+    if (token + q->tokens < r->tokens) __builtin_prefetch(at + q->tokens * r->choices);
+    for (int64_t k = 0; k < r->choices; k++) counter[at[k]]++;
     if (++token == r->tokens) token = 0;
   }
-  return q->count * r->choices - missing;
+  for (int64_t e = 0; e < experts; e++) chosen[e] = even[e] + odd[e];
+  return q->count * r->choices - even[-1] - odd[-1];
 }
 
 /* Cuts the choices down to what still fits each expert; returns how many were dropped. */
@@ -166,7 +175,7 @@ static int64_t drop_choices(counting *c) {
   for (int64_t e = 0; e < c->request->placement->experts; e++) {
     const int64_t asked = c->chosen[e], kept = asked < c->room[e] ? asked : c->room[e];
     c->room[e] -= kept;
-    c->chosen[e] = (uint32_t)kept;
+    c->chosen[e] = (int32_t)kept;
     dropped += asked - kept;
   }
   return dropped;
@@ -175,21 +184,22 @@ static int64_t drop_choices(counting *c) {
 /* Adds the messages of the source rank to ranks [first, last). */
 static void receive(const counting *c, mg_traffic_kind kind, int64_t first, int64_t last) {
   double *received = counted(c, kind);
-  const uint32_t *messages = c->messages;
+  const int32_t *messages = c->messages;
   for (int64_t d = first; d < last; d++) received[d] += messages[d];
 }
 
-/* Every kept choice to its slot and rank. */
+/* Every kept choice to its rank, and those of experts with copies to their slot; the other slots are summed up later. */
 static void place_choices(counting *c) {
-  const int32_t *destination = c->destination, *slot_rank = c->slot_rank;
-  const uint32_t *chosen = c->chosen;
-  uint32_t *slot_rows = c->slot_rows, *messages = c->messages;
+  const int32_t *target = c->target, *chosen = c->chosen;
+  int32_t *messages = c->messages, *total = c->total;
   const int64_t experts = c->request->placement->experts;
   memset(messages, 0, (size_t)c->request->placement->ranks * sizeof *messages);
-  for (int64_t e = 0; e < experts; e++) {
-    const int32_t slot = destination[e];
-    slot_rows[slot] += chosen[e];
-    messages[slot_rank[slot]] += chosen[e];
+  for (int64_t e = 0; e < experts; e++) messages[target[e]] += chosen[e];
+  for (int64_t e = 0; e < experts; e++) total[e] += chosen[e];
+  for (int64_t i = 0; i < c->copied_count; i++) {
+    const int32_t e = c->copied[i];
+    c->slot_rows[c->destination[e]] += chosen[e];
+    total[e] = 0;
   }
 }
 
@@ -263,6 +273,7 @@ static void count_source_distinct(counting *c, int64_t source) {
 
 static void sum_slots(const counting *c) {
   const mg_placement *p = c->request->placement;
+  for (int64_t e = 0; e < p->experts; e++) c->slot_rows[c->destination[e]] += c->total[e];
   for (int64_t s = 0; s < p->slots; s++) {
     counted(c, MG_TRAFFIC_ROWS)[c->slot_rank[s]] += c->slot_rows[s];
     counted(c, MG_TRAFFIC_ACTIVE)[c->slot_rank[s]] += c->slot_rows[s] > 0;
