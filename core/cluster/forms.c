@@ -36,10 +36,10 @@ static void low_latency(const mg_accelerator *a, const double *v, double *x) {
   x[4] = far_bytes / (a->far_gb_s * 1e9);
 }
 
-/* What a rank copies crosses its links inside the node, and each unit that copies has a speed of its own. */
+/* What a rank copies crosses its links inside the node, and each unit that copies, if any does, has a speed of its own. */
 static void normal(const mg_accelerator *a, const double *v, double *x) {
   const double far_bytes = v[0], copied_bytes = v[1], sms = v[2], nodes = v[3];
-  const double copied_s = copied_bytes / (a->near_gb_s * 1e9), each_s = copied_s * (double)a->sms / sms;
+  const double copied_s = copied_bytes / (a->near_gb_s * 1e9), each_s = sms > 0 ? copied_s * (double)a->sms / sms : 0;
   x[0] = nodes > 1 ? 0 : 1;
   x[1] = nodes > 1 ? 1 : 0;
   x[2] = nodes > 1 ? log2(nodes) : 0;

@@ -113,6 +113,11 @@ mg_status mg_attention_cost(const mg_layer_work *w, double tokens, bool expert_l
                      mg_shape_moving_kernels(expert_layer), seconds);
 }
 
+double mg_copying_tax(const mg_layer_work *w) {
+  const double sms = (double)w->costs->accelerator->sms;
+  return w->kernels == MG_KERNELS_NORMAL ? sms / (sms - (double)w->comm_sms) : 1;
+}
+
 /* ---- dense parts ---------------------------------------------------------------------------------------------- */
 
 mg_status mg_feed_forward_cost(const mg_layer_work *w, double tokens, int64_t hidden, mg_pass pass, double *seconds) {

@@ -27,6 +27,8 @@ typedef struct mg_layer_work {
 
 /* Projections, scores, norms and positions of `tokens` tokens of a rank, the gate too where `expert_layer`. */
 mg_status mg_attention_cost(const mg_layer_work *work, double tokens, bool expert_layer, mg_pass pass, double *seconds);
+/* How many times longer computing takes beside messages: normal kernels take units from it. */
+double mg_copying_tax(const mg_layer_work *work);
 /* A dense or shared gated feed-forward of this hidden width. */
 mg_status mg_feed_forward_cost(const mg_layer_work *work, double tokens, int64_t hidden, mg_pass pass, double *seconds);
 /* The projection of a prediction block that makes one width of two (DeepSeek-V3, section 2.2). */

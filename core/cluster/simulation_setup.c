@@ -33,7 +33,7 @@ const mg_option mg_simulation_options[] = {
     WHOLE(tokens, 128, 1, 1 << 24, "tokens of a rank: sequences (decode), or tokens of a batch or micro-batch"),
     WHOLE(context, 4096, 1, 1 << 24, "decode: keys of a query; else tokens of a sequence"),
     CHOICE(kernels, MG_KERNELS_LOW_LATENCY, kernels, "dispatch and combine: every assignment, or de-duplicated"),
-    WHOLE(comm_sms, 20, 1, 100000, "normal kernels: units that copy"),
+    WHOLE(comm_sms, 20, 0, 100000, "normal kernels: units that copy; 0 = the network copies by itself"),
     CHOICE(overlap, 0, overlaps, "two half batches, one computing while the other communicates"),
     WHOLE(element_bytes, 1, 1, 2, "of weights and of what products read: 1 = fp8, 2 = bf16"),
     WHOLE(tensor_parallel, 1, 1, 1024, "ranks that share attention and dense parts"),
@@ -112,8 +112,10 @@ static mg_status check_options(mg__setup *s) {
     return mg_fail(s->context, MG_USAGE, "cluster: %lld ranks do not divide over nodes of %lld", (long long)o->ranks,
                    (long long)a->node_ranks);
   if (o->slots == 0) o->slots = (s->shape.experts + o->ranks - 1) / o->ranks * o->ranks;
-  if (o->comm_sms >= a->sms)
-    return mg_fail(s->context, MG_USAGE, "cluster: comm_sms = %lld leaves nothing of %s's %lld to compute with",
+  if (o->kernels == MG_KERNELS_NORMAL && o->comm_sms >= a->sms)
+    return mg_fail(s->context, MG_USAGE,
+                   "cluster: comm_sms = %lld leaves nothing of %s's %lld to compute with; 0 is for networks that copy "
+                   "by themselves",
                    (long long)o->comm_sms, a->name, (long long)a->sms);
   if (o->ranks % o->tensor_parallel != 0 || s->shape.heads % o->tensor_parallel != 0)
     return mg_fail(s->context, MG_USAGE, "cluster: tensor_parallel = %lld does not divide %lld ranks and %lld heads",

@@ -3,13 +3,6 @@
 
 #include <math.h>
 
-/* Where normal kernels copy beside computing, the units that they take are missing there. */
-static double tax_of(const mg_step_request *q) {
-  if (!q->two_batch || q->work.kernels != MG_KERNELS_NORMAL) return 1;
-  const double sms = (double)q->work.costs->accelerator->sms;
-  return sms / (sms - (double)q->work.comm_sms);
-}
-
 /* Sums over ranks and layers; every expert layer of the model repeats its traced layer. */
 static mg_status add_messages(mg_context *context, const mg_step_request *q, const mg_traffic *t, mg_step *step) {
   const mg_shape *shape = q->work.shape;
@@ -102,7 +95,7 @@ static mg_status run(mg_context *context, const mg_step_request *q, mg_step *ste
   } else {
     MG_TRY(add_batch(context, q, 0, 0, q->tokens, step));
   }
-  mg_schedule_run(&step->schedule, tax_of(q));
+  mg_schedule_run(&step->schedule, q->two_batch ? mg_copying_tax(&q->work) : 1);
   return MG_OK;
 }
 

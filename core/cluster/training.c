@@ -74,7 +74,6 @@ typedef struct passes {
 static mg_status time_of(const trainer *t, const passes *p, double *seconds) {
   const mg_step_request *q = &t->request->batch;
   const bool both = p->a < p->b && p->c < p->d;
-  const double sms = (double)q->work.costs->accelerator->sms;
   mg_schedule schedule;
   mg_schedule_open(t->context, t->traffic->ranks, &schedule);
   mg_status status = MG_OK;
@@ -86,7 +85,7 @@ static mg_status time_of(const trainer *t, const passes *p, double *seconds) {
     const mg_batch_work backward = work_of(t, p->c, p->d, both ? 1 : 0);
     status = mg_batch_backward(t->context, &backward, p->weights, t->request->recompute, &schedule);
   }
-  if (status == MG_OK) mg_schedule_run(&schedule, both ? sms / (sms - (double)q->work.comm_sms) : 1);
+  if (status == MG_OK) mg_schedule_run(&schedule, both ? mg_copying_tax(&q->work) : 1);
   *seconds = schedule.makespan_s;
   mg_schedule_close(&schedule);
   return status;

@@ -53,11 +53,34 @@ LUA
 "$MOEGAUGE" run "$work/traces.lua" --out "$work/traces" >out 2>err
 code=$?
 [[ $code == 1 ]] || complain "traces: exit code $code: $(cat err out)"
+grep -qF "roofline only, the hardware's peak, for H100 SXM" out || complain "the report does not say that its costs are peaks: $(cat out)"
 grep -qF "no slot for expert 1" out || complain "a lost expert was not refused: $(cat out)"
 says 3 "trace of another model" run "$work/traces.lua" --set way=other --out "$work/o4"
 steps=$(sqlite3 "$work/traces/results.sqlite" "SELECT label, value FROM cases JOIN metrics USING(hash) WHERE name = 'step_ms' ORDER BY label")
 [[ $(grep -c . <<<"$steps") == 3 ]] || complain "three cases should have a step: $steps"
 [[ $(grep generated <<<"$steps" | cut -d'|' -f2) == $(grep file <<<"$steps" | cut -d'|' -f2) ]] || complain "a trace from its file gives another step: $steps"
+
+# What a training records is costed as it was recorded and domain by domain, and is no trace of a model with other experts.
+cat >"$work/recorded.lua" <<LUA
+local mg <const> = require "moegauge"
+return mg.experiment { title = "t", options = { experts = 8 }, run = function(case)
+  local model = mg.model { layers = 2, width = 16, heads = 2, feed_forward = mg.moe { experts = 8, width = 16, router = mg.router.topk { k = 2 } } }
+  mg.train { model = model, data = mg.corpus "synthetic", tokens = 2048, batch = 4, sequence = 32, final_tokens = 256, trace = { path = "$work/own/routing", tokens = 2000 } }
+  local facts = mg.cluster.trace "$work/own/routing"
+  assert(facts.tokens == 2016 and facts.texts == 63 and facts.layers == 2 and facts.experts == 8 and facts.choices == 2)
+  local metrics = {}
+  for _, order in ipairs { "recorded", "domains" } do
+    local result = mg.cluster { step = "decode", model = { layers = 2, experts = case.experts, choices = 2 }, accelerator = "tpu_v5p", costs = "roofline", ranks = 8, tokens = 16,
+      context = 64, element_bytes = 2, trace = { path = "$work/own/routing", order = order } }
+    metrics[order .. "_cv"], metrics[order .. "_floor"] = result.metrics.cv, result.metrics.random_floor_cv
+  end
+  return { metrics = metrics }
+end }
+LUA
+says 0 "roofline only, the hardware's peak, for TPU v5p" run "$work/recorded.lua" --out "$work/o5"
+loads=$(sqlite3 "$work/o5/results.sqlite" "SELECT count(DISTINCT value) FROM metrics")
+[[ $loads == 3 ]] || complain "two orders of a trace and a floor should be three numbers: $loads"
+says 1 "trace of another model" run "$work/recorded.lua" --set experts=4 --out "$work/o6"
 
 # An altered trace ends a case with the reason.
 printf 'x' | dd of="$work/written" bs=1 seek=4000 conv=notrunc 2>/dev/null

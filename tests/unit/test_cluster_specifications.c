@@ -31,6 +31,7 @@ static void wrong_specifications_are_refused(void **state) {
                {"{\"trace\": {\"path\": 3}}", "'path'"},
                {"{\"trace\": {\"path\": \"/tmp\", \"kind\": \"zipf\"}}", "'kind'"},
                {"{\"assignment\": [[1]], \"trace\": {\"layers\": 1}}", "layer 0 has 1 slots instead of 16"},
+               {"{\"kernels\": \"normal\", \"comm_sms\": 132}", "comm_sms = 132 leaves nothing"},
                {"{\"step\": \"training\", \"stages\": 9}", "4 blocks cannot make 9"}};
   for (size_t i = 0; i < MG_COUNT(wrong); i++) {
     json_t *spec = mg_cluster_specification("decode", 8, wrong[i].more), *result;

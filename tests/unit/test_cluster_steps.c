@@ -268,6 +268,20 @@ static void busy_and_idle_make_the_step(void **state) {
   json_decref(r);
 }
 
+/* A network that copies by itself takes no units from computing: two batches hide what they can, and nothing is slower. */
+static void a_network_that_copies_by_itself_costs_no_computing(void **state) {
+  (void)state;
+  json_t *alone = simulate("prefill", 8, "{\"kernels\": \"normal\", \"context\": 32, \"comm_sms\": 0}");
+  json_t *taxed = simulate("prefill", 8, "{\"kernels\": \"normal\", \"context\": 32, \"overlap\": \"two_batch\"}");
+  json_t *beside =
+      simulate("prefill", 8, "{\"kernels\": \"normal\", \"context\": 32, \"overlap\": \"two_batch\", \"comm_sms\": 0}");
+  assert_true(metric(beside, "step_ms") < metric(alone, "step_ms"));
+  assert_near(metric(taxed, "busy_compute_ms"), metric(beside, "busy_compute_ms") * 132 / (132 - 20), 1e-9);
+  json_decref(alone);
+  json_decref(taxed);
+  json_decref(beside);
+}
+
 static void a_capacity_drops_what_the_step_does_not_wait_for(void **state) {
   (void)state;
   json_t *all = simulate("decode", 8, "{}"), *capped = simulate("decode", 8, "{\"capacity\": 1}");
@@ -410,6 +424,7 @@ int main(void) {
                                      cmocka_unit_test(the_head_by_hand),
                                      cmocka_unit_test(messages_cross_the_links_there_are),
                                      cmocka_unit_test(busy_and_idle_make_the_step),
+                                     cmocka_unit_test(a_network_that_copies_by_itself_costs_no_computing),
                                      cmocka_unit_test(a_capacity_drops_what_the_step_does_not_wait_for),
                                      cmocka_unit_test(replanning_moves_within_its_budget),
                                      cmocka_unit_test(training_conserves_time),
