@@ -82,6 +82,25 @@ loads=$(sqlite3 "$work/o5/results.sqlite" "SELECT count(DISTINCT value) FROM met
 [[ $loads == 3 ]] || complain "two orders of a trace and a floor should be three numbers: $loads"
 says 1 "trace of another model" run "$work/recorded.lua" --set experts=4 --out "$work/o6"
 
+# Every accelerator of the catalogue can be simulated at its peak, on two nodes, by each kind of step.
+cat >"$work/catalogue.lua" <<'LUA'
+local mg <const> = require "moegauge"
+return mg.experiment { title = "t", run = function()
+  local steps = {}
+  for name, accelerator in pairs(mg.cluster.accelerators) do
+    for _, step in ipairs { "decode", "prefill", "training" } do
+      local result = mg.cluster { step = step, model = { layers = 2, experts = 16, choices = 2 }, accelerator = name, costs = "roofline", ranks = 2 * (accelerator.node_ranks or 8),
+        tokens = 16, context = 64, kernels = step == "decode" and "low_latency" or "normal", comm_sms = 0, trace = { tokens = 512 } }
+      steps[name .. "_" .. step] = result.metrics.step_ms
+    end
+  end
+  return { metrics = steps }
+end }
+LUA
+says 0 "1 cases finished" run "$work/catalogue.lua" --out "$work/o7"
+steps=$(sqlite3 "$work/o7/results.sqlite" "SELECT count(*) FROM metrics WHERE value > 0")
+[[ $steps == 48 ]] || complain "16 accelerators with three steps each should give 48 times: $steps"
+
 # An altered trace ends a case with the reason.
 printf 'x' | dd of="$work/written" bs=1 seek=4000 conv=notrunc 2>/dev/null
 cat >"$work/altered.lua" <<LUA
