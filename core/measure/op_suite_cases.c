@@ -94,11 +94,11 @@
    .in = {OPERAND(x, FILL_NORMAL, 0, M, K), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, K, N)}, \
    .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
 #define STORED(NAME, name, values, bytes) \
-  STORED_MATMUL(NAME, name, TYPE_F32, TYPE_F32, 3, 256, 256), STORED_MATMUL(NAME, name, TYPE_BF16, TYPE_BF16, 9, 512, 256), \
+  STORED_MATMUL(NAME, name, TYPE_F32, TYPE_F32, 3, 256, 256), STORED_MATMUL(NAME, name, TYPE_BF16, TYPE_BF16, 5, 256, 256), \
   {.op = MG_OP_GROUPED_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 8, \
-   ROUTING(7, 2, 3, 0, SPREAD_EVEN), \
-   .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 3, 256, 512), \
-          I32(FILL_OFFSETS, 0, 4)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 512)}}, \
+   ROUTING(4, 2, 3, 0, SPREAD_EVEN), \
+   .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 3, 256, 256), \
+          I32(FILL_OFFSETS, 0, 4)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256)}}, \
   {.op = MG_OP_GATHER_ROWS, .label = #name, .dtypes = 1 << MG_F32, \
    .in = {OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 5, 768), I32(FILL_SOME_IDS, 5, 6)}, .out = {X(6, 768)}}, \
   {.op = MG_OP_CAST, .label = #name, .dtypes = 1 << MG_F32, .variants = MG_DTYPE_COUNT, \
@@ -285,8 +285,8 @@ static const suite_case check_cases[] = {
     GROUPED_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 9, 2, 4, 33, 5),
     GROUPED_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 9, 2, 3, 32, 16),
     MG_STORED_LIST(STORED)
-    STORED_MATMUL(Q4_K, q4_k deep, TYPE_F32, TYPE_F32, 6, 2304, 256),
-    STORED_MATMUL(Q8_0, q8_0 deep, TYPE_BF16, TYPE_F32, 6, 2304, 256),
+    STORED_MATMUL(Q4_K, q4_k deep, TYPE_F32, TYPE_F32, 5, 2304, 256),
+    STORED_MATMUL(Q8_0, q8_0 deep, TYPE_BF16, TYPE_F32, 5, 2304, 256),
     GATHER_DOT("no token", FILL_IDS, 0, 5, 3, 2), GATHER_DOT("", FILL_IDS, 1, 1, 1, 1),
     GATHER_DOT("", FILL_SOME_IDS, 9, 33, 7, 4), GATHER_DOT("repeated ids", FILL_IDS, 17, 17, 2, 5),
     GATHER_DOT("wide", FILL_SOME_IDS, 40, 130, 30, 3), GATHER_DOT("large", FILL_SOME_IDS, 300, 70, 20, 4),

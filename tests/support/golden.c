@@ -6,8 +6,7 @@
 
 #include "lua/engine.h"
 
-/* What scripts/moegauge/families makes of the model at a path. */
-static json_t *read_family(mg_world *world, const char *path) {
+json_t *mg_golden_family(mg_world *world, const char *path) {
   char scripts[1024], text[2048];
   mg_engine *engine;
   json_t *family;
@@ -27,7 +26,7 @@ static json_t *read_family(mg_world *world, const char *path) {
 static void open_files(mg_golden *golden, const char *described, const char *weights, const char *expected,
                        mg_dtype precision) {
   mg_world *world = golden->world;
-  golden->family = read_family(world, described);
+  golden->family = mg_golden_family(world, described);
   assert_ok(world->context, mg_checkpoint_open(world->context, weights, NULL, &golden->weights));
   assert_ok(world->context, mg_checkpoint_open(world->context, expected, NULL, &golden->expected));
   assert_ok(world->context,

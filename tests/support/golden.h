@@ -18,6 +18,9 @@ typedef struct mg_golden {
   mg_model *model;
 } mg_golden;
 
+/* What scripts/moegauge/families makes of the model at a path: {"spec", "tensors", "ignored"}. */
+json_t *mg_golden_family(mg_world *world, const char *path);
+
 /* Loads the model on the world's backend for tapes of `precision`. */
 void mg_golden_open(mg_golden *golden, mg_world *world, const char *family, mg_dtype precision);
 /* The same of tests/golden/gguf/NAME.gguf, of which only tokens and logits are known. */
