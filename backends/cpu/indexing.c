@@ -6,6 +6,12 @@ static inline void row_copy(const mg_tensor *from, int64_t from_row, const mg_te
   memcpy((char *)to->data + (size_t)to_row * bytes, (const char *)from->data + (size_t)from_row * bytes, bytes);
 }
 
+static inline void row_decode(const mg_tensor *from, int64_t from_row, const mg_tensor *to, int64_t to_row) {
+  const int64_t columns = mg_tensor_columns(from);
+  const char *row = (const char *)from->data + mg_dtype_run_bytes(from->dtype, from_row * columns);
+  CPU_NAME(decode_stored)(from->dtype, row, columns, (float *)to->data + to_row * columns);
+}
+
 mg_status CPU_NAME(gather_rows)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *table = call->in[0], *out = call->out[0];
   const int32_t *ids = call->in[1]->data;
@@ -15,14 +21,12 @@ mg_status CPU_NAME(gather_rows)(mg_backend *backend, const mg_op_call *call) {
   MG_TRY(cpu_check_ids(backend, call->op, call->in[1], mg_tensor_rows(table)));
   CPU_PARALLEL(backend, work)
   for (int64_t row = 0; row < rows; row++) {
-    if (ids[row] >= 0 && stored)
-      CPU_NAME(decode_stored)
-      (table->dtype, (const char *)table->data + mg_dtype_run_bytes(table->dtype, ids[row] * columns), columns,
-       (float *)out->data + row * columns);
-    else if (ids[row] >= 0)
-      row_copy(table, ids[row], out, row, bytes);
-    else
+    if (ids[row] < 0)
       memset((char *)out->data + (size_t)row * bytes, 0, bytes);
+    else if (stored)
+      row_decode(table, ids[row], out, row);
+    else
+      row_copy(table, ids[row], out, row, bytes);
   }
   return MG_OK;
 }

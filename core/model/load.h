@@ -25,10 +25,11 @@
  * `ignored` (NULL = none) lists patterns of tensors that no parameter needs: * is any run of characters, {module} the layer
  * number of a module of "prediction".
  *
- * `precision` is that of the tape that will run it, MG_F32 or MG_BF16. Tensors in bf16 and f32 are used where they lie
- * when the backend reads host memory and the parameter is one run of the file; with MG_BF16 only those in bf16, as
- * products would round them anyway. All others are converted once: vectors, routers and the embedding to f32 unless they
- * are bf16 in the file, matrices to `precision`. `checkpoint` must outlive the model, whose parameters are not trained.
+ * `precision` is that of the tape that will run it, MG_F32 or MG_BF16. What is one run of the file in a dtype that can
+ * stay is used where it lies, if the backend reads host memory; anything else is copied once. These dtypes stay: bf16,
+ * f32 with MG_F32, and in the weights of products and the embedding the stored ones (moegauge/tensor.h) that take less
+ * than `precision` would, if the backend reads them and rows stay whole. All others are decoded: vectors, routers and
+ * the embedding to f32, matrices to `precision`. `checkpoint` must outlive the model, whose parameters are not trained.
  *
  * MG_FILE with the file, the tensor, and the wanted and the found shape if a tensor is missing, misshapen, or left over. */
 mg_status mg_model_load(mg_context *context, mg_registry *registry, mg_backend *backend, const json_t *spec,

@@ -67,7 +67,7 @@ static bool is_rounded(const mg_param *param) {
 
 /* What is only read as the weight of a product, or as the embedding: those are decoded where they are used. */
 static bool is_weight(const mg_param *param) {
-  static const char *const others[] = {"kv_up.", "positions.", "projection."};
+  static const char *const others[] = {"positions.", "projection."};
   if (strcmp(param->name, "embedding.weight") == 0) return true;
   for (size_t i = 0; i < MG_COUNT(others); i++)
     if (has_part(param->name, others[i])) return false;

@@ -75,7 +75,7 @@ static void add_llama(list *l) {
 }
 
 static void add_tiled(list *l, const char *name, int64_t layer, int64_t expert, int64_t rows, int64_t columns) {
-  char scales[NAME_BYTES];
+  char scales[3 * NAME_BYTES];
   snprintf(scales, sizeof scales, "%s_scale_inv", name);
   add(l, MG_STORAGE_F8_E4M3, name, layer, expert, SHAPE(rows, columns));
   add(l, MG_STORAGE_F32, scales, layer, expert, SHAPE((rows + 127) / 128, (columns + 127) / 128));
@@ -84,7 +84,7 @@ static void add_tiled(list *l, const char *name, int64_t layer, int64_t expert, 
 static void add_swiglu(list *l, const char *prefix, int64_t layer, int64_t expert) {
   static const char *const parts[] = {"gate", "up", "down"};
   for (int i = 0; i < 3; i++) {
-    char name[NAME_BYTES];
+    char name[2 * NAME_BYTES];
     snprintf(name, sizeof name, "%s.%s_proj.weight", prefix, parts[i]);
     const int64_t d = l->model->width, h = l->model->hidden;
     add_tiled(l, name, layer, expert, i < 2 ? h : d, i < 2 ? d : h);
@@ -120,7 +120,7 @@ static void add_gpt_oss(list *l) {
   for (int64_t i = 0; i < l->model->layers; i++) {
     add(l, MG_STORAGE_BF16, "model.layers.L.input_layernorm.weight", i, 0, SHAPE(d));
     for (int p = 0; p < 4; p++) {
-      char name[NAME_BYTES];
+      char name[2 * NAME_BYTES];
       snprintf(name, sizeof name, "model.layers.L.self_attn.%s_proj.weight", heads[p]);
       add(l, MG_STORAGE_BF16, name, i, 0, SHAPE(d, d));
       snprintf(name, sizeof name, "model.layers.L.self_attn.%s_proj.bias", heads[p]);
@@ -278,15 +278,15 @@ static void put_gguf_header(const list *l, FILE *file) {
   }
 }
 
-static void pad(FILE *file) {
-  while (ftell(file) % ALIGNMENT != 0) fputc(0, file);
+static void pad(FILE *file, char with) {
+  while (ftell(file) % ALIGNMENT != 0) fputc(with, file);
 }
 
 static bool write_gguf(const list *l, FILE *file) {
   uint64_t state = 1;
   put_gguf_header(l, file);
   for (int64_t i = 0; i < l->count; i++) {
-    pad(file);
+    pad(file, 0);
     if (!write_tensor(&l->items[i], file, &state)) return false;
   }
   return true;
@@ -305,7 +305,7 @@ static bool write_safetensors(const list *l, FILE *file) {
     at += it->bytes;
   }
   fputc('}', file);
-  pad(file);
+  pad(file, ' ');
   const long end = ftell(file);
   if (fseek(file, 0, SEEK_SET) != 0) return false;
   put_number(file, 8, (uint64_t)end - 8);

@@ -8,8 +8,9 @@
  * Matrix products (matmul, grouped_matmul, grouped_matmul_weight) take f32 and bf16 operands in any mix, or f64 alone;
  * their output has the dtype of the first operand, or is f32 (gradients of f32 weights from bf16 activations). Outputs
  * named with ? may be NULL. The weights b and w of the first two, the table of gather_rows and the x of cast may have a
- * stored dtype, which counts as f32 and is decoded where it is used. Rows beyond offsets[E] belong to no expert: dispatch, grouped_matmul and combine_backward
- * write zeros there. A reduction over no elements gives 0 (no mean is NaN), a maximum over none -inf. */
+ * stored dtype, which counts as f32 and is decoded where it is used. Rows beyond offsets[E] belong to no expert: dispatch,
+ * grouped_matmul and combine_backward write zeros there. A reduction over no elements gives 0 (no mean is NaN), a maximum
+ * over none -inf. */
 #ifndef MOEGAUGE_OP_H
 #define MOEGAUGE_OP_H
 

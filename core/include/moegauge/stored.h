@@ -1,10 +1,10 @@
-/* What stored dtypes mean, as f32: inline, so that a backend compiles the loops for its own instruction set. Every value is
- * one exact product or one difference of two; compile with -ffp-contract=off and all backends get the same bits.
+/* What stored dtypes mean, as f32: inline, so that a backend compiles the loops for its own instruction set. Every value
+ * is rounded after each operation as written; with -ffp-contract=off all backends get the same bits.
  *
  * Numbers of one element are IEEE 754's f16 and the 8-bit floats of "FP8 Formats for Deep Learning" (Micikevicius et al.
  * 2022, arXiv 2209.05433: e4m3 has no infinity). Blocks are those of GGUF
- * (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and its type table), but for f8_blocks, which are the tiles of
- * DeepSeek-V3 (arXiv 2412.19437) cut into rows:
+ * (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and its type table), but for f8_blocks, which are the tiles
+ * of DeepSeek-V3 (arXiv 2412.19437) cut into rows:
  *
  * f8_blocks:    128 values, one f32 factor d:  x = d e4m3(q)
  * q8_0, q4_0:   32 values, one f16 factor d:  x = d q;  x = d (q - 8)
@@ -54,12 +54,10 @@ static inline float mg__e8m0_to_f32(uint32_t bits) {
   return mg__bits_to_f32(bits == 0 || bits == 255 ? special : bits << 23);
 }
 
-/* Twice the magnitude is 0, 1, 2, 3, 4, 6, 8 or 12. */
+/* Magnitudes 0, 0.5, 1, 1.5, 2, 3, 4, 6: those from 1 on have a leading one. */
 static inline float mg__f4_to_f32(uint32_t bits) {
-  const uint32_t exponent = bits >> 1 & 3u, mantissa = bits & 1u;
-  const uint32_t twice = exponent == 0 ? mantissa : (2u | mantissa) << ((exponent - 1u) & 3u);
-  const float magnitude = 0.5F * (float)(int32_t)twice;
-  return bits & 8u ? -magnitude : magnitude;
+  const uint32_t rest = bits & 7u, half = 0x3f000000u, small = rest == 0 ? 0 : half;
+  return mg__bits_to_f32((rest < 2u ? small : (rest << 22) + half) | (bits & 8u) << 28);
 }
 
 static inline float mg__f16_at(const unsigned char *in) {
@@ -174,17 +172,6 @@ static inline void mg__decode_mxfp4(const unsigned char *restrict in, int64_t co
     const float d = mg__e8m0_to_f32(in[0]);
     for (int i = 0; i < VALUES / 2; i++) out[i] = d * mg__f4_to_f32(in[1 + i] & 15u);
     for (int i = 0; i < VALUES / 2; i++) out[i + VALUES / 2] = d * mg__f4_to_f32(in[1 + i] >> 4);
-  }
-}
-
-/* `count` elements, a whole number of blocks; nothing is written for a dtype that is not stored. */
-static inline void mg_stored_decode_inline(mg_dtype dtype, const void *blocks, int64_t count, float *out) {
-  switch (dtype) {
-#define MG_STORED_CASE(NAME, name, values, bytes)                                                                      \
-  case MG_##NAME: mg__decode_##name(blocks, count, out); break;
-    MG_STORED_LIST(MG_STORED_CASE)
-#undef MG_STORED_CASE
-  default: break;
   }
 }
 
