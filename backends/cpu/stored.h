@@ -98,13 +98,19 @@ static inline void stored_pack_panels(const cpu_gemm *gemm, const cpu_matrix *b,
     stored_pack_across(gemm, b, column, count, depth, word, words, panel_words, round, target);
 }
 
+/* Whether every value is one of bf16, so that rounding to it changes nothing. */
+static inline bool stored_fits_bf16(mg_dtype dtype) {
+  return dtype == MG_MXFP4 || dtype == MG_F8_E4M3 || dtype == MG_F8_E5M2;
+}
+
 /* Columns of a product with few rows as rows of f32 in `out`, rounded where the product rounds. */
 static inline void stored_read_columns(const cpu_matrix *b, int64_t column, int64_t columns, int64_t depth, bool round,
                                        float *out) {
-  for (int64_t c = 0; c < columns; c++, out += depth) {
-    CPU_NAME(decode_stored)(b->dtype, stored_at(b, (column + c) * b->row), depth, out);
-    for (int64_t k = 0; k < depth && round; k++) out[k] = cpu_bf16_to_f32(cpu_bf16_from_f32(out[k]));
-  }
+  for (int64_t c = 0; c < columns; c++)
+    CPU_NAME(decode_stored)(b->dtype, stored_at(b, (column + c) * b->row), depth, out + c * depth);
+  if (!round || stored_fits_bf16(b->dtype)) return;
+#pragma omp simd
+  for (int64_t i = 0; i < columns * depth; i++) out[i] = cpu_bf16_to_f32(cpu_bf16_from_f32(out[i]));
 }
 
 #endif

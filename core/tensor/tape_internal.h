@@ -23,10 +23,11 @@ typedef struct mg_chunk {
   size_t bytes, used;
 } mg_chunk;
 
-/* Bump allocation in device chunks, newest first; they merge into one at a reset. */
+/* Bump allocation in device chunks, newest first, of which those newer than the current one are empty; they merge into one
+ * at a reset. */
 typedef struct mg_memory {
   mg_backend *backend;
-  mg_chunk *chunks;
+  mg_chunk *chunks, *current;
   size_t used, peak;
   size_t high;     /* the most that was used since the last reset */
   mg_buffer *free; /* buffers that nothing holds */

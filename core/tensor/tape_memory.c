@@ -23,6 +23,7 @@ static void release_chunks(mg_memory *memory) {
     backend->plugin->release(backend, chunk->data, chunk->bytes);
     mg_free(backend->context, chunk, sizeof *chunk);
   }
+  memory->current = NULL;
 }
 
 void mg__memory_close(mg_memory *memory) {
@@ -41,7 +42,7 @@ static mg_status add_chunk(mg_memory *memory, size_t bytes) {
   }
   chunk->bytes = bytes;
   chunk->next = memory->chunks;
-  memory->chunks = chunk;
+  memory->chunks = memory->current = chunk;
   return MG_OK;
 }
 
@@ -56,6 +57,7 @@ static void merge_chunks(mg_memory *memory) {
 void mg__memory_reset(mg_memory *memory) {
   if (memory->chunks && memory->chunks->next) merge_chunks(memory);
   if (memory->chunks) memory->chunks->used = 0;
+  memory->current = memory->chunks;
   memory->used = memory->high = 0;
   memory->free = NULL;
   mg_arena_reset(memory->host);
@@ -67,15 +69,28 @@ static size_t next_chunk_bytes(const mg_memory *memory, size_t need) {
   return bytes < need ? need : round_up(bytes);
 }
 
+static bool has_room(const mg_chunk *chunk, size_t need) {
+  return chunk && chunk->bytes - chunk->used >= need;
+}
+
+/* Makes a chunk with room the current one: this one, else the oldest of the newer ones, which are all empty. */
+static bool find_room(mg_memory *memory, size_t need) {
+  mg_chunk *found = NULL;
+  if (has_room(memory->current, need)) return true;
+  for (mg_chunk *chunk = memory->chunks; chunk != memory->current; chunk = chunk->next)
+    if (has_room(chunk, need)) found = chunk;
+  if (found) memory->current = found;
+  return found;
+}
+
 mg_status mg__memory_take(mg_memory *memory, size_t bytes, void **out) {
   *out = NULL;
   if (bytes == 0) return MG_OK;
   if (bytes > SIZE_MAX / 2)
     return mg_fail(memory->backend->context, MG_MEMORY, "a tensor of %zu bytes is too large", bytes);
   const size_t need = round_up(bytes);
-  if (!memory->chunks || memory->chunks->bytes - memory->chunks->used < need)
-    MG_TRY(add_chunk(memory, next_chunk_bytes(memory, need)));
-  mg_chunk *chunk = memory->chunks;
+  if (!find_room(memory, need)) MG_TRY(add_chunk(memory, next_chunk_bytes(memory, need)));
+  mg_chunk *chunk = memory->current;
   *out = (char *)chunk->data + chunk->used;
   chunk->used += need;
   memory->used += need;
@@ -85,13 +100,14 @@ mg_status mg__memory_take(mg_memory *memory, size_t bytes, void **out) {
 }
 
 mg_tape_place mg__memory_place(const mg_memory *memory) {
-  return (mg_tape_place){memory->chunks, memory->chunks ? memory->chunks->used : 0, memory->used};
+  return (mg_tape_place){memory->current, memory->current ? memory->current->used : 0, memory->used};
 }
 
-/* Chunks that came later stay for what follows; the room behind the place waits for the next reset. */
+/* Chunks that came later stay, empty, for what follows. */
 void mg__memory_rewind(mg_memory *memory, mg_tape_place place) {
   mg_chunk *chunk = memory->chunks;
   for (; chunk && chunk != place.chunk; chunk = chunk->next) chunk->used = 0;
+  memory->current = chunk;
   if (chunk) chunk->used = place.chunk_used;
   memory->used = place.used;
 }

@@ -2,8 +2,9 @@
  *
  *   moegauge-load FOLDER KIND PRECISION       KIND as in tests/support/stored_model.c, PRECISION f32 or bf16
  *
- * Writes a random checkpoint of that type into FOLDER, opens it, and prints its size, the most memory that this process
- * held when it was loaded and after it had run, as shares of the file, and tokens per second. */
+ * Writes a random checkpoint of that type into FOLDER, loads it, reads a prompt and writes tokens, touches every weight, and
+ * prints: MB of the file; the most MB that the process held when the model was loaded, and in the end, which
+ * is also given as a share of the file; tokens per second reading and writing; MB that a written token reads. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,19 @@ static double rate(const mg_speed *rounds, bool decode, int64_t tokens) {
   return rates[ROUNDS / 2];
 }
 
-/* 0.3 G weights of which a token uses a fifth. */
-static const mg_stored_model shape = {.layers = 6, .width = 1024, .experts = 16, .hidden = 1024, .vocabulary = 16384};
+/* 0.6 G weights, of which a token uses a fifth. */
+static const mg_stored_model shape = {.layers = 11, .width = 1024, .experts = 16, .hidden = 1024, .vocabulary = 16384};
+
+/* A byte of each page of each weight, those of experts that no token chose as well. */
+static unsigned touch(const mg_params *params) {
+  enum { PAGE = 4096 };
+  unsigned sum = 0;
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    const mg_tensor *value = &mg_params_look(params, i)->value;
+    for (size_t at = 0; at < mg_tensor_bytes(value); at += PAGE) sum += ((const unsigned char *)value->data)[at];
+  }
+  return sum;
+}
 
 static void measure(mg_world *world, const char *path, const char *described, int64_t bytes, mg_dtype precision) {
   const mg_speed_settings settings = {.prompt = 256, .generate = 16, .depth = 64, .rounds = ROUNDS, .seed = 1};
@@ -51,10 +63,12 @@ static void measure(mg_world *world, const char *path, const char *described, in
                                           json_object_get(family, "ignored"), checkpoint, precision, &model));
   const double loaded = resident_bytes();
   assert_ok(world->context, mg_speed_run(model, world->tape, precision, &settings, rounds));
+  assert_true(touch(mg_model_params(model)) > 0);
   const double file = (double)bytes, peak = resident_bytes();
-  printf("%.0f | %.2f | %.2f | %.0f | %.0f | %.1f |\n", file * 1e-6, loaded / file, peak / file,
+  printf("%.0f | %.0f | %.0f | %.2f | %.0f | %.1f | %.0f |\n", file * 1e-6, loaded * 1e-6, peak * 1e-6, peak / file,
          rate(rounds, false, settings.prompt), rate(rounds, true, settings.generate),
          mg_speed_decode_bytes(model, precision, settings.depth) * 1e-6);
+  fflush(stdout);
   mg_model_destroy(model);
   mg_checkpoint_close(checkpoint);
   json_decref(family);

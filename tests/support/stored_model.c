@@ -154,9 +154,10 @@ static void set_half(unsigned char *at, uint16_t bits) {
   memcpy(at, &bits, sizeof bits);
 }
 
-/* Makes a random block a small weight: factors of 2^-10, numbers of some hundredths. */
+/* Makes a random block a small weight: factors of 2^-10, numbers of some hundredths. Offsets are 7.5 and 15.5 times the
+ * factors, so that weights have no mean. */
 static void mend(mg_storage storage, unsigned char *block) {
-  enum { FACTOR = 0x1400 };
+  enum { FACTOR = 0x1400, OFFSETS_4 = 0x1f80, OFFSETS_5 = 0x23c0 };
   const uint16_t bits = (uint16_t)(block[0] | block[1] << 8);
   const float small = (float)(int8_t)block[0] / 4096.0F;
   switch (storage) {
@@ -165,7 +166,10 @@ static void mend(mg_storage storage, unsigned char *block) {
   case MG_STORAGE_BF16: set_half(block, (bits & 0x807fu) | 120u << 7); break;
   case MG_STORAGE_F8_E4M3: block[0] &= 0xb7u; break;
   case MG_STORAGE_Q4_K:
-  case MG_STORAGE_Q5_K: set_half(block + 2, FACTOR); /* fall through */
+  case MG_STORAGE_Q5_K:
+    set_half(block, FACTOR);
+    set_half(block + 2, storage == MG_STORAGE_Q4_K ? OFFSETS_4 : OFFSETS_5);
+    break;
   case MG_STORAGE_Q8_0:
   case MG_STORAGE_Q4_0: set_half(block, FACTOR); break;
   case MG_STORAGE_Q6_K: set_half(block + 208, FACTOR); break;
