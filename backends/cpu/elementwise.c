@@ -70,7 +70,7 @@ static void cast_stored(mg_backend *backend, const mg_tensor *x, const mg_tensor
   for (int64_t first = 0; first < count; first += CHUNK) {
     const int64_t n = cpu_min(CHUNK, count - first);
     float buffer[CHUNK];
-    CPU_NAME(decode_stored)(x->dtype, (const char *)x->data + mg_dtype_run_bytes(x->dtype, first), n, buffer);
+    CPU_NAME(decode_stored)(x->dtype, (const char *)x->data + mg_dtype_run_bytes(x->dtype, first), n, buffer, false);
     store_chunk(buffer, out, first, n);
   }
 }

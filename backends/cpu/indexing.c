@@ -9,7 +9,7 @@ static inline void row_copy(const mg_tensor *from, int64_t from_row, const mg_te
 static inline void row_decode(const mg_tensor *from, int64_t from_row, const mg_tensor *to, int64_t to_row) {
   const int64_t columns = mg_tensor_columns(from);
   const char *row = (const char *)from->data + mg_dtype_run_bytes(from->dtype, from_row * columns);
-  CPU_NAME(decode_stored)(from->dtype, row, columns, (float *)to->data + to_row * columns);
+  CPU_NAME(decode_stored)(from->dtype, row, columns, (float *)to->data + to_row * columns, false);
 }
 
 mg_status CPU_NAME(gather_rows)(mg_backend *backend, const mg_op_call *call) {

@@ -4,8 +4,8 @@
 
 #include "gemm.h"
 
-/* `count` elements, a whole number of blocks, as f32 (stored.c). */
-void CPU_NAME(decode_stored)(mg_dtype dtype, const void *blocks, int64_t count, float *out);
+/* `count` elements, a whole number of blocks, as f32, rounded to bf16 if asked (stored.c). */
+void CPU_NAME(decode_stored)(mg_dtype dtype, const void *blocks, int64_t count, float *out, bool round);
 
 enum {
   STORED_DEPTH = 256,            /* of a tile; a multiple of every block */
@@ -29,7 +29,7 @@ static inline const void *stored_at(const cpu_matrix *b, int64_t element) {
  * blocks. */
 static inline const float *stored_decode(const cpu_matrix *b, int64_t first, int64_t end, float *out) {
   const int64_t begin = stored_begin(b->dtype, first);
-  CPU_NAME(decode_stored)(b->dtype, stored_at(b, begin), stored_end(b->dtype, end) - begin, out);
+  CPU_NAME(decode_stored)(b->dtype, stored_at(b, begin), stored_end(b->dtype, end) - begin, out, false);
   return out + (first - begin);
 }
 
@@ -106,11 +106,9 @@ static inline bool stored_fits_bf16(mg_dtype dtype) {
 /* Columns of a product with few rows as rows of f32 in `out`, rounded where the product rounds. */
 static inline void stored_read_columns(const cpu_matrix *b, int64_t column, int64_t columns, int64_t depth, bool round,
                                        float *out) {
+  round = round && !stored_fits_bf16(b->dtype);
   for (int64_t c = 0; c < columns; c++)
-    CPU_NAME(decode_stored)(b->dtype, stored_at(b, (column + c) * b->row), depth, out + c * depth);
-  if (!round || stored_fits_bf16(b->dtype)) return;
-#pragma omp simd
-  for (int64_t i = 0; i < columns * depth; i++) out[i] = cpu_bf16_to_f32(cpu_bf16_from_f32(out[i]));
+    CPU_NAME(decode_stored)(b->dtype, stored_at(b, (column + c) * b->row), depth, out + c * depth, round);
 }
 
 #endif
