@@ -3,6 +3,8 @@
 # results/reference/loading.md.
 #
 #   scripts/measure_load.sh [FOLDER]        FOLDER has room for a file of 2.6 GB at a time; a temporary one otherwise
+#
+# RUN in the environment is put before the program, such as RUN="taskset -c 0,1".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=build/release/bin/moegauge-load
@@ -17,7 +19,7 @@ rows=$folder/rows.md
 : >"$rows"
 for precision in bf16 f32; do
   for kind in bf16 f16 f8_e4m3 q8_0 q6_k q5_k q4_k q4_0 mxfp4 mxfp4_pairs f32; do
-    "$program" "$folder" $kind $precision >>"$rows"
+    ${RUN:-} "$program" "$folder" $kind $precision >>"$rows"
     rm -f "$folder"/model.* "$folder/config.json"
   done
 done
