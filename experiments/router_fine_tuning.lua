@@ -8,44 +8,19 @@
 --   moegauge run experiments/router_fine_tuning.lua --set checkpoint=OLMoE-1B-7B --set corpus=FOLDER
 
 local mg <const> = require "moegauge"
-
-local function sums_to_one(router) return router.order == "after" or router.renormalise == true end
-
--- Half of the experts; a single weight that is divided by itself would always be 1, which routers refuse.
-local function half(router)
-  if router.k // 2 < 2 and sums_to_one(router) then mg.skip "half of the experts is one, whose weight would always be 1" end
-  return math.max(1, router.k // 2)
-end
-
--- The tree of two levels that looks at the fewest gates.
-local function tree(m)
-  local best, least
-  for groups = 2, m.experts // 2 do
-    local cost = groups + math.min(m.router.k, groups) * (m.experts // groups)
-    if m.experts % groups == 0 and (not least or cost < least) then best, least = groups, cost end
-  end
-  return mg.router.tree { k = m.router.k, branching = { best, m.experts // best }, renormalise = sums_to_one(m.router) }
-end
+local routings <const> = require "moegauge.routings"
 
 local damages <const> = {
   nothing = function() return { seed = 1 } end,
-  ["half k"] = function(m) return { options = { k = half(m.router) } } end,
+  ["half k"] = function(m) return { options = { k = routings.half(m.router) } } end,
   ["half of the experts"] = function(m, data, case) return { keep = math.max(m.router.k, m.experts // 2), data = data, count = { tokens = case.train_tokens, sequence = case.sequence, seed = case.seed } } end,
-  ["tree fitted"] = function(m) return { router = tree(m), gate = "fitted" } end,
+  ["tree fitted"] = function(m)
+    return { router = mg.router.tree { k = m.router.k, branching = routings.two_levels(m), renormalise = routings.sums_to_one(m.router) }, gate = "fitted" }
+  end,
   ["gate random"] = function(_, _, case) return { options = {}, gate = "random", seed = case.seed } end,
 }
 
--- Where the released model predicts no better than chance, nothing that is said of its accuracy means anything.
-local function chance_note(r)
-  local sum, count, chance = 0, 0, nil
-  for _, case in ipairs(r.cases) do
-    if case.result.metrics.loss_released then
-      sum, count, chance = sum + case.result.metrics.loss_released, count + 1, math.log(case.result.tables.model.vocabulary)
-    end
-  end
-  if count == 0 or sum / count < 0.95 * chance then return nil end
-  return ("The checkpoint predicts no better than chance: %.2f nats as released, against ln of its vocabulary = %.2f. Its loss and accuracy, and differences between them, mean nothing; costs, balance, memory and speed do."):format(sum / count, chance)
-end
+local function loss_as_released(case) return case.result.metrics.loss_released end
 
 return mg.experiment {
   title = "What routers alone win back",
@@ -73,7 +48,7 @@ return mg.experiment {
   end,
   report = function(r)
     return {
-      r:text(chance_note(r) or "Each seed is a segment of the validation text and an order of the training text."),
+      r:text(routings.chance_note(r, loss_as_released) or "Each seed is a segment of the validation text and an order of the training text."),
       r:facts("damage", "gates", { "before", "after", "trained" }),
       r:table("damage", { "loss_released", "loss_damaged", "loss", "lost", "gained", "won_back" }),
       r:table("damage", { "accuracy_released", "accuracy_damaged", "accuracy", "cv_damaged", "cv" }),

@@ -8,15 +8,7 @@
 --   moegauge run experiments/router_swap.lua --set checkpoint=OLMoE-1B-7B --set corpus=FOLDER --set choices=questions.jsonl
 
 local mg <const> = require "moegauge"
-
--- Weights as the released router makes them: whether they sum to 1 for a token.
-local function sums_to_one(router) return router.order == "after" or router.renormalise == true end
-
--- Half of the experts; a single weight that is divided by itself would always be 1, which routers refuse.
-local function half(router)
-  if router.k // 2 < 2 and sums_to_one(router) then mg.skip "half of the experts is one, whose weight would always be 1" end
-  return math.max(1, router.k // 2)
-end
+local routings <const> = require "moegauge.routings"
 
 local function divisor(n, wanted)
   local d = math.min(wanted, n)
@@ -24,61 +16,41 @@ local function divisor(n, wanted)
   return d
 end
 
--- The tree of two levels that looks at the fewest gates: g groups, and the experts of the k best of them.
-local function branching_of(m)
-  local best, least
-  for groups = 2, m.experts // 2 do
-    local cost = groups + math.min(m.router.k, groups) * (m.experts // groups)
-    if m.experts % groups == 0 and (not least or cost < least) then best, least = groups, cost end
-  end
-  return { best, m.experts // best }
-end
-
 -- name -> function of the released mixture, the corpus and the case that gives what with_router takes; nil = as released.
-local routings <const> = {
+local swaps <const> = {
   released = function() return nil end,
-  ["half k"] = function(m) return { options = { k = half(m.router) } } end,
+  ["half k"] = function(m) return { options = { k = routings.half(m.router) } } end,
   ["double k"] = function(m) return { options = { k = math.min(m.experts, 2 * m.router.k) } } end,
-  ["top-p"] = function(m, _, case) return { router = mg.router.top_p { p = case.p, most = math.min(m.experts, 4 * m.router.k), renormalise = sums_to_one(m.router) } } end,
+  ["top-p"] = function(m, _, case) return { router = mg.router.top_p { p = case.p, most = math.min(m.experts, 4 * m.router.k), renormalise = routings.sums_to_one(m.router) } } end,
   ["capacity 1"] = function() return { capacity = 1 } end,
   ["capacity 1.25"] = function() return { capacity = 1.25 } end,
   groups = function(m)
     local groups = divisor(m.experts, 4)
     return { router = mg.router.deepseek { k = m.router.k, score = "softmax", bias = "none", groups = groups, groups_kept = math.max(1, groups // 2), group_score = "max",
-      renormalise = sums_to_one(m.router) } }
+      renormalise = routings.sums_to_one(m.router) } }
   end,
   bias = function(m, data, case)
-    return { router = mg.router.deepseek { k = m.router.k, score = "softmax", bias = "sign", rate = 0.01 / m.experts, renormalise = sums_to_one(m.router) },
+    return { router = mg.router.deepseek { k = m.router.k, score = "softmax", bias = "sign", rate = 0.01 / m.experts, renormalise = routings.sums_to_one(m.router) },
       data = data, calibrate = { tokens = case.fit_tokens, batch = 4, sequence = case.sequence, seed = case.seed } }
   end,
   quantile = function(m, data, case)
-    return { router = mg.router.quantile { k = m.router.k, renormalise = sums_to_one(m.router) },
+    return { router = mg.router.quantile { k = m.router.k, renormalise = routings.sums_to_one(m.router) },
       data = data, calibrate = { tokens = case.fit_tokens, batch = 16, sequence = case.sequence, seed = case.seed } }
   end,
   ["three quarters"] = function(m, data, case) return { keep = math.max(m.router.k, 3 * m.experts // 4), data = data, count = { tokens = case.fit_tokens, sequence = case.sequence, seed = case.seed } } end,
-  ["tree fitted"] = function(m) return { router = mg.router.tree { k = m.router.k, branching = branching_of(m), renormalise = sums_to_one(m.router) }, gate = "fitted" } end,
+  ["tree fitted"] = function(m) return { router = mg.router.tree { k = m.router.k, branching = routings.two_levels(m), renormalise = routings.sums_to_one(m.router) }, gate = "fitted" } end,
   ["tree distilled"] = function(m, data, case)
-    return { router = mg.router.tree { k = m.router.k, branching = branching_of(m), renormalise = sums_to_one(m.router) }, gate = "fitted",
+    return { router = mg.router.tree { k = m.router.k, branching = routings.two_levels(m), renormalise = routings.sums_to_one(m.router) }, gate = "fitted",
       data = data, distil = { tokens = case.fit_tokens, batch = 4, sequence = case.sequence, rate = case.rate, seed = case.seed } }
   end,
-  ["tree random"] = function(m, _, case) return { router = mg.router.tree { k = m.router.k, branching = branching_of(m), renormalise = sums_to_one(m.router) }, gate = "random", seed = case.seed } end,
+  ["tree random"] = function(m, _, case) return { router = mg.router.tree { k = m.router.k, branching = routings.two_levels(m), renormalise = routings.sums_to_one(m.router) }, gate = "random", seed = case.seed } end,
   random = function(m) return { router = mg.router.random { k = m.router.k } } end,
   hash = function(m) return { router = mg.router.hash { k = divisor(m.experts, m.router.k), renormalise = true } } end,
 }
 local order <const> = { "released", "half k", "double k", "top-p", "capacity 1.25", "capacity 1", "groups", "bias", "quantile", "three quarters", "tree fitted",
   "tree distilled", "tree random", "random", "hash" }
 
--- Where the released model predicts no better than chance, nothing that is said of its accuracy means anything.
-local function chance_note(r)
-  local sum, count, chance = 0, 0, nil
-  for _, case in ipairs(r.cases) do
-    if case.params.routing == "released" then
-      sum, count, chance = sum + case.result.metrics.loss, count + 1, math.log(case.result.tables.model.vocabulary)
-    end
-  end
-  if count == 0 or sum / count < 0.95 * chance then return nil end
-  return ("The checkpoint predicts no better than chance: %.2f nats as released, against ln of its vocabulary = %.2f. Its loss and accuracy, and differences between them, mean nothing; costs, balance, memory and speed do."):format(sum / count, chance)
-end
+local function loss_as_released(case) return case.params.routing == "released" and case.result.metrics.loss or nil end
 
 return mg.experiment {
   title = "Fifteen routings of one checkpoint",
@@ -88,7 +60,7 @@ return mg.experiment {
     if case.checkpoint == "" then mg.core.fail("usage", "--set checkpoint=FOLDER is needed; experiments/make_checkpoint.lua makes two") end
     local data = mg.corpus { corpus = case.corpus }
     local model = mg.load(case.checkpoint)
-    local swap = routings[case.routing](model:mixture(), data, case)
+    local swap = swaps[case.routing](model:mixture(), data, case)
     if swap then model = model:with_router(swap) end
     local result = mg.evaluate { model = model, data = data, tokens = case.tokens, sequence = case.sequence, segment = case.seed }
     if case.choices ~= "" then
@@ -107,7 +79,7 @@ return mg.experiment {
     end
     local against = r:relative("routing", "released", { "flops_per_token", "forward_tokens_per_second" })
     return {
-      r:text(chance_note(r) or "Each seed is a segment of the validation text, on which all routings are compared."),
+      r:text(routings.chance_note(r, loss_as_released) or "Each seed is a segment of the validation text, on which all routings are compared."),
       r:facts("routing", "gates", { "router", "gate", "experts", "flops_by_formula" }),
       r:table("routing", quality),
       r:table("routing", { "cv", "max_over_mean", "dead_experts", "dropped_assignments" }),

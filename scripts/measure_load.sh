@@ -28,10 +28,10 @@ done
   echo
   echo "Random checkpoints of 0.6 G weights: a Mixtral of 11 blocks of width 1024 with 16 experts of width 1024, top 2, in a GGUF file; in f8_e4m3"
   echo "(with factors of 128 x 128) a DeepSeek-V3, in mxfp4_pairs a gpt-oss, both in safetensors, with embedding and head in bf16. Each row is a"
-  echo "process that loads the checkpoint, reads 256 tokens, writes 16 after 64, five times, and touches every weight. Memory is the most that the"
-  echo "process held (VmHWM, with the program itself and what passes need); a file that is used in place counts once it is touched."
+  echo "process that loads the checkpoint and touches every weight (\"loaded\": the most memory that the process held until then, VmHWM, the"
+  echo "program itself included), then reads 256 tokens and writes 16 after 64, five times (\"in the end\")."
   echo
-  echo "| storage | computed in | file, MB | loaded, MB | in the end, MB | of the file | prefill, tokens/s | decode, tokens/s | MB read by a decoded token |"
+  echo "| storage | computed in | file, MB | loaded, MB | of the file | in the end, MB | prefill, tokens/s | decode, tokens/s | MB read by a decoded token |"
   echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
   cat "$rows"
   echo

@@ -342,14 +342,13 @@ static mg_status own_config(const released *root, json_t **out) {
   return mg_config_read(root->context, root->path, file, out);
 }
 
-/* A vocabulary that came without a tokenizer.json, where it has such a form: SentencePiece's in a GGUF file has none. */
+/* A vocabulary that came without a tokenizer.json. */
 static mg_status own_tokenizer(released *root, json_t **out) {
   *out = NULL;
   if (root->checkpoint && mg_checkpoint_kind(root->checkpoint) != MG_CHECKPOINT_GGUF) return MG_OK;
   if (!root->checkpoint && !root->tokenizer) return MG_OK; /* drawn without a corpus */
   MG_TRY(need_tokenizer(root));
-  const mg_status status = mg_tokenizer_released_json(root->tokenizer, out);
-  return status == MG_UNSUPPORTED ? MG_OK : status;
+  return mg_tokenizer_released_json(root->tokenizer, out);
 }
 
 static mg_status save_all(released *r, const json_t *rules, const json_t *config, const char *folder) {

@@ -86,7 +86,7 @@ int32_t mg_tokenizer_eos(const mg_tokenizer *tokenizer);
  * one holds its tokenizer.json under "tokenizer". NULL when memory runs out. */
 json_t *mg_tokenizer_to_json(const mg_tokenizer *tokenizer);
 /* The same as the tokenizer.json that Hugging Face's library reads, and mg_tokenizer_from_json as well: with the same ids.
- * MG_UNSUPPORTED if there is no such form: two tokens have one text, or it is SentencePiece's BPE from a GGUF file. */
+ * MG_UNSUPPORTED if there is no such form: two tokens have one text. */
 mg_status mg_tokenizer_released_json(const mg_tokenizer *tokenizer, json_t **out);
 /* MG_FILE with the reason if `json` is not a tokenizer. */
 mg_status mg_tokenizer_from_json(mg_context *context, const json_t *json, mg_tokenizer **out);

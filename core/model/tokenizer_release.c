@@ -4,6 +4,7 @@
 
 #include "model/tokenizer/pipeline.h"
 #include "model/tokenizer_kind.h"
+#include "model/tokenizer_sentencepiece.h"
 
 enum { SPELT_BYTES_MOST = 2 * 512 };
 
@@ -86,13 +87,11 @@ static mg_status from_bpe(const mg_tokenizer *tokenizer, const json_t *own, json
   return status != MG_OK ? status : mg_fail(tokenizer->context, MG_MEMORY, "tokenizer.json: no memory to write it");
 }
 
-/* That of a released tokenizer is the file that it came from. */
+/* That of a released tokenizer is the file that it came from, or for a GGUF vocabulary what that amounts to. */
 static mg_status from_released(const mg_tokenizer *tokenizer, const json_t *own, json_t **out) {
   json_t *file = json_object_get(own, "tokenizer");
   const char *model = json_string_value(json_object_get(json_object_get(file, "model"), "type"));
-  if (model && strcmp(model, "SentencePieceBPE") == 0)
-    return mg_fail(tokenizer->context, MG_UNSUPPORTED,
-                   "tokenizer.json: it has no form for the vocabulary of a GGUF file of SentencePiece's BPE");
+  if (model && strcmp(model, "SentencePieceBPE") == 0) return mg__sentencepiece_as_bpe(tokenizer->context, file, out);
   *out = json_incref(file);
   return MG_OK;
 }

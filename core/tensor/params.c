@@ -126,23 +126,27 @@ static void store(mg_dtype dtype, void *values, int64_t i, double value) {
   }
 }
 
+/* Elements [first, first + count) into host memory. Each is drawn by its number, so threads change nothing. */
+static void draw(const entry *e, const mg_tensor *tensor, int64_t first, int64_t count, void *values) {
+  enum { WORTH_THREADS = 1 << 14 };
+#pragma omp parallel for schedule(static) if (count >= WORTH_THREADS)
+  for (int64_t i = 0; i < count; i++) store(tensor->dtype, values, i, initial_value(e, tensor, first + i));
+}
+
 /* Drawn on the host, so that a model starts from the same bits on every backend; uploaded piece by piece. */
 static mg_status initialise(mg_backend *backend, const entry *e, mg_tensor *tensor) {
-  enum { PIECE = 4096 };
-  union {
-    double f64[PIECE];
-    float f32[PIECE];
-    uint16_t bf16[PIECE];
-  } piece;
+  enum { PIECE = 1 << 18 };
   const int64_t count = mg_tensor_count(tensor);
-  const size_t each = mg_dtype_bytes(tensor->dtype);
-  for (int64_t first = 0; first < count; first += PIECE) {
+  const size_t each = mg_dtype_bytes(tensor->dtype), room = (size_t)(count < PIECE ? count : PIECE) * each;
+  void *piece = mg_alloc(backend->context, room);
+  mg_status status = piece || room == 0 ? MG_OK : MG_MEMORY;
+  for (int64_t first = 0; first < count && status == MG_OK; first += PIECE) {
     const int64_t here = count - first < PIECE ? count - first : PIECE;
-    for (int64_t i = 0; i < here; i++) store(tensor->dtype, &piece, i, initial_value(e, tensor, first + i));
-    char *device = (char *)tensor->data + (size_t)first * each;
-    MG_TRY(backend->plugin->upload(backend, device, &piece, (size_t)here * each));
+    draw(e, tensor, first, here, piece);
+    status = backend->plugin->upload(backend, (char *)tensor->data + (size_t)first * each, piece, (size_t)here * each);
   }
-  return MG_OK;
+  mg_free(backend->context, piece, piece ? room : 0);
+  return status;
 }
 
 /* ---- adding -------------------------------------------------------------------------------------------------- */

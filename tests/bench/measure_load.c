@@ -2,9 +2,9 @@
  *
  *   moegauge-load FOLDER KIND PRECISION       KIND as in tests/support/stored_model.c, PRECISION f32 or bf16
  *
- * Writes a random checkpoint of that type into FOLDER, loads it, reads a prompt and writes tokens, touches every weight, and
- * prints: MB of the file; the most MB that the process held when the model was loaded, and in the end, which
- * is also given as a share of the file; tokens per second reading and writing; MB that a written token reads. */
+ * Writes a random checkpoint of that type into FOLDER, loads it, touches every weight, reads a prompt and writes tokens,
+ * and prints: MB of the file; the most MB that the process held once every weight was touched, also as a share of the
+ * file, and in the end; tokens per second reading and writing; MB that a written token reads. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,11 +61,11 @@ static void measure(mg_world *world, const char *path, const char *described, in
   assert_ok(world->context, mg_model_load(world->context, world->registry, world->backend,
                                           json_object_get(family, "spec"), json_object_get(family, "tensors"),
                                           json_object_get(family, "ignored"), checkpoint, precision, &model));
+  assert_true(touch(mg_model_params(model)) > 0);
   const double loaded = resident_bytes();
   assert_ok(world->context, mg_speed_run(model, world->tape, precision, &settings, rounds));
-  assert_true(touch(mg_model_params(model)) > 0);
   const double file = (double)bytes, peak = resident_bytes();
-  printf("%.0f | %.0f | %.0f | %.2f | %.0f | %.1f | %.0f |\n", file * 1e-6, loaded * 1e-6, peak * 1e-6, peak / file,
+  printf("%.0f | %.0f | %.2f | %.0f | %.0f | %.1f | %.0f |\n", file * 1e-6, loaded * 1e-6, loaded / file, peak * 1e-6,
          rate(rounds, false, settings.prompt), rate(rounds, true, settings.generate),
          mg_speed_decode_bytes(model, precision, settings.depth) * 1e-6);
   fflush(stdout);

@@ -78,6 +78,17 @@ static void initial_values_come_from_the_stream_by_position(void **state) {
   assert_near(value(add(&r), 3), 0, 0);
 }
 
+/* Large ones are drawn by several threads and uploaded in several pieces. */
+static void every_value_of_a_large_parameter_is_that_of_its_position(void **state) {
+  (void)state;
+  enum { ROWS = 700, COLUMNS = 801 };
+  const mg_param_request r = request("w", ROWS, COLUMNS, MG_INIT_NORMAL, 0.02);
+  const mg_param *w = add(&r);
+  for (int64_t i = 0; i < ROWS * COLUMNS; i++)
+    if ((float)value(w, i) != (float)(0.02 * mg_random_normal(r.stream, (uint64_t)i)))
+      fail_msg("element %lld is another", (long long)i);
+}
+
 /* A standard normal cut off at 2 has a variance of 0.7737. */
 static void truncated_values_lie_within_two_deviations(void **state) {
   (void)state;
@@ -217,6 +228,7 @@ int main(void) {
       TEST(names_are_unique_and_found),
       TEST(addresses_stay_when_the_store_grows),
       TEST(initial_values_come_from_the_stream_by_position),
+      TEST(every_value_of_a_large_parameter_is_that_of_its_position),
       TEST(truncated_values_lie_within_two_deviations),
       TEST(variable_is_one_per_step_and_collects_its_gradient),
       TEST(new_tape_never_meets_a_stale_variable),

@@ -159,9 +159,18 @@ KIND(nllb)
 KIND(odd_unigram)
 KIND(odd_bpe)
 
+/* The tokenizer.json that a tokenizer is saved as, read again in its place. */
+static void read_as_saved(mg_context *context, mg_tokenizer **tokenizer) {
+  json_t *file;
+  assert_ok(context, mg_tokenizer_released_json(*tokenizer, &file));
+  assert_string_equal(json_string_value(json_object_get(json_object_get(file, "model"), "type")), "BPE");
+  mg_tokenizer_destroy(*tokenizer);
+  assert_ok(context, mg_tokenizer_from_json(context, file, tokenizer));
+  json_decref(file);
+}
+
 /* A SentencePiece vocabulary as a GGUF file holds it, against the sentencepiece library. */
-static void sentencepiece(void **state) {
-  mg_context *context = *state;
+static void compare_sentencepiece(mg_context *context, bool saved) {
   mg_golden_file file = mg_golden_file_open("tokenizers/sentencepiece.gz");
   json_t *json = read_document(&file), *pieces = json_object_get(json, "tokens");
   const size_t count = json_array_size(pieces);
@@ -188,6 +197,7 @@ static void sentencepiece(void **state) {
                                          .remove_spaces = -1};
   tally self = {.context = context, .kind = "sentencepiece", .encode_flags = MG_ENCODE_SPECIAL_AS_TEXT};
   assert_ok(context, mg_tokenizer_create_gguf(context, &vocabulary, &self.tokenizer));
+  if (saved) read_as_saved(context, &self.tokenizer);
   compare_all(&self, &file);
   mg_tokenizer_destroy(self.tokenizer);
   free(tokens);
@@ -195,6 +205,14 @@ static void sentencepiece(void **state) {
   free(types);
   json_decref(json);
   mg_golden_file_close(&file);
+}
+
+static void sentencepiece(void **state) {
+  compare_sentencepiece(*state, false);
+}
+
+static void sentencepiece_as_it_is_saved(void **state) {
+  compare_sentencepiece(*state, true);
 }
 
 int main(void) {
@@ -214,6 +232,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(odd_unigram, mg_testing_open_context, mg_testing_close_context),
       cmocka_unit_test_setup_teardown(odd_bpe, mg_testing_open_context, mg_testing_close_context),
       cmocka_unit_test_setup_teardown(sentencepiece, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(sentencepiece_as_it_is_saved, mg_testing_open_context, mg_testing_close_context),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
