@@ -89,6 +89,12 @@ assert(config_in "k4".num_experts_per_tok == 4 and config_in "kept".num_local_ex
 mg.load(folder .. "/tree", { precision = "f32" }):with_router { options = { k = 3, beam = 4 } }:save(folder .. "/again")
 assert(config_in "again".released.model_type == "mixtral" and config_in "again".swap.router.k == 3)
 assert(mg.load(folder .. "/again"):gate_source() == "fitted")
+-- A model may be saved over the files it is used from: they are replaced, and it goes on with the old ones.
+local over = mg.load(folder .. "/k4", { precision = "f32" })
+local before = loss(over)
+over:with_router { options = { k = 3 } }:save(folder .. "/k4")
+assert(loss(over) == before and config_in "k4".num_experts_per_tok == 3)
+assert(loss(mg.load(folder .. "/k4", { precision = "f32" }):with_router { options = { k = 4 } }) == before)
 -- Its cost by configuration alone.
 local tree42 = mixtral:with_router { router = mg.router.tree { k = 2, branching = { 4, 2 } }, gate = "random" }
 assert(mg.inspect(folder .. "/tree", 64).flops_per_token.causal.forward == tree42:counts(64).flops_per_token)
