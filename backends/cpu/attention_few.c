@@ -8,8 +8,7 @@ enum {
   FEW_ROWS = 16,      /* most queries that share a key head */
   RUN_BYTES = 512,    /* of a row of keys that one task reads */
   VALUES_AT_ONCE = 4, /* rows of values that are added while a sum is in registers */
-  AHEAD_ROWS = 16,
-  LINE_BYTES = 64
+  AHEAD_ROWS = 16
 };
 
 bool CPU_NAME(attention_is_few)(const attention *a) {

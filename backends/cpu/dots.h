@@ -1,14 +1,20 @@
 /* Dots of a few rows of f32 with rows of a matrix, f32 or bf16, which are read in order and where they lie: what products
- * with few rows and attention of few queries consist of, whose time is that of reading the matrix. One long stream of
- * loads is what the processors' own prefetching follows best: asking for lines ahead, or reading several rows at once, is
- * slower. Sums are kept in vectors till four of them can be added up together. */
+ * with few rows and attention of few queries consist of, whose time is that of reading the matrix. A stream of loads is
+ * read fastest when the lines one KiB further are asked for into the L2 cache: asking further ahead or into the L1 cache,
+ * or reading several rows at once, is slower. Sums are kept in vectors till four of them can be added up together. */
 #ifndef MG_CPU_DOTS_H
 #define MG_CPU_DOTS_H
 
 #include "kernels.h"
 #include "vector.h"
 
-enum { DOTS_ROWS = 4, DOTS_COLUMNS = 4 };
+enum { DOTS_ROWS = 4, DOTS_COLUMNS = 4, LINE_BYTES = 64, STREAM_AHEAD_BYTES = 1 << 10 };
+
+/* Asks for what a stream reads one KiB after the `bytes` at w. */
+static inline __attribute__((always_inline)) void dots_ask_ahead(const char *w, int32_t bytes) {
+#pragma GCC unroll 4
+  for (int32_t at = 0; at < bytes; at += LINE_BYTES) __builtin_prefetch(w + STREAM_AHEAD_BYTES + at, 0, 2);
+}
 
 static inline vector dots_load(const void *w, bool half, int64_t k) {
   return half ? vector_load_bf16((const uint16_t *)w + k) : vector_load((const float *)w + k);
@@ -25,9 +31,9 @@ static inline vector dots_load_rest(const void *w, bool half, int64_t k, int64_t
 /* total[r] adds up to x[r] . w. Written for one row count and dtype at a time, so that the sums have fixed registers; a
  * single row gets four chains of additions, several rows two each. */
 static inline __attribute__((always_inline)) void dots_row(const int32_t rows, const bool half, const float *x,
-                                                           int64_t stride, const void *w, int64_t depth,
+                                                           int64_t stride, const void *w, int64_t depth, bool stream,
                                                            vector total[DOTS_ROWS]) {
-  const int32_t chains = rows == 1 ? 4 : 2;
+  const int32_t chains = rows == 1 ? 4 : 2, element = half ? 2 : 4;
   vector sum[DOTS_ROWS][4];
 #pragma GCC unroll 4
   for (int32_t r = 0; r < rows; r++)
@@ -35,6 +41,7 @@ static inline __attribute__((always_inline)) void dots_row(const int32_t rows, c
     for (int32_t c = 0; c < chains; c++) sum[r][c] = vector_all(0.0f);
   int64_t k = 0;
   for (; k + 4 * VECTOR_FLOATS <= depth; k += 4 * VECTOR_FLOATS) {
+    if (stream) dots_ask_ahead((const char *)w + k * element, 4 * VECTOR_FLOATS * element);
 #pragma GCC unroll 4
     for (int32_t v = 0; v < 4; v++) {
       const vector b = dots_load(w, half, k + v * VECTOR_FLOATS);
@@ -61,7 +68,8 @@ static inline __attribute__((always_inline)) void dots_row(const int32_t rows, c
 }
 
 /* Rows of x are `stride` floats apart. Column c of the result is row c of w, `w_bytes` apart, with rows of x that begin
- * `x_step` floats further for each column (0 = the same for all). */
+ * `x_step` floats further for each column (0 = the same for all). `stream` says that what follows these rows of w in
+ * memory is read next. */
 typedef struct cpu_dots {
   const float *x;
   int64_t stride, x_step;
@@ -69,13 +77,15 @@ typedef struct cpu_dots {
   int64_t w_bytes, depth;
   mg_dtype dtype; /* of w */
   int32_t rows, columns;
+  bool stream;
 } cpu_dots;
 
 static inline __attribute__((always_inline)) void dots_form(const int32_t rows, const bool half, const cpu_dots *d,
                                                             float out[DOTS_ROWS][DOTS_COLUMNS]) {
   vector total[DOTS_COLUMNS][DOTS_ROWS];
   for (int32_t c = 0; c < d->columns; c++)
-    dots_row(rows, half, d->x + c * d->x_step, d->stride, (const char *)d->w + c * d->w_bytes, d->depth, total[c]);
+    dots_row(rows, half, d->x + c * d->x_step, d->stride, (const char *)d->w + c * d->w_bytes, d->depth, d->stream,
+             total[c]);
   for (int32_t c = d->columns; c < DOTS_COLUMNS; c++)
     for (int32_t r = 0; r < rows; r++) total[c][r] = vector_all(0.0f);
 #pragma GCC unroll 4

@@ -12,8 +12,6 @@
 #include "dots.h"
 #include "stored.h"
 
-enum { LINE_BYTES = 64 };
-
 /* The product that task or packing item `index` belongs to. */
 static int64_t find_product(const product_run *run, int64_t index, bool by_task) {
   int64_t low = 0, high = run->count - 1;
@@ -116,6 +114,7 @@ static void multiply_direct(const product_run *run, const cpu_product *product, 
   const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
   cpu_dots dots = {.x = rows, .stride = product->depth, .depth = product->depth, .dtype = product->b.dtype};
   dots.rows = (int32_t)product->rows;
+  dots.stream = !stored;
   dots.w_bytes = (int64_t)mg_dtype_run_bytes(product->b.dtype, product->b.row);
   if (stored) {
     dots.dtype = MG_F32;
