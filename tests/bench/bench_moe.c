@@ -100,9 +100,11 @@ static void build(moe_block *b, bool backward) {
   mg_op_call *assign = add_call(b, MG_OP_ASSIGN, ids, NULL, NULL, offsets);
   assign->out[1] = slots, assign->out[2] = position, assign->out[3] = demand;
   add_call(b, MG_OP_DISPATCH, x, slots, offsets, rows)->attributes.dispatch.choices = K;
-  add_product(b, MG_OP_GROUPED_MATMUL, rows, gate, offsets, true, false, g);
-  add_product(b, MG_OP_GROUPED_MATMUL, rows, up, offsets, true, false, u);
-  add_call(b, MG_OP_GLU, g, u, NULL, h)->attributes.glu.kind = MG_GLU_SILU;
+  mg_op_call *gated = add_call(b, MG_OP_GATED_MATMUL, rows, gate, up, h);
+  gated->attributes.gated.activation = MG_GLU_SILU;
+  gated->attributes.gated.compute = dtype;
+  gated->in[3] = offsets;
+  if (backward) gated->out[1] = g, gated->out[2] = u;
   add_product(b, MG_OP_GROUPED_MATMUL, h, down, offsets, true, false, y);
   add_call(b, MG_OP_COMBINE, y, weights, position, out);
   if (!backward) return;
