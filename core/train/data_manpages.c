@@ -1,7 +1,7 @@
 /* Stage "collect" for `manpages`: real text in several languages from Debian packages, fetched without root.
  *
  * Packages are downloaded once by `apt-get download` into CACHE/packages and stay there, so later runs need no network.
- * `dpkg-deb --fsys-tarfile` makes each a tar archive that is read in memory. The report names every package file with its
+ * Each is read in memory. The report names every package file with its
  * hash; the dataset's own checksum is over the text. */
 #include <errno.h>
 #include <glob.h>
@@ -180,18 +180,32 @@ static mg_status fetch(mg__pipeline *pipeline, const char *folder, const char *c
                  count, missing[0], why, reason, folder);
 }
 
-/* Makes sure that every package is there, fetching those that are not; one process at a time. */
-static mg_status ensure_packages(mg__pipeline *pipeline, const char *domains, char folder[PATH_MAX]) {
-  MG_TRY(packages_folder(pipeline, folder));
-  int lock;
-  char name[FOLDER_BYTES], path[PATH_MAX];
-  snprintf(name, sizeof name, "%s/fetch", folder);
-  MG_TRY(mg__lock_take(pipeline->context, name, &lock));
-  const char *missing[MG_COUNT(sources)];
+static size_t list_missing(const char *folder, const char *domains, const char *missing[MG_COUNT(sources)]) {
+  char path[PATH_MAX];
   size_t count = 0;
   for (size_t i = 0; i < MG_COUNT(sources); i++)
     if (listed(domains, sources[i].domain) && !find_package(folder, sources[i].package, path))
       missing[count++] = sources[i].package;
+  return count;
+}
+
+/* Makes sure that every package is there, fetching those that are not; one process at a time. Where all are there, the
+ * folder need not be writable, as in a sandbox. */
+static mg_status ensure_packages(mg__pipeline *pipeline, const char *domains, char folder[PATH_MAX]) {
+  const char *missing[MG_COUNT(sources)];
+  char name[FOLDER_BYTES];
+  int lock;
+  MG_TRY(packages_folder(pipeline, folder));
+  size_t count = list_missing(folder, domains, missing);
+  if (count == 0) return MG_OK;
+  snprintf(name, sizeof name, "%s/fetch", folder);
+  if (mg__lock_take(pipeline->context, name, &lock) != MG_OK)
+    return mg_fail(pipeline->context, MG_FILE,
+                   "corpus manpages: %zu Debian packages (%s, ...) are not in %s, and cannot be downloaded to there "
+                   "from here; run "
+                   "an experiment on this corpus without a sandbox once, or `apt-get download` them in that folder",
+                   count, missing[0], folder);
+  count = list_missing(folder, domains, missing); /* another process may have fetched them meanwhile */
   const mg_status status = count ? fetch(pipeline, folder, missing, count) : MG_OK;
   mg__lock_release(lock);
   return status;
@@ -320,33 +334,27 @@ static mg_status note_package(mg__pipeline *pipeline, const char *path) {
   return MG_OK;
 }
 
-/* Turns a package into a tar archive in memory. */
-static mg_status read_archive(mg_context *context, const char *package, const char *folder, char **tar, size_t *bytes) {
-  char archive[FOLDER_BYTES], log[FOLDER_BYTES];
-  snprintf(archive, sizeof archive, "%s/package.tmp.%ld", folder, (long)getpid());
-  snprintf(log, sizeof log, "%s/dpkg.log", folder);
-  int code;
-  const char *const arguments[] = {"dpkg-deb", "--fsys-tarfile", package, NULL};
-  mg_status status = mg__program_run(context, arguments, folder, archive, log, &code);
-  if (status == MG_OK && code != 0)
-    status = mg_fail(context, MG_FILE, "%s: dpkg-deb cannot unpack it; remove it to download it again", package);
-  if (status == MG_OK) status = mg_file_read(context, archive, archive_bytes_most, tar, bytes);
-  unlink(archive);
+static mg_status unpack(mg_context *context, const char *package, mg__text *tar) {
+  char *archive;
+  size_t bytes;
+  MG_TRY(mg_file_read(context, package, archive_bytes_most, &archive, &bytes));
+  const mg_status status = mg__deb_unpack(context, package, archive, bytes, tar);
+  mg_free(context, archive, bytes + 1);
   return status;
 }
 
 static mg_status read_package(mg__pipeline *pipeline, const source *from, const char *folder) {
-  char package[PATH_MAX], *tar;
-  size_t bytes;
+  char package[PATH_MAX];
+  mg__text tar = {0};
   if (!find_package(folder, from->package, package))
     return mg_fail(pipeline->context, MG_FILE, "%s: the package %s has vanished", folder, from->package);
   MG_TRY(note_package(pipeline, package));
-  MG_TRY(read_archive(pipeline->context, package, folder, &tar, &bytes));
   unpacking in = {.pipeline = pipeline, .from = from, .domain = mg__domain_index(pipeline, from->domain)};
-  const mg_status status = mg__tar_walk(pipeline->context, package, tar, bytes, add_member, &in);
+  mg_status status = unpack(pipeline->context, package, &tar);
+  if (status == MG_OK) status = mg__tar_walk(pipeline->context, package, tar.data, tar.bytes, add_member, &in);
   MG_VECTOR_FREE(pipeline->context, in.page.data, in.page.room);
   MG_VECTOR_FREE(pipeline->context, in.text.data, in.text.room);
-  mg_free(pipeline->context, tar, bytes + 1);
+  MG_VECTOR_FREE(pipeline->context, tar.data, tar.room);
   return status;
 }
 

@@ -158,6 +158,8 @@ mg_status mg__tar_walk(mg_context *context, const char *where, const char *data,
                        mg__member_function member, void *user);
 /* Appends the unpacked bytes of a gzip file. */
 mg_status mg__gzip_unpack(mg_context *context, const char *where, const char *data, size_t bytes, mg__text *out);
+/* Appends the files of a Debian package as a tar archive (data_deb.c). MG_FILE if it is damaged. */
+mg_status mg__deb_unpack(mg_context *context, const char *where, const char *archive, size_t bytes, mg__text *tar);
 
 /* ---- the cache (data_cache.c) ---- */
 

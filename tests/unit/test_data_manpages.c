@@ -85,8 +85,9 @@ static bool build_package(const corpus *self, const char *package, const char *p
   snprintf(tree, sizeof tree, "%s/cache/packages", self->folder);
   mg_folder_make(self->context, tree);
   snprintf(command, sizeof command,
-           "cd %s && dpkg-deb -b tree cache/packages/%s_1_all.deb >/dev/null 2>&1 && rm -r tree", self->folder,
-           package);
+           "cd %s && dpkg-deb -Z${DPKG_DEB_COMPRESSOR_TYPE:-xz} -b tree cache/packages/%s_1_all.deb >/dev/null 2>&1 && "
+           "rm -r tree",
+           self->folder, package);
   return system(command) == 0;
 }
 
@@ -116,6 +117,47 @@ static void packages_in_the_cache_need_no_network(void **state) {
   mg_dataset_close(dataset);
 }
 
+static mg_status unpack(mg_context *context, const char *package, size_t bytes, size_t *unpacked) {
+  mg__text tar = {0};
+  char *exact = malloc(bytes ? bytes : 1); /* so that reading past the end is seen */
+  memcpy(exact, package, bytes);
+  const mg_status status = mg__deb_unpack(context, "test.deb", exact, bytes, &tar);
+  free(exact);
+  *unpacked = tar.bytes;
+  MG_VECTOR_FREE(context, tar.data, tar.room);
+  return status;
+}
+
+/* A package cut short or with a changed byte is refused or read, within its bounds; each form of packing is known. */
+static void packages_are_read_or_refused(void **state) {
+  corpus *self = *state;
+  if (system("command -v dpkg-deb >/dev/null 2>&1") != 0) skip();
+  static const char *const forms[] = {"xz", "gzip", "none"};
+  size_t sizes[MG_COUNT(forms)];
+  for (size_t form = 0; form < MG_COUNT(forms); form++) {
+    char path[256], *package;
+    size_t bytes, size;
+    setenv("DPKG_DEB_COMPRESSOR_TYPE", forms[form], 1);
+    assert_true(build_package(self, forms[form], "usr/share/words", "the words of a file\n"));
+    unsetenv("DPKG_DEB_COMPRESSOR_TYPE");
+    snprintf(path, sizeof path, "%s/cache/packages/%s_1_all.deb", self->folder, forms[form]);
+    assert_ok(self->context, mg_file_read(self->context, path, 1 << 20, &package, &bytes));
+    assert_ok(self->context, unpack(self->context, package, bytes, &sizes[form]));
+    assert_true(sizes[form] >= 1024);
+    for (size_t i = 0; i < bytes; i++) {
+      if (i + 1 < bytes) assert_int_not_equal(unpack(self->context, package, i, &size), MG_BUG);
+      const char kept = package[i];
+      package[i] = (char)(kept ^ 0x15);
+      const mg_status changed = unpack(self->context, package, bytes, &size);
+      assert_true(changed == MG_OK || changed == MG_FILE);
+      package[i] = kept;
+    }
+    assert_refused(self->context, MG_FILE, "damaged", unpack(self->context, package, bytes / 2, &size));
+    mg_free(self->context, package, bytes + 1);
+  }
+  assert_true(sizes[0] == sizes[1] && sizes[1] == sizes[2]);
+}
+
 static void no_network_and_no_cache_suggests_synthetic(void **state) {
   corpus *self = *state;
   char *path = strdup(getenv("PATH") ? getenv("PATH") : "");
@@ -133,7 +175,7 @@ static void no_network_and_no_cache_suggests_synthetic(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {TEST(roff_becomes_text), TEST(any_markup_ends),
-                                     TEST(packages_in_the_cache_need_no_network),
+                                     TEST(packages_in_the_cache_need_no_network), TEST(packages_are_read_or_refused),
                                      TEST(no_network_and_no_cache_suggests_synthetic)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
