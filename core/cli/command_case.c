@@ -8,20 +8,29 @@
 
 #include "base/clock.h"
 #include "cli/commands.h"
-#include "cli/session.h"
+#include "cli/sandboxed.h"
 #include "lab/runner.h"
 
 static const int64_t progress_pause_ns = 200 * (int64_t)1000000;
 
 typedef struct case_options {
   char set[MG_OPTION_STRING_MAX], seeds[MG_OPTION_STRING_MAX];
-  bool smoke, allow_fs;
+  bool smoke, allow_fs, plan;
+  char sandbox[MG_OPTION_STRING_MAX], report[MG_OPTION_STRING_MAX];
+  int64_t memory, cpu;
 } case_options;
 
-static const mg_option options[] = {MG_OPTION_STRING(case_options, set, "", "KEY=VALUE, as for run"),
-                                    MG_OPTION_STRING(case_options, seeds, "", "as for run"),
-                                    MG_OPTION_BOOL(case_options, smoke, false, "as for run"),
-                                    MG_OPTION_BOOL(case_options, allow_fs, false, "as for run"), MG_OPTION_END};
+static const mg_option options[] = {
+    MG_OPTION_STRING(case_options, set, "", "KEY=VALUE, as for run"),
+    MG_OPTION_STRING(case_options, seeds, "", "as for run"),
+    MG_OPTION_BOOL(case_options, smoke, false, "as for run"),
+    MG_OPTION_BOOL(case_options, allow_fs, false, "as for run"),
+    MG_OPTION_STRING(case_options, sandbox, "", "folder of the results: shut in, as for run"),
+    MG_OPTION_INT(case_options, memory, 0, 0, 1e15, "bytes in the sandbox; 0 = no limit"),
+    MG_OPTION_INT(case_options, cpu, 0, 0, 1e15, "processor seconds in it; 0 = no limit"),
+    MG_OPTION_BOOL(case_options, plan, false, "give the plan instead"),
+    MG_OPTION_STRING(case_options, report, "", "give the stored results in this form instead"),
+    MG_OPTION_END};
 
 static const mg_example examples[] = {{"moegauge case experiments/quickstart.lua 1", "the first case, here"},
                                       {"moegauge case experiments/quickstart.lua 3 --smoke", "two steps of the third"},
@@ -62,13 +71,37 @@ static void tell_outcome(const speaker *to, const mg_context *context, mg_status
   say(to, message);
 }
 
-static mg_status run_case(mg_session *session, const char *word, const speaker *to) {
+static mg_status run_case(mg_session *session, const char *word, json_t **result, json_t **provenance) {
   char *end;
-  json_t *result = NULL, *provenance = NULL;
   const long long number = strtoll(word, &end, 10);
   if (end == word || *end || number < 1)
     return mg_fail(session->cli->context, MG_USAGE, "case: a number from 1 up was expected, not '%s'", word);
-  const mg_status status = mg_engine_run_case(session->engine, number, &result, &provenance);
+  return mg_engine_run_case(session->engine, number, result, provenance);
+}
+
+static mg_status render(mg_session *session, const char *format, json_t **result) {
+  mg_store *store;
+  json_t *stored;
+  MG_TRY(mg_session_store(session->cli, session->folder, true, &store));
+  mg_status status = mg_store_get(store, &stored);
+  mg_store_close(store);
+  MG_TRY(status);
+  status = mg_engine_render(session->engine, stored, format, result);
+  json_decref(stored);
+  return status;
+}
+
+/* Does what the parent wants and tells it how that went. */
+static mg_status answer(mg_session *session, mg_status status, const case_options *set, const char *word,
+                        const speaker *to) {
+  json_t *result = NULL, *provenance = NULL;
+  if (status == MG_OK && set->plan)
+    status = mg_engine_plan(session->engine, &result);
+  else if (status == MG_OK && *set->report)
+    status = render(session, set->report, &result);
+  else if (status == MG_OK)
+    status = run_case(session, word, &result, &provenance);
+  status = mg__sandboxed_explain(session, status);
   tell_outcome(to, session->cli->context, status, result, provenance);
   return status;
 }
@@ -77,20 +110,24 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   const case_options *set = option_values;
   speaker to = {.descriptor = fcntl(MG_CASE_DESCRIPTOR, F_GETFD) < 0 ? STDOUT_FILENO : MG_CASE_DESCRIPTOR};
   if (to.descriptor == MG_CASE_DESCRIPTOR) fcntl(to.descriptor, F_SETFD, FD_CLOEXEC); /* not for gnuplot and others */
+  const mg_sandboxed_case inside = {.folder = set->sandbox,
+                                    .looks = set->plan || *set->report,
+                                    .draws = *set->report != '\0',
+                                    .memory_bytes = set->memory,
+                                    .cpu_seconds = set->cpu};
   const mg_session_request request = {.experiment = words->word[0],
                                       .settings = words->repeated,
                                       .settings_count = words->repeated_count,
                                       .seeds = set->seeds,
                                       .smoke = set->smoke,
                                       .allow_files = set->allow_fs,
+                                      .inside = *set->sandbox ? &inside : NULL,
+                                      .out = set->sandbox,
                                       .progress = tell_progress,
                                       .user = &to};
   mg_session session;
   mg_status status = mg_session_open(cli, &request, &session);
-  if (status != MG_OK)
-    tell_outcome(&to, cli->context, status, NULL, NULL);
-  else
-    status = run_case(&session, words->word[1], &to);
+  status = answer(&session, status, set, words->word[1], &to);
   mg_session_close(&session);
   return status;
 }

@@ -47,32 +47,38 @@ static mg_status read_store(mg_cli *cli, const char *folder, json_t **out) {
   return status;
 }
 
-static mg_status report(mg_cli *cli, mg_session *session, const char *folder, const json_t *stored,
-                        const char *format) {
-  MG_TRY(mg_session_report(session, stored, format, folder));
-  if (strcmp(format, "html") == 0) printf("%s/report.html\n", folder);
+static mg_status report(mg_session *session, const json_t *stored, const char *format) {
+  MG_TRY(mg_session_report(session, stored, format));
+  if (strcmp(format, "html") == 0) printf("%s/report.html\n", session->folder);
   if (json_array_size(json_object_get(stored, "cases")) == 0)
-    return mg_fail(cli->context, MG_NOTHING, "%s: no case is stored yet; `moegauge run` makes some", folder);
+    return mg_fail(session->cli->context, MG_NOTHING, "%s: no case is stored yet; `moegauge run` makes some",
+                   session->folder);
   return MG_OK;
+}
+
+/* What ran in a sandbox is reported in one. */
+static bool was_sandboxed(const json_t *stored) {
+  const char *noted = json_string_value(json_object_get(json_object_get(stored, "experiment"), "sandbox"));
+  return noted && strcmp(noted, "yes") == 0;
 }
 
 static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words *words) {
   const report_options *set = option_values;
-  char folder[MG_SESSION_PATH_BYTES], script[MG_SESSION_PATH_BYTES];
+  char script[MG_SESSION_PATH_BYTES];
   json_t *stored = NULL;
-  mg_session session = {.cli = cli, .request = {.smoke = set->smoke}};
-  mg_status status;
-  if (is_folder(words->word[0])) {
-    snprintf(folder, sizeof folder, "%s", words->word[0]);
-    MG_TRY(read_store(cli, folder, &stored));
+  mg_session session = {.cli = cli};
+  const bool folder = is_folder(words->word[0]);
+  mg_session_request request = {
+      .experiment = folder ? NULL : words->word[0], .out = folder ? words->word[0] : set->out, .smoke = set->smoke};
+  mg_session_place(&session, &request);
+  MG_TRY(read_store(cli, session.folder, &stored));
+  if (folder) {
     find_script(stored, script);
-    status = mg_session_open(cli, &(mg_session_request){.experiment = *script ? script : NULL}, &session);
-  } else {
-    status = mg_session_open(cli, &(mg_session_request){.experiment = words->word[0], .smoke = set->smoke}, &session);
-    mg_session_folder(&session, set->out, folder);
-    if (status == MG_OK) status = read_store(cli, folder, &stored);
+    request.experiment = *script ? script : NULL;
   }
-  if (status == MG_OK) status = report(cli, &session, folder, stored, formats[set->format]);
+  request.sandboxed = request.experiment && was_sandboxed(stored);
+  mg_status status = mg_session_open(cli, &request, &session);
+  if (status == MG_OK) status = report(&session, stored, formats[set->format]);
   mg_session_close(&session);
   json_decref(stored);
   return status;

@@ -10,17 +10,15 @@
 
 #include "cli/commands.h"
 #include "cli/progress.h"
-#include "cli/session.h"
+#include "cli/sandboxed.h"
 #include "lab/runner.h"
 #include "measure/provenance.h"
-
-enum { ARGUMENTS_MAX = 60 };
 
 typedef struct run_options {
   char set[MG_OPTION_STRING_MAX], seeds[MG_OPTION_STRING_MAX], out[MG_OPTION_STRING_MAX];
   int64_t jobs;
   double timeout;
-  bool dry_run, smoke, fresh, allow_fs;
+  bool dry_run, smoke, fresh, allow_fs, sandbox;
 } run_options;
 
 static const mg_option options[] = {
@@ -35,6 +33,8 @@ static const mg_option options[] = {
     MG_OPTION_STRING(run_options, out, "", "folder for the results; default: results/NAME"),
     MG_OPTION_FLOAT(run_options, timeout, 0, 0, 1e9, "seconds after which a case is stopped and fails; 0 = none"),
     MG_OPTION_BOOL(run_options, allow_fs, false, "let the script read and write files"),
+    MG_OPTION_BOOL(run_options, sandbox, false,
+                   "for a script that you have not read: no network, no programs, few files, limits"),
     MG_OPTION_END};
 
 static const mg_example examples[] = {
@@ -42,6 +42,7 @@ static const mg_example examples[] = {
     {"moegauge run experiments/quickstart.lua --dry-run", "show the cases and check them"},
     {"moegauge run experiments/quickstart.lua --seeds 1..5 --set tokens=200000", "more seeds, fewer tokens"},
     {"moegauge run experiments/quickstart.lua --smoke --jobs 2", "does every case work at all?"},
+    {"moegauge run downloaded.lua --sandbox --timeout 600", "an experiment that nobody here has read"},
     MG_EXAMPLE_END};
 
 typedef struct plan {
@@ -59,7 +60,7 @@ static void free_plan(mg_context *context, plan *p) {
 
 static mg_status make_plan(mg_session *session, plan *p) {
   mg_context *context = session->cli->context;
-  MG_TRY(mg_engine_plan(session->engine, &p->json));
+  MG_TRY(mg_session_plan(session, &p->json));
   const json_t *cases = json_object_get(p->json, "cases");
   p->count = (int64_t)json_array_size(cases);
   if (p->count == 0) return mg_fail(context, MG_NOTHING, "%s: the filter leaves no case", session->request.experiment);
@@ -89,7 +90,8 @@ static void print_axes(const json_t *plan_json) {
 }
 
 /* Shows the plan and which of its cases are stored already. */
-static mg_status print_plan(mg_session *session, const plan *p, const char *folder, const run_options *set) {
+static mg_status print_plan(mg_session *session, const plan *p, const run_options *set) {
+  const char *folder = session->folder;
   char path[MG_SESSION_PATH_BYTES + 32];
   mg_store *store = NULL;
   snprintf(path, sizeof path, "%s/results.sqlite", folder);
@@ -111,29 +113,6 @@ static mg_status print_plan(mg_session *session, const plan *p, const char *fold
 
 /* ---- running ------------------------------------------------------------------------------------------------ */
 
-/* The command of a child: this very program with the same experiment and settings. */
-static mg_status child_command(const mg_session *session, const run_options *set,
-                               const char *arguments[ARGUMENTS_MAX]) {
-  int count = 0;
-  arguments[count++] = session->cli->program;
-  arguments[count++] = "case";
-  if (set->smoke) arguments[count++] = "--smoke";
-  if (set->allow_fs) arguments[count++] = "--allow-fs";
-  if (*set->seeds) {
-    arguments[count++] = "--seeds";
-    arguments[count++] = set->seeds;
-  }
-  for (int64_t i = 0; i < session->request.settings_count; i++) {
-    if (count + 5 > ARGUMENTS_MAX) return mg_fail(session->cli->context, MG_USAGE, "--set: too many settings");
-    arguments[count++] = "--set";
-    arguments[count++] = session->request.settings[i];
-  }
-  arguments[count++] = "--";
-  arguments[count++] = session->request.experiment;
-  arguments[count] = NULL;
-  return MG_OK;
-}
-
 /* One run at a time per folder; the lock goes with the process. */
 static mg_status lock_folder(mg_context *context, const char *folder, int *lock) {
   MG_TRY(mg_folder_make(context, folder));
@@ -148,6 +127,7 @@ static mg_status note_facts(mg_session *session, const plan *p, mg_store *store)
   MG_TRY(mg_store_set(store, "title", json_string_value(json_object_get(p->json, "title"))));
   MG_TRY(mg_store_set(store, "name", session->name));
   MG_TRY(mg_store_set(store, "script", session->request.experiment));
+  MG_TRY(mg_store_set(store, "sandbox", session->request.sandboxed ? "yes" : "no"));
   char *settings = json_dumps(json_object_get(p->json, "settings"), JSON_COMPACT | JSON_SORT_KEYS);
   const mg_status status = settings ? mg_store_set(store, "settings", settings) : MG_OK;
   free(settings);
@@ -157,11 +137,12 @@ static mg_status note_facts(mg_session *session, const plan *p, mg_store *store)
 
 static mg_status run_plan(mg_session *session, const plan *p, const run_options *set, mg_store *store) {
   mg_context *context = session->cli->context;
-  const char *arguments[ARGUMENTS_MAX];
+  const char *arguments[MG_SESSION_ARGUMENTS_MAX];
   mg_progress *progress = NULL;
   mg_run_summary summary;
   json_t *provenance = NULL;
-  MG_TRY(child_command(session, set, arguments));
+  MG_TRY(session->request.sandboxed ? mg__sandboxed_cases(session, arguments)
+                                    : mg_session_command(session, NULL, arguments));
   MG_TRY(note_facts(session, p, store));
   mg_status status = mg_provenance(context, &provenance);
   if (status == MG_OK) status = mg_progress_create(context, p->count, isatty(STDERR_FILENO), &progress);
@@ -170,7 +151,7 @@ static mg_status run_plan(mg_session *session, const plan *p, const run_options 
                                     .cases = p->cases,
                                     .cases_count = p->count,
                                     .jobs = set->jobs,
-                                    .case_timeout_seconds = set->timeout,
+                                    .case_timeout_seconds = session->request.timeout_seconds,
                                     .fresh = set->fresh,
                                     .store = store,
                                     .provenance = provenance,
@@ -189,12 +170,12 @@ static mg_status run_plan(mg_session *session, const plan *p, const run_options 
 }
 
 /* Reports after the outcome is known: a report that fails does not hide why cases did. */
-static mg_status show(mg_session *session, mg_store *store, const char *folder) {
+static mg_status show(mg_session *session, mg_store *store) {
   json_t *stored;
   MG_TRY(mg_store_get(store, &stored));
-  mg_status status = mg_session_report(session, stored, "table", folder);
-  if (status == MG_OK) status = mg_session_report(session, stored, "html", folder);
-  if (status == MG_OK) printf("report: %s/report.html\n", folder);
+  mg_status status = mg_session_report(session, stored, "table");
+  if (status == MG_OK) status = mg_session_report(session, stored, "html");
+  if (status == MG_OK) printf("report: %s/report.html\n", session->folder);
   json_decref(stored);
   return status;
 }
@@ -216,15 +197,15 @@ static mg_status check_devices(mg_session *session, const plan *p) {
   return status;
 }
 
-static mg_status run_and_show(mg_session *session, const plan *p, const run_options *set, const char *folder) {
+static mg_status run_and_show(mg_session *session, const plan *p, const run_options *set) {
   mg_context *context = session->cli->context;
   mg_store *store = NULL;
   char message[2048];
-  MG_TRY(mg_session_store(session->cli, folder, false, &store));
+  MG_TRY(mg_session_store(session->cli, session->folder, false, &store));
   const mg_status status = run_plan(session, p, set, store);
   snprintf(message, sizeof message, "%s", mg_context_message(context));
   mg_status shown = MG_OK;
-  if (status == MG_OK || status == MG_CASES_FAILED) shown = show(session, store, folder);
+  if (status == MG_OK || status == MG_CASES_FAILED) shown = show(session, store);
   mg_store_close(store);
   if (status == MG_OK) return shown;
   if (shown != MG_OK) fprintf(stderr, "warning: no report: %s\n", mg_context_message(context));
@@ -233,17 +214,15 @@ static mg_status run_and_show(mg_session *session, const plan *p, const run_opti
 
 static mg_status run_session(mg_session *session, const run_options *set) {
   mg_context *context = session->cli->context;
-  char folder[MG_SESSION_PATH_BYTES];
   plan p = {0};
   int lock = -1;
-  mg_session_folder(session, set->out, folder);
   mg_status status = make_plan(session, &p);
   if (status == MG_OK && set->dry_run) {
-    status = print_plan(session, &p, folder, set);
+    status = print_plan(session, &p, set);
   } else if (status == MG_OK) {
     status = check_devices(session, &p);
-    if (status == MG_OK) status = lock_folder(context, folder, &lock);
-    if (status == MG_OK) status = run_and_show(session, &p, set, folder);
+    if (status == MG_OK) status = lock_folder(context, session->folder, &lock);
+    if (status == MG_OK) status = run_and_show(session, &p, set);
     if (lock >= 0) close(lock);
   }
   free_plan(context, &p);
@@ -257,7 +236,12 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
                                       .settings_count = words->repeated_count,
                                       .seeds = set->seeds,
                                       .smoke = set->smoke,
-                                      .allow_files = set->allow_fs};
+                                      .allow_files = set->allow_fs,
+                                      .sandboxed = set->sandbox,
+                                      .out = set->out,
+                                      .timeout_seconds =
+                                          set->sandbox && set->timeout == 0 ? MG_SANDBOX_CASE_SECONDS : set->timeout,
+                                      .jobs = set->jobs};
   mg_session session;
   mg_status status = mg_session_open(cli, &request, &session);
   if (status == MG_OK) status = run_session(&session, set);
@@ -273,7 +257,10 @@ const mg_command mg__command_run = {
         "Each case runs in a process of its own, so that one that crashes fails one row. What is finished is kept: "
         "after Ctrl-C, a crash or a power cut the same command goes on where it stopped. Press Ctrl-C once to "
         "stop the running cases in good order, twice to kill them. Where no device of the cases is there, the run "
-        "ends before them.",
+        "ends before them. With --sandbox the script reads its own Lua files and what --set names, writes below "
+        "FOLDER/sandbox, has no network, programs or GPU, and stops after --timeout or an hour; where the kernel "
+        "cannot "
+        "shut it in, nothing runs.",
     .options = options,
     .options_size = sizeof(run_options),
     .repeats = "set",

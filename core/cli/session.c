@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/sandboxed.h"
+
 enum { SEEDS_MAX = 10000 };
 
 /* ---- words of the command line ------------------------------------------------------------------------------ */
@@ -103,11 +105,18 @@ static void take_name(mg_session *session, const char *path) {
   if (dot && dot != session->name) *dot = '\0';
 }
 
+void mg_session_place(mg_session *session, const mg_session_request *request) {
+  if (request->experiment) take_name(session, request->experiment);
+  if (request->out && *request->out)
+    snprintf(session->folder, sizeof session->folder, "%s", request->out);
+  else
+    snprintf(session->folder, sizeof session->folder, "results/%s%s", session->name, request->smoke ? "-smoke" : "");
+}
+
 static mg_status load(mg_session *session) {
   const mg_session_request *request = &session->request;
   mg_context *context = session->cli->context;
   json_t *settings = NULL, *seeds = NULL;
-  take_name(session, request->experiment);
   MG_TRY(mg_session_settings(context, request->settings, request->settings_count, &settings));
   mg_status status = MG_OK;
   if (request->seeds && *request->seeds) status = mg_session_seeds(context, request->seeds, &seeds);
@@ -125,10 +134,13 @@ mg_status mg_session_open(mg_cli *cli, const mg_session_request *request, mg_ses
                                  .stopped = stopped,
                                  .progress = pass_progress,
                                  .user = session};
+  mg_session_place(session, request);
   find_cache(session->cache);
   mg_context_set_log(cli->context, log_line, NULL, MG_LOG_INFO);
   MG_TRY(mg_cli_registry(cli, &settings.registry));
+  if (request->sandboxed) return mg__sandboxed_open(session, settings.registry);
   MG_TRY(mg_engine_create(cli->context, &settings, &session->engine));
+  if (request->inside) MG_TRY(mg__sandboxed_enter(session, settings.registry));
   return request->experiment ? load(session) : MG_OK;
 }
 
@@ -137,14 +149,38 @@ void mg_session_close(mg_session *session) {
   session->engine = NULL;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------ */
+/* ---- cases ------------------------------------------------------------------------------------------------- */
 
-void mg_session_folder(const mg_session *session, const char *wanted, char folder[MG_SESSION_PATH_BYTES]) {
-  if (wanted && *wanted)
-    snprintf(folder, MG_SESSION_PATH_BYTES, "%s", wanted);
-  else
-    snprintf(folder, MG_SESSION_PATH_BYTES, "results/%s%s", session->name, session->request.smoke ? "-smoke" : "");
+mg_status mg_session_command(const mg_session *session, const char *const *more,
+                             const char *arguments[MG_SESSION_ARGUMENTS_MAX]) {
+  const mg_session_request *request = &session->request;
+  int count = 0;
+  arguments[count++] = session->cli->program;
+  arguments[count++] = "case";
+  if (request->smoke) arguments[count++] = "--smoke";
+  if (request->allow_files) arguments[count++] = "--allow-fs";
+  for (; more && *more; more++) arguments[count++] = *more;
+  if (request->seeds && *request->seeds) {
+    arguments[count++] = "--seeds";
+    arguments[count++] = request->seeds;
+  }
+  for (int64_t i = 0; i < request->settings_count; i++) {
+    if (count + 5 > MG_SESSION_ARGUMENTS_MAX)
+      return mg_fail(session->cli->context, MG_USAGE, "--set: too many settings");
+    arguments[count++] = "--set";
+    arguments[count++] = request->settings[i];
+  }
+  arguments[count++] = "--";
+  arguments[count++] = request->experiment;
+  arguments[count] = NULL;
+  return MG_OK;
 }
+
+mg_status mg_session_plan(mg_session *session, json_t **plan) {
+  return session->request.sandboxed ? mg__sandboxed_plan(session, plan) : mg_engine_plan(session->engine, plan);
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------ */
 
 mg_status mg_session_store(mg_cli *cli, const char *folder, bool read_only, mg_store **out) {
   char path[MG_SESSION_PATH_BYTES + 32];
@@ -152,10 +188,13 @@ mg_status mg_session_store(mg_cli *cli, const char *folder, bool read_only, mg_s
   return mg_store_open(cli->context, path, read_only, out);
 }
 
-mg_status mg_session_report(mg_session *session, const json_t *stored, const char *format, const char *folder) {
-  char *text;
-  MG_TRY(mg_engine_report(session->engine, stored, format, folder, &text));
-  fputs(text, stdout);
-  free(text);
-  return MG_OK;
+mg_status mg_session_report(mg_session *session, const json_t *stored, const char *format) {
+  json_t *rendered;
+  MG_TRY(session->request.sandboxed ? mg__sandboxed_report(session, format, &rendered)
+                                    : mg_engine_render(session->engine, stored, format, &rendered));
+  const mg_status status = mg_report_write(session->cli->context, rendered, session->folder);
+  const char *text = json_string_value(json_object_get(rendered, "text"));
+  if (status == MG_OK && text) fputs(text, stdout);
+  json_decref(rendered);
+  return status;
 }

@@ -32,6 +32,7 @@ struct mg_registry {
   mg_context *context;
   plugin_row *plugins; /* in search order */
   size_t count, capacity;
+  bool sealed;                      /* loads no file any more */
   char folders[FOLDERS_TEXT_BYTES]; /* those that were scanned, for messages */
 };
 
@@ -285,6 +286,11 @@ static mg_status refuse_name(mg_registry *registry, mg_plugin_kind kind, const c
 
 static mg_status find_by_path(mg_registry *registry, mg_plugin_kind kind, const char *name, plugin_row **out) {
   char real[PATH_MAX], stem[STEM_BYTES];
+  if (registry->sealed)
+    return mg_fail(registry->context, MG_PLUGIN,
+                   "%s: in a sandbox no plugin is loaded by its path; put its folder into MOEGAUGE_PLUGIN_PATH if you "
+                   "trust it, and name it without a folder",
+                   name);
   if (!realpath(name, real)) return mg_fail(registry->context, MG_PLUGIN, "%s: there is no such file", name);
   if (!mg__plugin_stem(real, stem, sizeof stem))
     return mg_fail(registry->context, MG_PLUGIN, "%s: is not called NAME.so", name);
@@ -342,6 +348,13 @@ mg_status mg_registry_add_router(mg_registry *registry, const mg_router_plugin *
 
 mg_status mg_registry_add_backend(mg_registry *registry, const mg_backend_plugin *plugin) {
   return add(registry, MG_PLUGIN_BACKEND, plugin);
+}
+
+mg_status mg_registry_seal(mg_registry *registry) {
+  for (size_t i = 0; i < registry->count; i++)
+    if (load(registry, &registry->plugins[i]) == MG_MEMORY) return MG_MEMORY;
+  registry->sealed = true;
+  return MG_OK;
 }
 
 /* ---- listing ---------------------------------------------------------------------------------------------- */

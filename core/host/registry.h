@@ -28,6 +28,9 @@ mg_status mg_registry_backend(mg_registry *registry, const char *name, const mg_
 mg_status mg_registry_add_router(mg_registry *registry, const mg_router_plugin *plugin);
 mg_status mg_registry_add_backend(mg_registry *registry, const mg_backend_plugin *plugin);
 
+/* Loads every plugin that was found; from then on no file is loaded, and one asked for by its path is MG_PLUGIN. */
+mg_status mg_registry_seal(mg_registry *registry);
+
 /* One row of a listing. */
 typedef struct mg_plugin_entry {
   const char *name;

@@ -45,4 +45,10 @@ typedef struct mg_run_summary {
  * stored (the others are stopped), MG_OK otherwise. */
 mg_status mg_run_cases(mg_context *context, const mg_run_request *request, mg_run_summary *summary);
 
+/* Runs one child that is no case, under the number 0, and gives what it returned (a new reference) without storing it. A
+ * child that tells an error fails with that status and message, one that dies or takes longer than `timeout_seconds` with
+ * MG_CASES_FAILED; messages of the latter begin with `what`. `stopped` is asked a few times a second; true stops it. */
+mg_status mg_run_child(mg_context *context, const char *const *command, const char *what, double timeout_seconds,
+                       bool (*stopped)(void *user), void *user, json_t **result);
+
 #endif

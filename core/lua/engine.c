@@ -71,7 +71,7 @@ static int open_everything(lua_State *L) {
   mg__open_values(L);
   mg__open_errors(L);
   mg__open_vars(L);
-  mg__open_sandbox(L);
+  mg__open_libraries(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, "moegauge.loaded"); /* require finds it there */
   mg__push_core(L);
   lua_setfield(L, -2, "moegauge.core");
@@ -309,27 +309,7 @@ mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result,
   return status;
 }
 
-static mg_status write_files(mg_engine *engine, const json_t *files, const char *folder) {
-  const char *name;
-  json_t *content;
-  json_object_foreach((json_t *)files, name, content) {
-    char path[PATH_MAX];
-    if (strstr(name, "..") || name[0] == '/')
-      return mg_fail(engine->context, MG_BUG, "a report may not write to '%s'", name);
-    const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (length < 0 || (size_t)length >= sizeof path)
-      return mg_fail(engine->context, MG_WRITE, "%s/%s: the path is too long", folder, name);
-    char *slash = strrchr(path, '/');
-    *slash = '\0';
-    MG_TRY(mg_folder_make(engine->context, path));
-    *slash = '/';
-    MG_TRY(mg_file_write_atomic(engine->context, path, json_string_value(content), json_string_length(content)));
-  }
-  return MG_OK;
-}
-
-mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder,
-                           char **out) {
+mg_status mg_engine_render(mg_engine *engine, const json_t *stored, const char *format, json_t **out) {
   *out = NULL;
   json_t *wanted = json_string(format);
   library_call call = {.module = "moegauge.experiment",
@@ -338,13 +318,9 @@ mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *
                        .arguments = {stored, wanted},
                        .numbers = MG__NUMBERS_RESULT,
                        .where = "report"};
-  const mg_status rendered = library(engine, &call, MG_USAGE);
+  const mg_status status = library(engine, &call, MG_USAGE);
   json_decref(wanted);
-  MG_TRY(rendered);
-  mg_status status = write_files(engine, json_object_get(call.result, "files"), folder);
-  const char *text = json_string_value(json_object_get(call.result, "text"));
-  if (status == MG_OK && !(*out = strdup(text ? text : ""))) status = mg_fail(engine->context, MG_MEMORY, "no memory");
-  json_decref(call.result);
+  *out = call.result;
   return status;
 }
 

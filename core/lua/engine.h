@@ -42,9 +42,12 @@ mg_status mg_engine_plan(mg_engine *engine, json_t **plan);
  * what took effect (backend, data checksum, ...). A skipped case is MG_NOTHING. On MG_NUMERIC *result may hold what was
  * recorded until then; else it is NULL on failure. New references. */
 mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result, json_t **provenance);
-/* Renders stored results: `format` is "table", "md", "html", "csv" or "json". Text goes to *out (malloc'd); files (the
- * report and its charts) are written into `folder`. Without a loaded experiment the standard report is made. */
-mg_status mg_engine_report(mg_engine *engine, const json_t *stored, const char *format, const char *folder, char **out);
+/* Renders stored results: `format` is "table", "md", "html", "csv" or "json". *out is {"text": for the terminal,
+ * "files": {path below the results' folder: content}}, a new reference. Without a loaded experiment the standard report
+ * is made. */
+mg_status mg_engine_render(mg_engine *engine, const json_t *stored, const char *format, json_t **out);
+/* Writes the files of a rendering below `folder`; MG_BUG for a name that no report has, as a sandboxed script may send. */
+mg_status mg_report_write(mg_context *context, const json_t *rendered, const char *folder);
 /* Two runs as the store gives them, compared: {"unlike", "notable", "rows", "only_a", "only_b", "text"}, which
  * scripts/moegauge/compare.lua explains. New reference. */
 mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out);

@@ -1,7 +1,7 @@
 /* What a script may use of Lua: libraries opened one by one, text chunks only (bytecode can crash the interpreter),
  * `require` limited to the script's folder and the library, no finalizers (a loop in one cannot be stopped), no files
- * and no processes unless the user allows files. This keeps honest scripts honest; it is no wall against a hostile one,
- * which is why every case runs in a process of its own. */
+ * and no processes unless the user allows files. This keeps honest scripts honest; the wall against a hostile one is
+ * lab/sandbox.h. */
 #include <ctype.h>
 #include <limits.h>
 #include <lualib.h>
@@ -244,7 +244,7 @@ static void seed_random(lua_State *L) {
   lua_pop(L, 1);
 }
 
-void mg__open_sandbox(lua_State *L) {
+void mg__open_libraries(lua_State *L) {
   static const char *const traceback[] = {"traceback", NULL};
   static const char *const bytecode[] = {"dump", NULL};
   open_library(L, LUA_GNAME, luaopen_base);

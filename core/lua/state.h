@@ -59,7 +59,7 @@ void mg__open_values(lua_State *L);
 /* ---- parts -------------------------------------------------------------------------------------------------- */
 
 /* Opens the safe part of the standard library, `require` and `load`. */
-void mg__open_sandbox(lua_State *L);
+void mg__open_libraries(lua_State *L);
 /* Loads a file as text under its path as chunk name: LUA_OK and a function, or an error text. */
 int mg__load_file(lua_State *L, const char *path);
 /* Counts instructions: asks settings.stopped and ends a probe. */

@@ -17,7 +17,7 @@
   X(REGRESSION, 7, "regression", "a comparison found a regression")                                \
   X(WRITE, 8, "write", "results could not be written")                                             \
   X(MEMORY, 70, "memory", "host memory ran out")                                                   \
-  X(UNSUPPORTED, 6, "unsupported", "the backend lacks a primitive that was asked for")             \
+  X(UNSUPPORTED, 6, "unsupported", "the backend or the kernel lacks what was asked for")             \
   X(NUMERIC, 1, "numeric", "a NaN or an infinity appeared where a number was due")                 \
   X(BUG, 70, "bug", "an internal rule of moegauge was broken")                                     \
   X(INTERRUPTED, 130, "interrupted", "the user stopped the run; finished cases are kept")
