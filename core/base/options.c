@@ -119,18 +119,23 @@ static mg_status refuse_value(mg_context *context, const mg_option *option, cons
   return mg_fail(context, MG_USAGE, "%s: '%s' must be %s, not %s", where, option->name, allowed, came);
 }
 
+mg_status mg_refuse_key(mg_context *context, const char *where, const char *key, const char *const *known,
+                        size_t count) {
+  const char *nearest = mg_nearest_name(key, known, count);
+  if (nearest) return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; did you mean '%s'?", where, key, nearest);
+  char list[512] = "none";
+  size_t used = 0;
+  for (size_t i = 0; i < count && used < sizeof list; i++)
+    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", known[i]);
+  return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; known keys: %s", where, key, list);
+}
+
 static mg_status refuse_key(mg_context *context, const mg_option *table, const char *key, const char *where) {
   const char *names[NAMES_MAX] = {NULL};
   size_t count = 0;
   for (const mg_option *o = table; o && o->type != MG_OPTION_TYPE_END && count < NAMES_MAX; o++)
     names[count++] = o->name;
-  const char *nearest = mg_nearest_name(key, names, count);
-  if (nearest) return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; did you mean '%s'?", where, key, nearest);
-  char known[512] = "";
-  size_t used = 0;
-  for (size_t i = 0; i < count && used < sizeof known; i++)
-    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
-  return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; known keys: %s", where, key, count ? known : "none");
+  return mg_refuse_key(context, where, key, names, count);
 }
 
 static const mg_option *find(const mg_option *table, const char *name) {

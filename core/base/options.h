@@ -32,5 +32,8 @@ void mg_option_default_text(const mg_option *option, char *text, size_t bytes);
 
 /* The name in `names` (count of them) nearest to `wanted` by edit distance, or NULL if none is near. */
 const char *mg_nearest_name(const char *wanted, const char *const *names, size_t count);
+/* MG_USAGE: `where` knows no such key; the message names the nearest of those it knows, or all. */
+mg_status mg_refuse_key(mg_context *context, const char *where, const char *key, const char *const *known,
+                        size_t count);
 
 #endif

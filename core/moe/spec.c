@@ -13,17 +13,6 @@ static size_t known_keys(const mg_option *table, const mg_spec_part *parts, size
   return count;
 }
 
-static mg_status refuse_key(mg_context *context, const char *key, const char *const *keys, size_t count,
-                            const char *where) {
-  const char *nearest = mg_nearest_name(key, keys, count);
-  if (nearest) return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; did you mean '%s'?", where, key, nearest);
-  char known[512] = "";
-  size_t used = 0;
-  for (size_t i = 0; i < count && used < sizeof known; i++)
-    used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", keys[i]);
-  return mg_fail(context, MG_USAGE, "%s: unknown key '%s'; known keys: %s", where, key, count ? known : "none");
-}
-
 static mg_status check_keys(mg_context *context, const mg_option *table, const mg_spec_part *parts, size_t parts_count,
                             const json_t *object, const char *where) {
   const char *keys[KEYS_MAX];
@@ -33,7 +22,7 @@ static mg_status check_keys(mg_context *context, const mg_option *table, const m
   json_object_foreach((json_t *)object, key, value) {
     bool known = false;
     for (size_t i = 0; i < count && !known; i++) known = strcmp(keys[i], key) == 0;
-    if (!known) return refuse_key(context, key, keys, count, where);
+    if (!known) return mg_refuse_key(context, where, key, keys, count);
   }
   return MG_OK;
 }
