@@ -62,23 +62,28 @@ local function data_block(lines, name, rows)
   lines[#lines + 1] = "END"
 end
 
--- Where the y axis of falling curves ends: the highest value after the first twelfth, so that the start of a run does not
--- flatten the rest.
-local function top_of(series)
-  local top, bottom = -math.huge, math.huge
+-- A start this many times as high as the rest of the curves would flatten them: the axis then ends where they do.
+local flattening <const> = 3
+
+-- The lowest and highest value of the y axis, and whether the start of a run, its first twelfth, goes beyond it.
+local function range_of(series)
+  local bottom, later, top = math.huge, -math.huge, -math.huge
   for _, curve in ipairs(series) do
     local from = #curve.points // 12 + 1
     for i, point in ipairs(curve.points) do
-      if i >= from then top = math.max(top, point[4]) end
-      bottom = math.min(bottom, point[3])
+      if i >= from then later = math.max(later, point[4]) end
+      bottom, top = math.min(bottom, point[3]), math.max(top, point[4])
     end
   end
-  return bottom, top
+  local cut = later > bottom and top - bottom > flattening * (later - bottom)
+  return bottom, cut and later or top, cut
 end
 
 --- Curves with the band between the lowest and the highest repeat.
 --- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_x: boolean|nil, log_y: boolean|nil }
 ---   a point is { x, mean, low, high }; equal places have equal colours in all charts of a report
+--- @return string script
+--- @return boolean cut  the start goes beyond the y axis
 function chart.lines(spec)
   local lines = preamble(760, 420)
   local lists = {}
@@ -88,11 +93,12 @@ function chart.lines(spec)
   lines[#lines + 1] = "set ylabel " .. quoted(spec.y_label)
   lines[#lines + 1] = "set key outside right top vertical Left reverse samplen 2"
   if spec.log_x then lines[#lines + 1] = "set logscale x" end
-  local bottom, top = top_of(spec.series)
+  local bottom, top, cut = range_of(spec.series)
   if spec.log_y then lines[#lines + 1] = "set logscale y" end
   if top > bottom then
-    local low = spec.log_y and bottom / (top / bottom) ^ 0.04 or bottom - 0.04 * (top - bottom)
-    lines[#lines + 1] = ("set yrange [%s:%s]"):format(number(low), number(top))
+    local share = spec.log_y and (top / bottom) ^ 0.04 or 0.04 * (top - bottom)
+    local low, high = spec.log_y and bottom / share or bottom - share, spec.log_y and top * share or top + share
+    lines[#lines + 1] = ("set yrange [%s:%s]"):format(number(low), number(high))
   end
   local bands, curves = {}, {}
   for i, series in ipairs(spec.series) do
@@ -102,7 +108,7 @@ function chart.lines(spec)
     curves[i] = ("$%s using ($1/%g):2 with lines lw 2 dt %d lc rgb '%s' title %s"):format(name, divisor, again(series.place or i), colour(series.place or i), quoted(series.label))
   end
   lines[#lines + 1] = "plot " .. table.concat(table.move(curves, 1, #curves, #bands + 1, bands), ", \\\n  ")
-  return table.concat(lines, "\n") .. "\n"
+  return table.concat(lines, "\n") .. "\n", cut
 end
 
 --- Points with intervals on both axes, and the line of those that no other point beats on both.

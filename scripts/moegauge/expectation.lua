@@ -2,14 +2,16 @@
 --- is a function of one repeat, and comes out as "holds", "does not hold" or "within noise" by a t-test over the seeds
 --- that the compared cases share.
 ---
---- A statement is reduced to gaps: for each seed one number that is positive where the statement is true. It holds when
---- their mean lies above 0 beyond the noise (two-sided p <= 0.05), does not hold when it lies below 0 beyond the noise.
+--- A statement is reduced to gaps: for each seed one number that is positive where the statement is true. Where an axis varies
+--- that is not the statement's, a seed has one case of a row for each point of it: its gap is the mean over the points that
+--- all rows named have, as points of one seed are not repeats of each other. A statement holds when the gaps' mean lies above 0 beyond the noise (two-sided p <= 0.05), does not hold when it lies below 0 beyond the noise.
 --- A chain a > b > c holds only when every link does. Statements are made beforehand and each stands for itself, so p is
 --- not corrected for their number.
 
 local core = require "moegauge.core"
 local format = require "moegauge.format"
 local metrics = require "moegauge.metrics"
+local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
 
@@ -119,26 +121,39 @@ end
 
 -- ---- chains -----------------------------------------------------------------------------------------------------
 
--- The values of an operand by seed; a number is the same for all.
-local function values_of(world, operand, name)
-  if type(operand) == "number" then return setmetatable({}, { __index = function() return operand end }) end
-  local values = {}
-  for seed, case in pairs(world.by_label[operand] or {}) do values[seed] = case.result.metrics[name] end
-  return values
-end
-
 local function usable(value) return type(value) == "number" and value == value end
 
--- Left and right values of the seeds that have both.
+-- The value of an operand at a point; a number is the same everywhere.
+local function value_at(point, operand, name)
+  if type(operand) == "number" then return operand end
+  local case = point[operand]
+  local value = case and case.result.metrics[name]
+  return usable(value) and value or nil
+end
+
+-- For each seed that has any: { left values, right values } of its points that have both.
 local function paired(world, link, name)
-  local left, right = {}, {}
-  local a, b = values_of(world, link.left, name), values_of(world, link.right, name)
-  for _, seed in ipairs(world.seeds) do
-    if usable(a[seed]) and usable(b[seed]) then
-      left[#left + 1], right[#right + 1] = a[seed], b[seed]
+  local seeds = {}
+  for _, points in ipairs(world.seeds) do
+    local left, right = {}, {}
+    for _, point in ipairs(points) do
+      local a, b = value_at(point, link.left, name), value_at(point, link.right, name)
+      if a and b then left[#left + 1], right[#right + 1] = a, b end
     end
+    if #left > 0 then seeds[#seeds + 1] = { left, right } end
   end
-  return left, right
+  return seeds
+end
+
+-- The mean over points of f(left, right), for each seed.
+local function over_points(seeds, f)
+  local means = {}
+  for i, both in ipairs(seeds) do
+    local values = {}
+    for j, left in ipairs(both[1]) do values[j] = f(left, both[2][j]) end
+    means[i] = statistics.mean(values)
+  end
+  return means
 end
 
 local function operand_text(operand, values, name)
@@ -148,28 +163,26 @@ end
 
 local function no_row(label) return ("there is no row '%s'"):format(label) end
 
-local function measured_text(world, link, name, left, right)
+local function measured_text(world, link, name, seeds)
   for _, operand in ipairs { link.left, link.right } do
-    if type(operand) == "string" and not world.by_label[operand] then return no_row(operand) end
+    if type(operand) == "string" and not world.labels[operand] then return no_row(operand) end
   end
-  if #left == 0 then return ("no seed has %s of both %s and %s"):format(metrics.of(name).title, link.left, link.right) end
-  local gap = {}
-  for i in ipairs(left) do gap[i] = left[i] - right[i] end
+  if #seeds == 0 then return ("no seed has %s of both %s and %s"):format(metrics.of(name).title, link.left, link.right) end
+  local left, right = over_points(seeds, function(a) return a end), over_points(seeds, function(_, b) return b end)
+  local gap = over_points(seeds, function(a, b) return a - b end)
   return ("%s %s against %s: %s"):format(metrics.of(name).title, operand_text(link.left, left, name), operand_text(link.right, right, name),
     with_interval(statistics.estimate(gap), function(value) return signed(metrics.of(name), value) end))
 end
 
 local function judge_link(world, link, name, share)
   local relation, worst = relations[link.relation]
-  local left, right = paired(world, link, name)
+  local seeds = paired(world, link, name)
   for _, gap in ipairs(relation.gaps) do
-    local gaps = {}
-    for i in ipairs(left) do gaps[i] = gap(left[i], right[i], share * math.abs(right[i])) end
-    local verdict, p, estimate = judge(gaps, relation)
+    local verdict, p, estimate = judge(over_points(seeds, function(a, b) return gap(a, b, share * math.abs(b)) end), relation)
     local finding = finding_of(verdict, p, estimate)
     if not worst or decides(finding, worst) then worst = finding end
   end
-  worst.measured = measured_text(world, link, name, left, right)
+  worst.measured = measured_text(world, link, name, seeds)
   return worst
 end
 
@@ -187,24 +200,33 @@ end
 
 local missing <const> = setmetatable({}, { __tostring = function() return "not measured" end })
 
--- at(label, metric) for one seed; ends the function when there is no such number, noting a row that does not exist.
-local function reader(world, seed, lost)
+-- at(label, metric) for one point; ends the function when there is no such number, noting a row that does not exist.
+local function reader(world, point, lost)
   return function(name, metric)
-    local case = (world.by_label[name] or {})[seed]
-    if not world.by_label[name] then lost.row = name end
-    local value = case and case.result.metrics[metric]
-    if not usable(value) then error(missing, 0) end
+    if not world.labels[name] then lost.row = name end
+    local value = value_at(point, name, metric)
+    if not value then error(missing, 0) end
     return value
   end
 end
 
-local function judge_function(world, statement, where)
-  local gaps, lost = {}, {}
-  for _, seed in ipairs(world.seeds) do
-    local done, value = pcall(statement[2], reader(world, seed, lost))
+-- What the function returns for each point of a seed that has all that it asks for.
+local function margins_of(world, points, f, lost, where)
+  local margins = {}
+  for _, point in ipairs(points) do
+    local done, value = pcall(f, reader(world, point, lost))
     if not done and value ~= missing then error(value, 0) end
     if done and not usable(value) then refuse(where, "the function must return a number, positive where the statement is true, not %s", strict.describe(value)) end
-    if done then gaps[#gaps + 1] = value end
+    if done then margins[#margins + 1] = value end
+  end
+  return margins
+end
+
+local function judge_function(world, statement, where)
+  local gaps, lost = {}, {}
+  for _, points in ipairs(world.seeds) do
+    local margins = margins_of(world, points, statement[2], lost, where)
+    if #margins > 0 then gaps[#gaps + 1] = statistics.mean(margins) end
   end
   local verdict, p, estimate = judge(gaps, relations[">"])
   local measured = lost.row and no_row(lost.row) or estimate.n == 0 and "no seed has all that it needs"
@@ -216,23 +238,32 @@ end
 
 -- ---- the block --------------------------------------------------------------------------------------------------
 
--- Cases by label and seed, and the seeds in order.
+-- The labels, and for each seed in order its points, a point being the cases by label that differ in nothing else.
 local function world_of(groups)
-  local world, seen = { by_label = {}, seeds = {} }, {}
+  local world, seeds = { labels = {}, seeds = {} }, {}
   for _, group in ipairs(groups) do
-    local by_seed = {}
+    world.labels[group.label] = true
     for _, case in ipairs(group.cases) do
-      local seed = case.params.seed or 0
-      by_seed[seed] = case
-      if not seen[seed] then
-        seen[seed] = true
-        world.seeds[#world.seeds + 1] = seed
-      end
+      local seed, name = case.params.seed or 0, group.points[case]
+      seeds[seed] = seeds[seed] or {}
+      seeds[seed][name] = seeds[seed][name] or {}
+      seeds[seed][name][group.label] = case
     end
-    world.by_label[group.label] = by_seed
   end
-  table.sort(world.seeds)
+  for _, points in sorted.pairs(seeds) do
+    local list = {}
+    for _, point in sorted.pairs(points) do list[#list + 1] = point end
+    world.seeds[#world.seeds + 1] = list
+  end
   return world
+end
+
+--- A sentence for the note of a comparison whose seeds have several points; "" where each has one.
+function expectation.averaged(groups)
+  for _, points in ipairs(world_of(groups).seeds) do
+    if #points > 1 then return " Other axes vary too: the value of a seed is the mean over their points." end
+  end
+  return ""
 end
 
 local function judged(world, statement, where)
@@ -248,7 +279,7 @@ end
 function expectation.judge(groups, statements)
   local world, findings = world_of(groups), core.list {}
   local t = { columns = { { title = "expected", wrap = true }, { title = "measured", wrap = true }, { title = "p", right = true }, { title = "verdict" } }, rows = {},
-    note = "Stated before the run and tested by themselves, paired over seeds, with 95 % intervals; \"within noise\" means that the repeats cannot tell. Of a chain the weakest link is shown." }
+    note = "Stated before the run and tested by themselves, paired over seeds, with 95 % intervals; \"within noise\" means that the repeats cannot tell. Of a chain the weakest link is shown." .. expectation.averaged(groups) }
   for i, statement in ipairs(statements) do
     local finding = judged(world, statement, ("r:expect[%d]"):format(i))
     findings[i] = finding

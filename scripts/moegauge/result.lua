@@ -38,6 +38,15 @@ local function key_of(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
+-- A text of all parameters but those of `left_out`.
+local function point_of(case, left_out)
+  local rest = {}
+  for name, value in pairs(case.params) do
+    if not left_out[name] then rest[name] = value end
+  end
+  return key_of(rest)
+end
+
 --- The axes that vary, `seed` left out, in order of name.
 function Result:axes()
   local seen, names = {}, {}
@@ -54,15 +63,17 @@ function Result:axes()
   return names
 end
 
---- Cases grouped by the values of one axis, or by all varying axes but the seed. A group is { label, cases }; the cases
---- of a group are ordered by seed and then by place.
+--- Cases grouped by the values of one axis, or by all varying axes but the seed. A group is { label, cases, points }; the
+--- cases of a group are ordered by seed and then by place; points[case] is equal for cases of two groups that differ in
+--- nothing but the axes grouped by, and the seed.
 --- @param axis string|nil
 function Result:groups(axis)
   if axis ~= nil and type(axis) ~= "string" then
     core.fail("usage", ("report: an axis is named by a text, not %s; without one, all axes that vary make the rows"):format(strict.describe(axis)))
   end
   local names = axis and { axis } or self:axes()
-  local groups, by_key, columns = {}, {}, {}
+  local groups, by_key, columns, grouped = {}, {}, {}, { seed = true }
+  for _, name in ipairs(names) do grouped[name] = true end
   for _, case in ipairs(self.cases) do
     local parts, values = {}, {}
     for i, name in ipairs(names) do
@@ -71,10 +82,11 @@ function Result:groups(axis)
     end
     local key = table.concat(parts, "|")
     if not by_key[key] then
-      by_key[key] = { values = values, cases = {} }
+      by_key[key] = { values = values, cases = {}, points = {} }
       groups[#groups + 1] = by_key[key]
     end
     table.insert(by_key[key].cases, case)
+    by_key[key].points[case] = point_of(case, grouped)
   end
   for i in ipairs(names) do
     local values = {}
@@ -105,15 +117,23 @@ function result.values(group, name)
   return values
 end
 
---- Values of two groups that share a seed, in the order of seeds.
+--- Values of two groups that share a seed, in the order of seeds. Where another axis varies, a seed has several points:
+--- its values are means over those that both groups have, as points of one seed are not repeats of each other.
 function result.pairs(a, b, name)
-  local by_seed, left, right = {}, {}, {}
-  for _, case in ipairs(b.cases) do by_seed[case.params.seed or 0] = number_or_nil(case.result.metrics[name]) end
+  local other, seeds = {}, {}
+  for _, case in ipairs(b.cases) do other[b.points[case] .. "|" .. (case.params.seed or 0)] = number_or_nil(case.result.metrics[name]) end
   for _, case in ipairs(a.cases) do
-    local mine, other = number_or_nil(case.result.metrics[name]), by_seed[case.params.seed or 0]
-    if mine and other then
-      left[#left + 1], right[#right + 1] = mine, other
+    local seed = case.params.seed or 0
+    local mine, theirs = number_or_nil(case.result.metrics[name]), other[a.points[case] .. "|" .. seed]
+    if mine and theirs then
+      seeds[seed] = seeds[seed] or { {}, {} }
+      table.insert(seeds[seed][1], mine)
+      table.insert(seeds[seed][2], theirs)
     end
+  end
+  local left, right = {}, {}
+  for _, both in sorted.pairs(seeds) do
+    left[#left + 1], right[#right + 1] = statistics.mean(both[1]), statistics.mean(both[2])
   end
   return left, right
 end
@@ -289,7 +309,7 @@ function Result:differences(axis, name, base)
   end
   local corrected = statistics.holm(tails)
   local t = { columns = { { title = "this" }, { title = "against" }, { title = metric.title .. " difference", right = true }, { title = "relative", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {}, keys = 2,
-    note = "Paired over seeds, with 95 % intervals; \"unclear\" means inside the noise." }
+    note = "Paired over seeds, with 95 % intervals; \"unclear\" means inside the noise." .. expectation.averaged(groups) }
   for i, row in ipairs(found) do
     local d = row.difference
     local digits = metric.style == "fixed" and metric.digits or 4
@@ -333,9 +353,10 @@ function Result:chart(name, against, options)
     if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
   end
   if #series == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
+  local script, cut = chart.lines { x_label = against or "tokens", y_label = axis_label(name), series = series, log_y = options.log }
   return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. (against or "tokens"),
-    caption = axis_label(name) .. " over " .. (against or "tokens") .. "; the band spans all seeds.",
-    script = chart.lines { x_label = against or "tokens", y_label = axis_label(name), series = series, log_y = options.log } }
+    caption = axis_label(name) .. " over " .. (against or "tokens") .. "; the band spans all seeds." .. (cut and " The start lies above the axis." or ""),
+    script = script }
 end
 
 -- The points of one line: x, then mean, lowest and highest y over seeds.
@@ -359,9 +380,10 @@ function Result:curve(t)
     if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
   end
   if #series == 0 then return { kind = "text", text = "No run measured '" .. t.y .. "'." } end
+  local script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y }
   return { kind = "chart", name = t.y .. "-over-" .. t.x, title = metrics.of(t.y).title .. " over " .. t.x:gsub("_", " "),
     caption = axis_label(t.y) .. " over " .. t.x:gsub("_", " ") .. "; the band spans all seeds.",
-    script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y } }
+    script = script }
 end
 
 --- One metric against another, with intervals on both and the Pareto front (lower is better unless the metric says otherwise).

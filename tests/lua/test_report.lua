@@ -188,3 +188,44 @@ equal(format.text_table(wide, 14), "case  first\n────  ─────\n
 equal(format.text_table(wide, 19), format.text_table(wide))
 local words = { columns = { { title = "what", wrap = true }, { title = "verdict" } }, rows = { { "a statement of more than twenty letters", "holds" } } }
 equal(format.text_table(words, 30), "what                   verdict\n─────────────────────  ───────\na statement of more    holds\nthan twenty letters\n")
+
+-- Another axis varies: a seed's value is the mean over the points that both rows have, not the last one of them.
+-- Gaps b - a: at width 1: 1, 2, 3 (seeds 1 to 3); at width 2: 5, 4, 6; at width 3 only b is there. Means 3, 3, 4.5.
+local crossed = { experiment = { title = "T" }, cases = {} }
+for seed, gaps in ipairs { { 1, 5 }, { 2, 4 }, { 3, 6 } } do
+  for width = 1, 3 do
+    for _, name in ipairs(width == 3 and { "b" } or { "a", "b" }) do
+      crossed.cases[#crossed.cases + 1] = { number = #crossed.cases + 1, status = "ok", seconds = 1, label = name, params = { row = name, width = width, seed = seed },
+        result = { metrics = { loss = 10 * width + (name == "b" and (gaps[width] or 100) or 0) } } }
+    end
+  end
+end
+local two = result.new(crossed)
+local block = two:expect { axis = "row", { "chain", "loss", "b", ">", "a" }, { "function", function(at) return at("b", "loss") - at("a", "loss") end },
+  { "every point", "loss", "a", "=", "a" } }
+for i = 1, 2 do
+  near(block.findings[i].margin, 3.5, "margin over points")
+  equal(block.findings[i].seeds, 3)
+  near(block.findings[i].p, 1 - 7 / math.sqrt(7 * 7 + 2), "p over points") -- t = 3.5 / (0.866 / sqrt(3)) = 7, 2 degrees
+end
+equal(block.findings[3].verdict, "holds")
+assert(block.table.note:find("the value of a seed is the mean over their points", 1, true), block.table.note)
+local verdicts = two:differences("row", "loss").verdicts
+equal(#verdicts, 1)
+near(verdicts[1].difference.mean, 3.5, "difference over points")
+equal(verdicts[1].difference.n, 3)
+assert(not r:expect({ axis = "row", { "words", "loss", "high", ">", "low" } }).table.note:find "Other axes")
+
+-- The y axis of a chart holds the start of a run, unless that would flatten the rest: then the caption says so.
+local chart = require "moegauge.chart"
+local function range_for(first)
+  local points = { { 0, first, first, first } }
+  for i = 1, 23 do points[i + 1] = { i, 1, 0, 1 } end
+  local script, cut = chart.lines { x_label = "x", y_label = "y", series = { { label = "a", points = points } } }
+  local low, high = script:match "set yrange %[([^:]+):([^%]]+)%]"
+  return tonumber(low), tonumber(high), cut
+end
+local low, high, cut = range_for(2.5)
+assert(low == -0.1 and high == 2.6 and not cut, "a start of 2.5 is cut")
+low, high, cut = range_for(5)
+assert(low == -0.04 and high == 1.04 and cut, "a start of 5 flattens the rest")
