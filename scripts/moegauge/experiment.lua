@@ -6,10 +6,12 @@
 
 local core = require "moegauge.core"
 local label = require "moegauge.label"
-local released = require "moegauge.released"
+local lazy = require "moegauge.lazy"
 local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
+
+local report = lazy "moegauge.report"
 
 local experiment = {}
 
@@ -278,7 +280,7 @@ function experiment.plan(self)
   return {
     title = self.title, cases = planned, axes = axes, settings = self.settings,
     routers = core.list(sorted.keys(specification.used_routers)), backends = core.list { core.backend_name() },
-    source = core.hash_value { run = self.run, routers = specification.defined_routers, checkpoints = released.stamps },
+    source = core.hash_value { run = self.run, routers = specification.defined_routers, checkpoints = specification.used_checkpoints },
   }
 end
 
@@ -305,7 +307,7 @@ end
 
 --- Renders stored results. Returns { text =, files = { name = content } }.
 function experiment.render(self, stored, format)
-  local text, files = require("moegauge.report").write(stored, format, self)
+  local text, files = report.write(stored, format, self)
   return { text = text, files = files }
 end
 

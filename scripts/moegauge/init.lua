@@ -1,13 +1,14 @@
 --- What `require "moegauge"` returns: the words of an experiment. Everything here is a value or makes one; nothing runs
 --- until a case does.
 
-local cluster = require "moegauge.cluster"
 local core = require "moegauge.core"
 local experiment = require "moegauge.experiment"
-local serving = require "moegauge.serving"
+local lazy = require "moegauge.lazy"
 local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
+
+local inspect, released, serving, tuning = lazy "moegauge.inspect", lazy "moegauge.released", lazy "moegauge.serving", lazy "moegauge.tuning"
 
 local mg = {
   core = core,
@@ -19,29 +20,31 @@ local mg = {
   corpus = specification.corpus,
   router = specification.router,
   train = specification.train,
-  serving = serving.run,
-  step_cost = serving.step_cost,
-  cluster = cluster,
+  cluster = lazy "moegauge.cluster",
 }
 
 --- What a released model costs, from its config.json alone: parameters by part, FLOPs per token at `context` tokens, bytes.
 --- @param path string
 --- @param context? integer
-function mg.inspect(path, context) return require("moegauge.inspect").run(path, context) end
+function mg.inspect(path, context) return inspect.run(path, context) end
 
 --- A released model that runs, from the folder of its checkpoint: model:perplexity, model:multiple_choice, model:trace,
 --- model:with_router.
 --- @param path string
 --- @param options? { backend?: string, precision?: string, threads?: integer }
-function mg.load(path, options) return require("moegauge.released").load(path, options) end
+function mg.load(path, options) return released.load(path, options) end
 
 --- A model of random weights in the shape of a released one.
 --- @param t { config: table, data?: table, seed?: integer, precision?: string, backend?: string }
-function mg.generate(t) return require("moegauge.released").generate(t) end
+function mg.generate(t) return released.generate(t) end
 
 --- A released model measured on a segment of a corpus's validation split -> { metrics =, series =, tables = }.
 --- @param t table  { model =, data =, tokens =, segment =, batch =, sequence =, ... } (core/train/README.md)
-function mg.evaluate(t) return require("moegauge.tuning").evaluate(t) end
+function mg.evaluate(t) return tuning.evaluate(t) end
+
+--- A serving cluster under a stream of requests, simulated, and what its steps cost (moegauge/serving.lua).
+function mg.serving(t) return serving.run(t) end
+function mg.step_cost(t) return serving.step_cost(t) end
 
 --- Ends the running case as skipped, with a reason that stands in its row.
 --- @param reason string

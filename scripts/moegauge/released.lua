@@ -1,17 +1,15 @@
 --- Released models that run: loading, perplexity on text, multiple choice, routing traces, another routing.
 
 local core = require "moegauge.core"
-local families = require "moegauge.families"
-local inspect = require "moegauge.inspect"
+local lazy = require "moegauge.lazy"
 local sorted = require "moegauge.sorted"
-local speed = require "moegauge.speed"
-local statistics = require "moegauge.statistics"
+local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
-local released = {}
+local families, inspect, speed = lazy "moegauge.families", lazy "moegauge.inspect", lazy "moegauge.speed"
+local statistics, swap, swapped, tuning = lazy "moegauge.statistics", lazy "moegauge.swap", lazy "moegauge.swapped", lazy "moegauge.tuning"
 
---- What the checkpoints that a plan looked at were then: part of what decides a result.
-released.stamps = {}
+local released = {}
 
 local Model = { __name = "moegauge.released" }
 Model.__index = Model
@@ -50,7 +48,7 @@ function released.load(path, options)
   local fields = fields_of(read, { path = path, precision = options.precision })
   fields.sources, fields.swapped = read.sources or {}, read.sources ~= nil
   if core.probing() then
-    released.stamps[path] = core.stamp(path)
+    specification.used_checkpoints[path] = core.stamp(path)
     return new(fields)
   end
   local threads = options.threads or core.run_settings().threads
@@ -71,12 +69,12 @@ function released.generate(t)
   local read = families.read { file = where, config = t.config, names = sorted.keys(t.config) }
   read.spec.initial_deviation = t.config.initializer_range
   local fields = fields_of(read, { path = nil, precision = t.precision })
-  for _, name in ipairs(require("moegauge.swapped").router_names(fields.spec)) do fields.sources[name] = "random" end
+  for _, name in ipairs(swapped.router_names(fields.spec)) do fields.sources[name] = "random" end
   if core.probing() then return new(fields) end
   local threads = core.run_settings().threads
   local wanted = { spec = read.spec, backend = t.backend or core.backend_name(), precision = fields.precision, seed = t.seed or 1, options = threads and { threads = threads } or nil }
   local data, filter
-  if t.data then data, filter = require("moegauge.tuning").corpus(nil, t.data) end
+  if t.data then data, filter = tuning.corpus(nil, t.data) end
   fields.model = core.generate_released(wanted, data, filter)
   return new(fields)
 end
@@ -105,17 +103,16 @@ end
 ---
 --- model:gate_source() of the result says where its gate came from.
 --- @param t table  as above, or a router alone
-function Model:with_router(t) return require("moegauge.swap").apply(self, t) end
+function Model:with_router(t) return swap.apply(self, t) end
 
 --- Where the parameters of the routers came from: "released", "fitted", "bias fitted, gate released", "fitted, distilled", "none".
 function Model:gate_source()
   if not self.swapped and next(self.sources) == nil then return "released" end
-  return require("moegauge.swap").words(self.sources)
+  return swap.words(self.sources)
 end
 
 --- The specification of the n-th mixture (default the first): its experts, router, capacity.
 function Model:mixture(n)
-  local swap = require "moegauge.swap"
   local mixture = swap.mixtures(swap.each_layer(self.spec))[n or 1]
   if not mixture then core.fail("usage", ("model:mixture: %s has no mixture %d"):format(self.family, n or 1)) end
   return mixture
@@ -128,11 +125,11 @@ function Model:compare_routing(t) return require("moegauge.tuning").compare_rout
 
 --- Moves the routers' buffers by their own rule on the training split of a corpus; with fit = false only counts the load.
 --- @param options table  { data =, tokens =, batch =, sequence =, seed =, fit = } (core/train/README.md)
-function Model:calibrate(options) return require("moegauge.tuning").calibrate(self, options) end
+function Model:calibrate(options) return tuning.calibrate(self, options) end
 
 --- Trains the gates until they give the probabilities of those of `teacher`; with_router{ distil = } does it.
 --- @param t { data: table, teacher: table, experts?: integer[][], options?: table }
-function Model:distil(t) return require("moegauge.tuning").distil(self, t) end
+function Model:distil(t) return tuning.distil(self, t) end
 
 --- What a token costs: parameters, active ones, and forward FLOPs per token at a context, in all and by part.
 --- @param context? integer
@@ -309,7 +306,7 @@ end
 --- @param folder string
 function Model:save(folder)
   if type(folder) ~= "string" then core.fail("usage", "model:save: the path of a folder was expected") end
-  local config, tensors = require("moegauge.swapped").written(self)
+  local config, tensors = swapped.written(self)
   self.model:save(tensors, folder, config)
 end
 

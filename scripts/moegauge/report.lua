@@ -1,6 +1,7 @@
 --- Renders stored results as a terminal table, Markdown, HTML, CSV or JSON. Nothing here computes a result: every format
 --- is a view of the store that can be made again at any time.
 
+local core = require "moegauge.core"
 local expectation = require "moegauge.expectation"
 local format = require "moegauge.format"
 local html = require "moegauge.html"
@@ -147,7 +148,6 @@ local function markdown(stored, experiment)
 end
 
 local function charts_of(blocks, files)
-  local core = require("moegauge").core
   for _, block in ipairs(blocks) do
     if block.kind == "chart" then
       block.svg = core.run_gnuplot(block.script)
@@ -209,7 +209,6 @@ end
 
 -- What is stored, and what the report makes of it: `expected`, one record per statement, and `papers`, one list per table.
 local function json(stored, experiment)
-  local core = require("moegauge").core
   local whole, expected, papers = {}, core.list {}, core.list {}
   for key, value in pairs(stored) do whole[key] = value end
   for _, block in ipairs(blocks_of(stored, experiment)) do

@@ -4,12 +4,16 @@
 
 local core = require "moegauge.core"
 local label = require "moegauge.label"
+local lazy = require "moegauge.lazy"
 local strict = require "moegauge.strict"
+
+local form, released, tuning = lazy "moegauge.form", lazy "moegauge.released", lazy "moegauge.tuning"
 
 local specification = {}
 
---- Names of the routers that the script used, and the functions of those it defined: part of what decides a result.
-specification.used_routers, specification.defined_routers = {}, {}
+--- Names of the routers that the script used, the functions of those it defined, and what the checkpoints that it looked
+--- at were then: part of what decides a result.
+specification.used_routers, specification.defined_routers, specification.used_checkpoints = {}, {}, {}
 
 local Value = { __name = "moegauge.value" }
 
@@ -144,7 +148,7 @@ local function saving(folder, model)
   local spec = {}
   for key, value in pairs(model) do spec[key] = value end
   spec.seed, spec.vocabulary = nil, spec.vocabulary or nominal_vocabulary
-  local found, reason = require("moegauge.form").of(spec)
+  local found, reason = form.of(spec)
   if not found then core.fail("usage", ("mg.train: save: no family that others load computes what this model does (%s)"):format(reason)) end
   return { folder = folder, config = found.config, tensors = found.tensors }
 end
@@ -180,7 +184,7 @@ function specification.train(t)
   for key, value in pairs(core.run_settings()) do
     if key == "precision" then spec[key] = value end
   end
-  if require("moegauge.released").is(model) then return require("moegauge.tuning").train(model, data, spec) end
+  if released.is(model) then return tuning.train(model, data, spec) end
   if spec.trainable ~= nil then core.fail("usage", "mg.train: 'trainable' chooses among the parameters of a model that mg.load or mg.generate gave; a model of mg.model is trained whole") end
   local folder, trace = spec.save, specification.trace(spec.trace, spec.sequence, "mg.train")
   spec.save, spec.trace = nil, nil

@@ -5,18 +5,18 @@
 ---     "swap": { "router": ..., "capacity": ..., "experts": n }, "sources": { parameter of the router: where it came from } }
 
 local core = require "moegauge.core"
+local lazy = require "moegauge.lazy"
 local sorted = require "moegauge.sorted"
+
+local families, swap = lazy "moegauge.families", lazy "moegauge.swap"
 
 local swapped = {}
 
 swapped.model_type = "moegauge_swap"
 local base <const> = "moegauge.layers.{layer}.router."
 
-local function swap_of() return require("moegauge.swap") end
-
 -- Losses and how weights started are matters of training, which no file of weights speaks of.
 local function essence(spec)
-  local swap = swap_of()
   local bare = swap.change_mixtures(swap.each_layer(spec), function(mixture)
     mixture.losses = nil
     return mixture
@@ -27,7 +27,7 @@ end
 
 -- The specification that a configuration gives, resolved; nil if the family refuses it.
 local function spec_of(config)
-  local done, read = pcall(require("moegauge.families").read, { file = "config.json", config = config, names = sorted.keys(config) })
+  local done, read = pcall(families.read, { file = "config.json", config = config, names = sorted.keys(config) })
   if not done then return nil end
   local described = core.describe(read.spec, 1, false)
   return described and described.spec
@@ -35,7 +35,7 @@ end
 
 -- The released configuration with another k and number of experts, if that is all that has changed.
 local function in_own_words(self)
-  local config, new, old = {}, swap_of().mixtures(self.spec)[1], swap_of().mixtures(self.released_spec)[1]
+  local config, new, old = {}, swap.mixtures(self.spec)[1], swap.mixtures(self.released_spec)[1]
   local values = { experts = { old.experts, new.experts }, chosen = { old.router.k, new.router.k } }
   for key, value in pairs(self.config) do
     local change = values[self.kinds[key]]
@@ -76,7 +76,7 @@ function swapped.written(self)
   if not self.released_spec then return self.path == nil and self.config or self.made, self.tensors end
   local config = in_own_words(self)
   if config then return config, self.tensors end
-  local released, mixture = self.config, swap_of().mixtures(self.spec)[1]
+  local released, mixture = self.config, swap.mixtures(self.spec)[1]
   if released.model_type == swapped.model_type then released = released.released end
   return {
     model_type = swapped.model_type, released = released, sources = self.sources,
@@ -92,10 +92,9 @@ function swapped.read(source)
     if type(config[key]) ~= "table" then refuse(key, "must be a table: moegauge wrote this file and reads it back") end
   end
   if type(config.released.model_type) ~= "string" or config.released.model_type == swapped.model_type then refuse("released", "must be the configuration of a released model") end
-  local read = require("moegauge.families").read { file = source.file, config = config.released, names = sorted.keys(config.released) }
-  local swap = config.swap
-  local spec = swap_of().change_mixtures(swap_of().each_layer(read.spec), function(mixture)
-    mixture.router, mixture.capacity, mixture.experts = swap.router, swap.capacity, swap.experts
+  local read = families.read { file = source.file, config = config.released, names = sorted.keys(config.released) }
+  local spec = swap.change_mixtures(swap.each_layer(read.spec), function(mixture)
+    mixture.router, mixture.capacity, mixture.experts = config.swap.router, config.swap.capacity, config.swap.experts
     return mixture
   end)
   local described, reason = core.describe(spec, 1, false)

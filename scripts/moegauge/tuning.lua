@@ -2,7 +2,11 @@
 --- The corpus is encoded with the model's own tokenizer.
 
 local core = require "moegauge.core"
+local lazy = require "moegauge.lazy"
+local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
+
+local released, swap = lazy "moegauge.released", lazy "moegauge.swap"
 
 local tuning = {}
 
@@ -13,7 +17,7 @@ function tuning.corpus(model, data, where)
   if type(data) ~= "table" or type(data.corpus) ~= "string" then fail(where or "mg.generate", "'data' must be made with mg.corpus") end
   local spec = {}
   for key, value in pairs(data) do spec[key] = value end
-  local filter = require("moegauge.specification").filter_of(data)
+  local filter = specification.filter_of(data)
   if model and model.path then
     for _, stage in ipairs(type(spec.stages) == "table" and spec.stages or {}) do
       if type(stage) == "table" and stage.stage == "tokenize" then fail(where, "the corpus is encoded with the model's tokenizer; leave the options of the stage 'tokenize' out") end
@@ -36,7 +40,7 @@ local function options_of(t, kind, others, precision)
 end
 
 local function need_model(model, where)
-  if not require("moegauge.released").is(model) then fail(where, "'model' must be made with mg.load or mg.generate") end
+  if not released.is(model) then fail(where, "'model' must be made with mg.load or mg.generate") end
   if model.has_encoder then fail(where, "%s has an encoder; corpora are read by decoders alone", model.family) end
 end
 
@@ -131,7 +135,7 @@ local function mark(model, patterns)
       chosen[name] = chosen[name] or matches(patterns, parameter.name) and not parameter.fixed
     end
   end
-  require("moegauge.swap").mark(model.sources, "fine-tuned", function(name) return chosen[name] end)
+  swap.mark(model.sources, "fine-tuned", function(name) return chosen[name] end)
 end
 
 --- mg.train of a released model: the parameters that `trainable` names learn, all others stay as they are and take neither
@@ -147,7 +151,7 @@ function tuning.train(model, data, spec)
   core.check("train", spec)
   local encoded, filter = tuning.corpus(model, data, where)
   stop_if_probing "training"
-  require("moegauge.specification").shrink(spec)
+  specification.shrink(spec)
   local result = model.model:train(encoded, spec, filter, patterns)
   mark(model, patterns)
   return result
