@@ -97,17 +97,15 @@ experiment plugin "mg.moe { experts = 2, width = 8, router = mg.router['$work/sc
 expect 5 "in a sandbox no plugin is loaded by its path" run script/plugin.lua --sandbox
 expect 5 "in a sandbox no plugin is loaded by its path" run script/calm.lua --sandbox --set "backend=$work/script/evil.so"
 
-# Shares: loops where a script runs, one that no hook stops, and memory.
+# Shares: loops where a script runs, one that no hook stops, and memory beside that of Lua, which test_run.sh exhausts.
 experiment loops 'while true do end'
-reason "longer than the limit of 2 seconds" loops --timeout 2
+reason "longer than the limit of 1 seconds" loops --timeout 1
 experiment matches "return ('a'):rep(40):find(('a?'):rep(40) .. ('a'):rep(40))"
-expect 1 "the plan: took longer than the limit of 2 seconds" run script/matches.lua --sandbox --timeout 2
+expect 1 "the plan: took longer than the limit of 1 seconds" run script/matches.lua --sandbox --timeout 1
 experiment spins "" "while true do end"
-expect 1 "the plan: took longer than the limit of 2 seconds" run script/spins.lua --sandbox --timeout 2
-experiment hoards "local t = {} while true do t[#t + 1] = ('x'):rep(1 << 20) .. #t end"
-reason "not enough memory" hoards
+expect 1 "the plan: took longer than the limit of 1 seconds" run script/spins.lua --sandbox --timeout 1
 if [ -z "${MOEGAUGE_SANITIZE:-}" ]; then
-  experiment swells "mg.train { model = mg.model { layers = 1, width = 262144, heads = 1 }, data = mg.corpus 'synthetic', tokens = 1000 }"
+  experiment swells "mg.train { model = mg.model { layers = 1, width = 64, heads = 1, feed_forward = mg.moe { experts = 65536, width = 65536, router = mg.router.topk { k = 2 } } }, data = mg.corpus 'synthetic', tokens = 1000 }"
   reason "memory" swells
 fi
 
