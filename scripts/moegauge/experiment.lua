@@ -11,7 +11,7 @@ local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
-local report = lazy "moegauge.report"
+local report, result = lazy "moegauge.report", lazy "moegauge.result"
 
 local experiment = {}
 
@@ -270,10 +270,25 @@ local function probe(self, cases)
   end
 end
 
+-- Makes the report of cases without a number, so that a wrong axis or statement is refused before anything runs. An error of
+-- the script itself may come of the missing numbers and does not count.
+local function probe_report(self, cases)
+  if not self.report then return end
+  local stored = { experiment = { title = self.title }, cases = {} }
+  for i, case in ipairs(cases) do
+    stored.cases[i] = { number = case.number, label = case.label, params = case.params, status = "ok", seconds = 0,
+      result = { metrics = {}, series = {}, tables = {} } }
+  end
+  local done, problem = core.probe(probe_instructions, self.report, result.new(stored))
+  local status, message = core.error_of(not done and problem or nil)
+  if status == "usage" then core.fail_plain(status, message) end
+end
+
 --- The plan as plain data.
 function experiment.plan(self)
   local cases = experiment.cases(self)
   probe(self, cases)
+  probe_report(self, cases)
   local axes, planned = {}, core.list {}
   for name, values in pairs(self.axes) do axes[name] = core.list(label.of(values)) end
   for i, case in ipairs(cases) do planned[i] = { number = case.number, label = case.label, labels = case.labels, params = case.params } end

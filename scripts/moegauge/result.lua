@@ -30,6 +30,14 @@ function result.new(stored)
   return self
 end
 
+-- Fails unless the case has such a parameter.
+local function check_axis(case, name)
+  if case.params[name] ~= nil then return end
+  local known = sorted.keys(case.params)
+  local nearest = core.nearest(name, known)
+  core.fail("usage", ("report: there is no axis '%s'; %s"):format(name, nearest and "did you mean '" .. nearest .. "'?" or "there are: " .. table.concat(known, ", ")))
+end
+
 -- A text that is equal for equal values of an axis.
 local function key_of(value)
   if type(value) ~= "table" then return tostring(value) end
@@ -77,7 +85,7 @@ function Result:groups(axis)
   for _, case in ipairs(self.cases) do
     local parts, values = {}, {}
     for i, name in ipairs(names) do
-      if case.params[name] == nil then error("no axis '" .. name .. "' in this experiment's sweep", 3) end
+      check_axis(case, name)
       parts[i], values[i] = key_of(case.params[name]), case.params[name]
     end
     local key = table.concat(parts, "|")
@@ -110,32 +118,42 @@ end
 
 local function number_or_nil(value) return type(value) == "number" and value == value and value or nil end
 
---- The values of a metric over the cases of a group, in order; missing ones left out.
-function result.values(group, name)
-  local values = {}
-  for _, case in ipairs(group.cases) do values[#values + 1] = number_or_nil(case.result.metrics[name]) end
-  return values
+-- For each seed in order, the mean of a list of numbers.
+local function means_of(seeds)
+  local means = {}
+  for _, values in sorted.pairs(seeds) do means[#means + 1] = statistics.mean(values) end
+  return means
 end
 
---- Values of two groups that share a seed, in the order of seeds. Where another axis varies, a seed has several points:
---- its values are means over those that both groups have, as points of one seed are not repeats of each other.
+--- The values of a metric over the seeds of a group, in order; missing ones left out. Where another axis varies, a seed has
+--- several points: its value is their mean, as points of one seed are not repeats of each other.
+function result.values(group, name)
+  local seeds = {}
+  for _, case in ipairs(group.cases) do
+    local seed = case.params.seed or 0
+    seeds[seed] = seeds[seed] or {}
+    table.insert(seeds[seed], number_or_nil(case.result.metrics[name]))
+  end
+  for seed, values in pairs(seeds) do
+    if #values == 0 then seeds[seed] = nil end
+  end
+  return means_of(seeds)
+end
+
+--- Values of two groups that share a seed, in the order of seeds: means over the points that both groups have.
 function result.pairs(a, b, name)
-  local other, seeds = {}, {}
+  local other, left, right = {}, {}, {}
   for _, case in ipairs(b.cases) do other[b.points[case] .. "|" .. (case.params.seed or 0)] = number_or_nil(case.result.metrics[name]) end
   for _, case in ipairs(a.cases) do
     local seed = case.params.seed or 0
     local mine, theirs = number_or_nil(case.result.metrics[name]), other[a.points[case] .. "|" .. seed]
     if mine and theirs then
-      seeds[seed] = seeds[seed] or { {}, {} }
-      table.insert(seeds[seed][1], mine)
-      table.insert(seeds[seed][2], theirs)
+      left[seed], right[seed] = left[seed] or {}, right[seed] or {}
+      table.insert(left[seed], mine)
+      table.insert(right[seed], theirs)
     end
   end
-  local left, right = {}, {}
-  for _, both in sorted.pairs(seeds) do
-    left[#left + 1], right[#right + 1] = statistics.mean(both[1]), statistics.mean(both[2])
-  end
-  return left, right
+  return means_of(left), means_of(right)
 end
 
 local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_per_token", "cv", "max_over_mean",
@@ -174,12 +192,14 @@ local function columns_for(groups, wanted)
 end
 
 local function seeds_note(groups)
-  local least, most = math.huge, 0
+  local least, most, averaged = math.huge, 0, expectation.averaged(groups)
   for _, group in ipairs(groups) do
-    least, most = math.min(least, #group.cases), math.max(most, #group.cases)
+    local seeds = {}
+    for _, case in ipairs(group.cases) do seeds[case.params.seed or 0] = true end
+    least, most = math.min(least, #sorted.keys(seeds)), math.max(most, #sorted.keys(seeds))
   end
-  if most < 2 then return "One run each: nothing here tells a difference from noise. Use --seeds 1..5." end
-  return ("Mean ± half width of the 95 %% interval over %s runs."):format(least == most and most or least .. " to " .. most)
+  if most < 2 then return (averaged == "" and "One run each" or "One seed each") .. ": nothing here tells a difference from noise. Use --seeds 1..5." .. averaged end
+  return ("Mean ± half width of the 95 %% interval over %s %s."):format(least == most and most or least .. " to " .. most, averaged == "" and "runs" or "seeds") .. averaged
 end
 
 --- One row per value of the axis, one column per metric (mean and 95 % interval over seeds).
@@ -240,7 +260,7 @@ function Result:made_of(made)
 end
 
 local function params_without(case, axis)
-  if case.params[axis] == nil then error("no axis '" .. axis .. "' in this experiment's sweep", 3) end
+  check_axis(case, axis)
   local params = {}
   for name, value in pairs(case.params) do
     if name ~= axis then params[name] = value end

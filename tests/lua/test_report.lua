@@ -210,6 +210,10 @@ for i = 1, 2 do
 end
 equal(block.findings[3].verdict, "holds")
 assert(block.table.note:find("the value of a seed is the mean over their points", 1, true), block.table.note)
+local means = two:table("row", { "loss" }).table -- of a and seed: (10 + 20) / 2 each; of b with its gaps and width 3's 130: 55 + 1/3 of them
+equal(means.rows[1][2], "15.0000")
+near(means.sort[2][2], (60 + 100) / 3 + (6 + 6 + 9) / 9, "table over points")
+assert(means.note:find("interval over 3 seeds. Other axes vary too", 1, true), means.note)
 local verdicts = two:differences("row", "loss").verdicts
 equal(#verdicts, 1)
 near(verdicts[1].difference.mean, 3.5, "difference over points")
