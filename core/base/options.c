@@ -224,7 +224,9 @@ static mg_status set_or_refuse(mg_context *context, const mg_option *option, con
 mg_status mg_options_from_json(mg_context *context, const mg_option *table, const json_t *object, const char *where,
                                void *options) {
   if (!object) return MG_OK;
-  if (!json_is_object(object)) return mg_fail(context, MG_USAGE, "%s: a table of named options was expected", where);
+  if (!json_is_object(object))
+    return mg_fail(context, MG_USAGE, "%s: a table of named options was expected, for example { %s = ... }", where,
+                   table && table->type != MG_OPTION_TYPE_END ? table->name : "name");
   const char *key;
   json_t *value;
   json_object_foreach((json_t *)object, key, value) {

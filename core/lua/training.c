@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/options.h"
 #include "lua/documents.h"
@@ -46,12 +45,12 @@ static mg_status check_model(mg_engine *engine, json_t *spec) {
 }
 
 static mg_status check_corpus(mg_engine *engine, json_t *spec) {
-  const char *name = json_string_value(json_object_get(spec, "corpus"));
-  if (!name)
+  if (!json_object_get(spec, "corpus"))
     return mg_fail(engine->context, MG_USAGE, "mg.corpus: 'corpus' is needed: \"manpages\", \"synthetic\" or a folder");
-  if (strchr(name, '/') && access(name, R_OK | X_OK) != 0)
-    return mg_fail(engine->context, MG_FILE, "mg.corpus: the folder %s cannot be read", name);
-  return MG_OK;
+  const bool filtered =
+      json_object_get(spec, "filter") != NULL; /* its fingerprint; the function stays with the script */
+  json_object_del(spec, "filter");
+  return mg_dataset_check(engine->context, spec, filtered);
 }
 
 static mg_status check_train(mg_engine *engine, json_t *spec) {

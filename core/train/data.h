@@ -16,6 +16,10 @@ typedef enum mg_split { MG_SPLIT_TRAIN, MG_SPLIT_VALID } mg_split;
  * copy. MG_FILE for an unreadable corpus or an empty domain, MG_USAGE for a wrong key. */
 mg_status mg_dataset_open(mg_context *context, const json_t *spec, const char *cache, mg_dataset **out);
 
+/* What is wrong with a specification, as far as it can be told without reading the text: keys, stages and their options, and
+ * a folder that is not there. `filtered`: a filter of the caller's own comes with it. */
+mg_status mg_dataset_check(mg_context *context, const json_t *spec, bool filtered);
+
 /* A filter of the caller's own (a Lua function, for example), called once per document where the stage list says
  * "script" (after "filter" if the spec has no list). */
 typedef struct mg_document_verdict {

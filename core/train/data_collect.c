@@ -50,21 +50,21 @@ static mg_status add_identity(void *user, const mg__visit *visit) {
   return mg__text_append(context, &in->identity, hash, sizeof hash);
 }
 
-static mg_status check_corpus(mg__pipeline *pipeline) {
+mg_status mg__folder_check(mg_context *context, const char *corpus) {
   static const char *const words[] = {"manpages", "synthetic"};
   struct stat about;
-  if (stat(pipeline->corpus, &about) == 0 && S_ISDIR(about.st_mode)) return MG_OK;
-  const char *nearest = mg_nearest_name(pipeline->corpus, words, MG_COUNT(words));
-  return mg_fail(pipeline->context, MG_FILE,
+  errno = 0;
+  if (stat(corpus, &about) == 0 && S_ISDIR(about.st_mode)) return MG_OK;
+  const char *nearest = mg_nearest_name(corpus, words, MG_COUNT(words));
+  return mg_fail(context, MG_FILE,
                  "corpus '%s': %s; give the path of a folder with one sub-folder of text files for each domain, or the "
                  "name manpages or synthetic%s%s%s",
-                 pipeline->corpus, errno == ENOENT ? "there is no such folder" : "is not a folder that can be read",
+                 corpus, errno == ENOENT ? "there is no such folder" : "is not a folder that can be read",
                  nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }
 
 static mg_status identity(mg__pipeline *pipeline, const void *options, char text[MG_HASH_TEXT_BYTES]) {
-  errno = 0;
-  MG_TRY(check_corpus(pipeline));
+  MG_TRY(mg__folder_check(pipeline->context, pipeline->corpus));
   collecting in = {.pipeline = pipeline, .options = options};
   const mg_status status = mg__folder_walk(pipeline->context, pipeline->corpus, add_identity, &in);
   mg_hash_bytes(in.identity.data, in.identity.bytes, text);

@@ -216,6 +216,15 @@ void mg__recipe_release(mg_context *context, mg__recipe *recipe) {
   recipe->count = 0;
 }
 
+mg_status mg_dataset_check(mg_context *context, const json_t *spec, bool filtered) {
+  mg__recipe recipe;
+  MG_TRY(mg__recipe_read(context, spec, filtered, &recipe));
+  const bool folder = recipe.steps[0].stage == &mg__stage_folder;
+  const mg_status status = folder ? mg__folder_check(context, recipe.corpus) : MG_OK;
+  mg__recipe_release(context, &recipe);
+  return status;
+}
+
 json_t *mg_dataset_stages(void) {
   json_t *array = json_array();
   for (const mg__stage *const *stage = mg__stages; array && *stage; stage++)

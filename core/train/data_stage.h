@@ -131,6 +131,8 @@ typedef mg_status (*mg__visit_function)(void *user, const mg__visit *visit);
 mg_status mg__folder_walk(mg_context *context, const char *folder, mg__visit_function visit, void *user);
 /* Reads a file, unpacking it if its name ends in .gz; freed as mg_file_read's. */
 mg_status mg__text_read(mg_context *context, const char *path, char **out, size_t *bytes);
+/* MG_FILE unless the corpus is a folder (data_collect.c). */
+mg_status mg__folder_check(mg_context *context, const char *corpus);
 /* Removes a folder and all in it; what cannot be removed stays. */
 void mg__folder_remove(const char *folder);
 /* Runs a program found on PATH in `folder`, its output going to the file `output` and its messages to the end of the

@@ -11,7 +11,7 @@ local sorted = require "moegauge.sorted"
 local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
-local report, result = lazy "moegauge.report", lazy "moegauge.result"
+local report = lazy "moegauge.report"
 
 local experiment = {}
 
@@ -279,7 +279,7 @@ local function probe_report(self, cases)
     stored.cases[i] = { number = case.number, label = case.label, params = case.params, status = "ok", seconds = 0,
       result = { metrics = {}, series = {}, tables = {} } }
   end
-  local done, problem = core.probe(probe_instructions, self.report, result.new(stored))
+  local done, problem = core.probe(probe_instructions, report.blocks, stored, self)
   local status, message = core.error_of(not done and problem or nil)
   if status == "usage" then core.fail_plain(status, message) end
 end

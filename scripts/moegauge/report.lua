@@ -8,12 +8,14 @@ local html = require "moegauge.html"
 local paper = require "moegauge.paper"
 local result = require "moegauge.result"
 local sorted = require "moegauge.sorted"
+local strict = require "moegauge.strict"
 
 local report = {}
 
 -- Nested lists of blocks as one list.
 local function flatten(blocks, out)
-  for _, block in ipairs(blocks) do
+  for i, block in ipairs(blocks) do
+    if type(block) ~= "table" then core.fail_plain("usage", ("report: entry %d of its list must be what a method of r made, not %s"):format(i, strict.describe(block))) end
     if block.kind == "blocks" then flatten(block, out) else out[#out + 1] = block end
   end
   return out
@@ -27,11 +29,13 @@ local function failures_block(r)
 end
 
 --- The blocks of a report, in order: the experiment's own, then what failed.
-local function blocks_of(stored, experiment)
+function report.blocks(stored, experiment)
   local r = result.new(stored)
   local blocks = {}
   if #r.cases > 0 then
-    blocks = flatten((experiment and experiment.report and experiment.report(r)) or r:default_blocks(), {})
+    local own = experiment and experiment.report and experiment.report(r)
+    if own ~= nil and own ~= false and type(own) ~= "table" then core.fail_plain("usage", ("report: must return a list of what the methods of r make, not %s"):format(strict.describe(own))) end
+    blocks = flatten(own or r:default_blocks(), {})
   end
   blocks[#blocks + 1] = failures_block(r)
   return blocks, r
@@ -115,7 +119,7 @@ local function summary_of(r, blocks)
 end
 
 local function terminal(stored, experiment)
-  local blocks, r = blocks_of(stored, experiment)
+  local blocks, r = report.blocks(stored, experiment)
   local out = { title_of(stored), "" }
   for _, block in ipairs(blocks) do
     if block.kind == "table" then
@@ -130,7 +134,7 @@ local function terminal(stored, experiment)
 end
 
 local function markdown(stored, experiment)
-  local blocks, r = blocks_of(stored, experiment)
+  local blocks, r = report.blocks(stored, experiment)
   local out = { "# " .. title_of(stored) .. "\n" }
   for _, block in ipairs(blocks) do
     if block.kind == "table" then
@@ -200,7 +204,7 @@ local function csv_of_records(blocks, key, fields)
 end
 
 local function csv(stored, experiment, files)
-  local blocks = blocks_of(stored, experiment)
+  local blocks = report.blocks(stored, experiment)
   files["report.csv"] = csv_of_cases(stored)
   files["expected.csv"] = csv_of_records(blocks, "findings", expectation.fields)
   files["paper.csv"] = csv_of_records(blocks, "figures", paper.fields)
@@ -211,7 +215,7 @@ end
 local function json(stored, experiment)
   local whole, expected, papers = {}, core.list {}, core.list {}
   for key, value in pairs(stored) do whole[key] = value end
-  for _, block in ipairs(blocks_of(stored, experiment)) do
+  for _, block in ipairs(report.blocks(stored, experiment)) do
     for _, finding in ipairs(block.findings or {}) do expected[#expected + 1] = finding end
     if block.figures then papers[#papers + 1] = { table = block.title, source = block.source, figures = block.figures } end
   end
@@ -220,7 +224,7 @@ local function json(stored, experiment)
 end
 
 local function page(stored, experiment, files)
-  local blocks, r = blocks_of(stored, experiment)
+  local blocks, r = report.blocks(stored, experiment)
   charts_of(blocks, files)
   local body = {}
   for i, block in ipairs(blocks) do
@@ -252,7 +256,7 @@ function report.write(stored, wanted, experiment)
     files["report.json"] = json(stored, experiment)
     return files["report.json"], files
   elseif wanted == "md" then
-    local blocks = blocks_of(stored, experiment)
+    local blocks = report.blocks(stored, experiment)
     charts_of(blocks, files)
     files["report.md"] = markdown(stored, experiment)
     return files["report.md"], files

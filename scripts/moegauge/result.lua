@@ -17,6 +17,14 @@ local strict = require "moegauge.strict"
 --- @field failed table[]  failed and skipped cases, each with `status` and `reason`
 local Result = {}
 Result.__index = Result
+setmetatable(Result, { __index = function(_, key)
+  local known = {}
+  for name, value in sorted.pairs(Result) do
+    if type(value) == "function" and name ~= "__index" then known[#known + 1] = name end
+  end
+  local nearest = core.nearest(tostring(key), known)
+  core.fail("usage", ("report: there is no r:%s; %s"):format(tostring(key), nearest and "did you mean r:" .. nearest .. "?" or "there are: " .. table.concat(known, ", ")))
+end })
 
 local result = {}
 

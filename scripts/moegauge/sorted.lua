@@ -23,7 +23,7 @@ function sorted.pairs(t)
   local keys, i = sorted.keys(t), 0
   return function()
     i = i + 1
-    return keys[i], t[keys[i]]
+    if keys[i] ~= nil then return keys[i], t[keys[i]] end
   end
 end
 

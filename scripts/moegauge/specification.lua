@@ -54,6 +54,9 @@ end
 function specification.moe(t)
   local spec = copy(t, "mg.moe")
   spec.kind = "moe"
+  if type(spec.router) ~= "table" then
+    core.fail("usage", ("mg.moe: 'router' must be made with mg.router.NAME{...}, such as mg.router.topk { k = 2 }, not %s"):format(strict.describe(spec.router)))
+  end
   spec.capacity = capacity_of(spec.capacity)
   if type(spec.losses) == "table" and next(spec.losses) == nil then spec.losses = core.list {} end
   core.check("moe", spec)

@@ -130,6 +130,8 @@ printf 'return 3' >three.lua
 expect 2 "three.lua: must end with" run three.lua
 printf 'local mg = require "moegauge"\nreturn mg.experiment { title = "t", swep = {}, run = print }' >swep.lua
 expect 2 "swep.lua: mg.experiment: unknown key 'swep'; did you mean 'sweep'?" run swep.lua
+sed 's/options = {/report = function(r) return { r:table "kk" } end, options = {/' plain.lua >axis.lua
+expect 2 "report: there is no axis 'kk'; did you mean 'k'?" run axis.lua --dry-run
 printf 'local mg = require "moegauge"\nreturn mg.experiment { title = "t", filter = function() return false end, run = print }' >none.lua
 expect 4 "the filter leaves no case" run none.lua
 

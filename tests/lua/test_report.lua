@@ -233,3 +233,9 @@ local low, high, cut = range_for(2.5)
 assert(low == -0.1 and high == 2.6 and not cut, "a start of 2.5 is cut")
 low, high, cut = range_for(5)
 assert(low == -0.04 and high == 1.04 and cut, "a start of 5 flattens the rest")
+
+-- A method that is not there, and a report that is no list of blocks.
+fails(function() r:tabel "row" end, "report: there is no r:tabel; did you mean r:table?")
+fails(function() r:table "rwo" end, "report: there is no axis 'rwo'; did you mean 'row'?")
+fails(function() report.blocks(stored, { report = function() return 3 end }) end, "report: must return a list of what the methods of r make, not 3")
+fails(function() report.blocks(stored, { report = function() return { "words" } end }) end, "report: entry 1 of its list must be what a method of r made")
