@@ -23,9 +23,12 @@ static bool stopped(void *user) {
   return ((const mg_session *)user)->cli->interrupts() > 0;
 }
 
+static const int64_t memory_least_bytes = (int64_t)1 << 30; /* the libraries of plugins alone are mapped large */
+
 /* Memory is shared out among the cases that run at the same time; the processor's time is that of all cores. */
 static void describe_limits(mg_session *session, double seconds, int64_t jobs) {
-  const int64_t memory = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / (jobs > 0 ? jobs : 1);
+  const int64_t whole = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE), share = whole / (jobs > 0 ? jobs : 1);
+  const int64_t memory = share > memory_least_bytes ? share : memory_least_bytes;
   const double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
   snprintf(session->memory_text, sizeof session->memory_text, "%lld", (long long)memory);
   snprintf(session->cpu_text, sizeof session->cpu_text, "%.0f", ceil(fmin(seconds * cores, 1e15)));

@@ -10,9 +10,9 @@ enum { MG_SANDBOX_CASE_SECONDS = 3600, MG_SANDBOX_LOOK_SECONDS = 120 };
 
 /* What a child is told about its sandbox. */
 typedef struct mg_sandboxed_case {
-  const char *folder; /* of the results, which may be read; below FOLDER/sandbox a case may write */
+  const char *folder; /* of the results; below FOLDER/sandbox a case may write */
   bool looks;         /* plans or reports: writes nothing */
-  bool draws;         /* may start gnuplot */
+  bool draws;         /* reports: reads the results, may start gnuplot */
   int64_t memory_bytes, cpu_seconds;
 } mg_sandboxed_case;
 

@@ -50,11 +50,16 @@ static mg_status add_modules(paths *to, const char *folder, int depth) {
   return status;
 }
 
-/* Values of --set that name what is there: the user wants them read. */
+/* Values of --set, or entries of a list there, that name what is there: the user wants them read. */
 static mg_status add_settings(paths *to, const mg_session_request *request) {
   for (int64_t i = 0; i < request->settings_count; i++) {
     const char *equals = strchr(request->settings[i], '=');
-    if (equals && access(equals + 1, F_OK) == 0) MG_TRY(add(to, equals + 1));
+    for (const char *at = equals; at; at = strchr(at + 1, ',')) {
+      char path[PATH_MAX];
+      const int length = (int)strcspn(at + 1, ",");
+      if (snprintf(path, sizeof path, "%.*s", length, at + 1) < PATH_MAX && access(path, F_OK) == 0)
+        MG_TRY(add(to, path));
+    }
   }
   return MG_OK;
 }
@@ -63,7 +68,8 @@ static mg_status add_readable(paths *to, const mg_session *session) {
   const char *experiment = session->request.experiment;
   char folder[PATH_MAX];
   MG_TRY(add(to, mg_engine_scripts(session->engine)));
-  MG_TRY(add(to, session->request.inside->folder));
+  snprintf(folder, sizeof folder, "%.4000s/results.sqlite", session->request.inside->folder);
+  if (session->request.inside->draws) MG_TRY(add(to, folder));
   snprintf(folder, sizeof folder, "%.4000s/packages", session->cache);
   MG_TRY(add(to, folder));
   MG_TRY(add_settings(to, &session->request));

@@ -66,6 +66,8 @@ experiment may "local f = assert(io.open('results/may/sandbox/own', 'w')); f:wri
 "$MOEGAUGE" run script/may.lua --sandbox --allow-fs >out 2>err || complain "a file of its own: $(cat out err)"
 experiment names "assert(io.open(case.path)):close()"
 "$MOEGAUGE" run script/names.lua --sandbox --allow-fs --set "path=$key" >out 2>err || complain "what --set names is not read: $(cat out err)"
+"$MOEGAUGE" run script/names.lua --sandbox --allow-fs --set "path=$key" --out . >out 2>err || complain "results in the folder itself: $(cat out err)"
+expect 1 "1 of 1 cases failed" run script/reads.lua --sandbox --allow-fs --out .
 experiment loads "" "local f, why = io.open('$key'); if not f then error(why) end"
 expect 2 "Permission denied" run script/loads.lua --sandbox --allow-fs
 experiment shows "" "" "local f, why = io.open('$key'); if not f then error(why) end"
