@@ -48,7 +48,7 @@ function released.load(path, options)
   local fields = fields_of(read, { path = path, precision = options.precision })
   fields.sources, fields.swapped = read.sources or {}, read.sources ~= nil
   if core.probing() then
-    specification.used_checkpoints[path] = core.stamp(path)
+    specification.used_files[path] = core.stamp(path)
     return new(fields)
   end
   local threads = options.threads or core.run_settings().threads
@@ -121,7 +121,7 @@ end
 --- How often another model with as many mixtures of as many experts, such as the same weights on another backend, chooses
 --- other experts for the tokens of a segment of the validation split: metrics.flip_rate, tables.flips by layer.
 --- @param t table  { with =, data =, and the keys of mg.evaluate }
-function Model:compare_routing(t) return require("moegauge.tuning").compare_routing(self, t) end
+function Model:compare_routing(t) return tuning.compare_routing(self, t) end
 
 --- Moves the routers' buffers by their own rule on the training split of a corpus; with fit = false only counts the load.
 --- @param options table  { data =, tokens =, batch =, sequence =, seed =, fit = } (core/train/README.md)
@@ -255,8 +255,8 @@ end
 local function trace_corpus(self, options)
   local where <const> = "model:trace"
   strict.keys(options, { "data", "path", "tokens", "sequence" }, where)
-  local spec = require("moegauge.specification").trace({ path = options.path, tokens = options.tokens, sequence = options.sequence }, nil, where)
-  local data, filter = require("moegauge.tuning").corpus(self, options.data, where)
+  local spec = specification.trace({ path = options.path, tokens = options.tokens, sequence = options.sequence }, nil, where)
+  local data, filter = tuning.corpus(self, options.data, where)
   need_decoder(self, where)
   if core.probing() then core.fail("nothing", "the probe ends where the model runs") end
   self.model:trace_corpus(data, spec, filter)

@@ -11,9 +11,9 @@ local form, released, tuning = lazy "moegauge.form", lazy "moegauge.released", l
 
 local specification = {}
 
---- Names of the routers that the script used, the functions of those it defined, and what the checkpoints that it looked
---- at were then: part of what decides a result.
-specification.used_routers, specification.defined_routers, specification.used_checkpoints = {}, {}, {}
+--- Names of the routers that the script used, the functions of those it defined, and what the checkpoints and traces that it
+--- looked at were then: part of what decides a result.
+specification.used_routers, specification.defined_routers, specification.used_files = {}, {}, {}
 
 local Value = { __name = "moegauge.value" }
 

@@ -4,8 +4,8 @@
 local calibration = require "moegauge.cluster.calibration"
 local catalogue = require "moegauge.cluster.catalogue"
 local core = require "moegauge.core"
-local released = require "moegauge.released"
 local sorted = require "moegauge.sorted"
+local specification = require "moegauge.specification"
 local strict = require "moegauge.strict"
 
 local cluster = { accelerators = catalogue.accelerators, models = catalogue.models }
@@ -47,7 +47,7 @@ local function plain(t)
   spec.calibration = calibration_of(t)
   if type(t.trace) == "string" then spec.trace = { path = t.trace } end
   local path = type(spec.trace) == "table" and spec.trace.path
-  if type(path) == "string" and core.probing() then released.stamps[path] = core.stamp(path) end
+  if type(path) == "string" and core.probing() then specification.used_files[path] = core.stamp(path) end
   spec.placement = type(t.placement) == "string" and t.placement or nil
   return spec
 end
