@@ -295,7 +295,7 @@ function experiment.plan(self)
   return {
     title = self.title, cases = planned, axes = axes, settings = self.settings,
     routers = core.list(sorted.keys(specification.used_routers)), backends = core.list { core.backend_name() },
-    source = core.hash_value { run = self.run, routers = specification.defined_routers, checkpoints = specification.used_files },
+    source = core.hash_value { run = self.run, routers = specification.defined_routers, files = specification.used_files },
   }
 end
 
