@@ -3,12 +3,12 @@
 
 local chart = {}
 
--- Okabe and Ito's palette: distinct to colour-blind readers, and in print.
-local colours <const> = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31" }
+-- Okabe and Ito's palette, a brown and a grey: distinct to colour-blind readers, and in print.
+local colours <const> = { "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#999999" }
 
 local function colour(i) return colours[(i - 1) % #colours + 1] end
 
--- When all colours have been used, the next eight get another shape of point or another dash.
+-- When all colours have been used, the next ones get another shape of point or another dash.
 local shapes <const> = { 7, 5, 9, 13 }
 local function again(i) return (i - 1) // #colours % #shapes + 1 end
 
@@ -27,7 +27,7 @@ local function preamble(width, height)
     "set border 3 lc rgb '#444444'",
     "set tics nomirror textcolor rgb '#222222'",
     "set grid ytics lc rgb '#dddddd' lw 1",
-    "set format x '%.4g'",
+    "set format x '%.6g'",
     "set tmargin 2.2",
   }
 end
@@ -41,6 +41,16 @@ local function scale_of(largest)
 end
 
 local function axis_text(label, word) return word == "" and label or label .. " [" .. word .. "]" end
+
+-- The key: beside the picture, or below it where long labels would take the picture's room. Returns the line that sets it, and
+-- how much taller the whole must be.
+local function key_for(items, options)
+  local longest, across = 0, 1
+  for _, item in ipairs(items) do longest = math.max(longest, utf8.len(item.label) or #item.label) end
+  if longest <= 22 then return "set key outside right top vertical Left reverse " .. options, 0 end
+  across = math.max(1, 720 // (7 * longest + 60))
+  return ("set key outside below center horizontal maxcols %d height 1 Left reverse %s"):format(across, options), 10 + 18 * math.ceil(#items / across)
+end
 
 -- Largest absolute value of a column over lists of rows.
 local function largest_of(lists, column)
@@ -85,13 +95,14 @@ end
 --- @return string script
 --- @return boolean cut  the start goes beyond the y axis
 function chart.lines(spec)
-  local lines = preamble(760, 420)
+  local key, more = key_for(spec.series, "samplen 2")
+  local lines = preamble(760, 420 + more)
   local lists = {}
   for i, series in ipairs(spec.series) do lists[i] = series.points end
   local divisor, word = scale_of(spec.log_x and 0 or largest_of(lists, 1))
   lines[#lines + 1] = "set xlabel " .. quoted(axis_text(spec.x_label, word))
   lines[#lines + 1] = "set ylabel " .. quoted(spec.y_label)
-  lines[#lines + 1] = "set key outside right top vertical Left reverse samplen 2"
+  lines[#lines + 1] = key
   if spec.log_x then lines[#lines + 1] = "set logscale x" end
   local bottom, top, cut = range_of(spec.series)
   if spec.log_y then lines[#lines + 1] = "set logscale y" end
@@ -114,14 +125,15 @@ end
 --- Points with intervals on both axes, and the line of those that no other point beats on both.
 --- @param spec { x_label: string, y_label: string, points: { label: string, x: number, x_half: number, y: number, y_half: number, front: boolean }[] }
 function chart.pareto(spec)
-  local lines = preamble(760, 420)
+  local key, more = key_for(spec.points, "samplen 1")
+  local lines = preamble(760, 420 + more)
   local largest = 0
   for _, point in ipairs(spec.points) do largest = math.max(largest, math.abs(point.x)) end
   local divisor, word = scale_of(largest)
   lines[#lines + 1] = "set xlabel " .. quoted(axis_text(spec.x_label, word))
   lines[#lines + 1] = "set ylabel " .. quoted(spec.y_label)
   lines[#lines + 1] = "set offsets graph 0.12, graph 0.22, graph 0.12, graph 0.08"
-  lines[#lines + 1] = "set key outside right top vertical Left reverse samplen 1"
+  lines[#lines + 1] = key
   local plots, front = {}, {}
   for i, point in ipairs(spec.points) do
     data_block(lines, "point" .. i, { { point.x / divisor, point.y, point.x_half / divisor, point.y_half } })
@@ -140,7 +152,11 @@ end
 --- One bar per label, stacked from parts.
 --- @param spec { y_label: string, labels: string[], parts: { label: string, values: number[] }[] }
 function chart.stacked(spec)
-  local lines = preamble(760, 400)
+  local longest = 0
+  for _, text in ipairs(spec.labels) do longest = math.max(longest, utf8.len(text) or #text) end
+  local slanted = 7 * longest > 560 / #spec.labels
+  local lines = preamble(760, 400 + (slanted and 3 * longest or 0))
+  if slanted then lines[#lines + 1] = "set xtics rotate by -25" end
   local tallest = 0
   for i in ipairs(spec.labels) do
     local height = 0

@@ -239,3 +239,11 @@ fails(function() r:tabel "row" end, "report: there is no r:tabel; did you mean r
 fails(function() r:table "rwo" end, "report: there is no axis 'rwo'; did you mean 'row'?")
 fails(function() report.blocks(stored, { report = function() return 3 end }) end, "report: must return a list of what the methods of r make, not 3")
 fails(function() report.blocks(stored, { report = function() return { "words" } end }) end, "report: entry 1 of its list must be what a method of r made")
+
+-- Long labels go below a picture and slant under bars, and leave the picture its room.
+local function script_of(text)
+  return (chart.lines { x_label = "x", y_label = "y", series = { { label = text, points = { { 0, 1, 1, 1 }, { 1, 2, 2, 2 } } } } })
+end
+assert(script_of("short"):find("key outside right", 1, true) and script_of(("long "):rep(9)):find("key outside below", 1, true))
+local function bars_of(text) return chart.stacked { y_label = "y", labels = { text, text .. "2", text .. "3" }, parts = { { label = "p", values = { 1, 2, 3 } } } } end
+assert(not bars_of("short"):find("rotate", 1, true) and bars_of(("long "):rep(9)):find("rotate by -25", 1, true))
