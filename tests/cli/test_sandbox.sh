@@ -102,9 +102,15 @@ expect 5 "in a sandbox no plugin is loaded by its path" run script/calm.lua --sa
 # Shares: loops where a script runs, one that no hook stops, and memory beside that of Lua, which test_run.sh exhausts.
 experiment loops 'while true do end'
 reason "longer than the limit of 1 seconds" loops --timeout 1
+experiment spins "" "while true do end"
+"$MOEGAUGE" run script/spins.lua --sandbox >out 2>err &
+run=$!
+await pgrep -P $run
+kill -INT $run
+wait $run
+[ $? = 130 ] || complain "Ctrl-C while planning does not end with 130: $(cat err)"
 experiment matches "return ('a'):rep(40):find(('a?'):rep(40) .. ('a'):rep(40))"
 expect 1 "the plan: took longer than the limit of 1 seconds" run script/matches.lua --sandbox --timeout 1
-experiment spins "" "while true do end"
 expect 1 "the plan: took longer than the limit of 1 seconds" run script/spins.lua --sandbox --timeout 1
 if [ -z "${MOEGAUGE_SANITIZE:-}" ]; then
   experiment swells "mg.train { model = mg.model { layers = 1, width = 64, heads = 1, feed_forward = mg.moe { experts = 65536, width = 65536, router = mg.router.topk { k = 2 } } }, data = mg.corpus 'synthetic', tokens = 1000 }"

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,6 +307,24 @@ static void memory_time_and_files_are_limited(void **state) {
   assert_int_equal(try(grow_a_file), EFBIG);
 }
 
+/* As a kernel without Landlock answers. */
+static void a_kernel_that_cannot_shut_in_is_refused(void **state) {
+  (void)state;
+  int status;
+  const pid_t child = fork();
+  if (child == 0) {
+    const mg_sandbox sandbox = {0};
+    const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    const int old = seccomp_syscall_resolve_name("landlock_create_ruleset");
+    const bool made = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), old, 0) == 0 && seccomp_load(filter) == 0;
+    const bool refused = mg_sandbox_enter(context, &sandbox) == MG_UNSUPPORTED &&
+                         strstr(mg_context_message(context), "there is no sandbox: this kernel has no Landlock");
+    _exit(made && refused && mg_status_exit_code(MG_UNSUPPORTED) == 6 ? 0 : 1);
+  }
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+}
+
 static void *wait_long(void *user) {
   sleep(60);
   return user;
@@ -340,6 +359,7 @@ int main(void) {
       cmocka_unit_test(no_file_becomes_code),
       cmocka_unit_test(threads_run),
       cmocka_unit_test(memory_time_and_files_are_limited),
+      cmocka_unit_test(a_kernel_that_cannot_shut_in_is_refused),
       cmocka_unit_test(a_process_with_threads_is_not_shut_in),
   };
   mg_context *probe;
