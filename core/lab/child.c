@@ -210,8 +210,6 @@ static void add_tail(const mg__child *child, char *reason, size_t bytes) {
   while (length > 0 && (child->tail[length - 1] == '\n' || child->tail[length - 1] == ' ')) length--;
   const size_t first = length > SHOWN ? length - SHOWN : 0, used = strlen(reason);
   if (length > 0) snprintf(reason + used, bytes - used, "; it wrote: %.*s", (int)(length - first), child->tail + first);
-  for (char *c = reason; *c; c++) /* JSON and terminals want no control characters */
-    if ((unsigned char)*c < 32 && *c != '\n') *c = ' ';
 }
 
 static void describe_end(const mg__child *child, char *reason, size_t bytes) {
@@ -238,8 +236,11 @@ static void describe_error(const json_t *error, mg__outcome *outcome) {
   if (status && strcmp(status, mg_status_name(MG_INTERRUPTED)) == 0) outcome->status = "interrupted";
 }
 
-/* Replaces what is not UTF-8, so that the reason can be stored as JSON. */
+/* Replaces control characters, which could do more to a terminal than print, and what is not UTF-8, so that the reason can
+ * be stored as JSON. */
 static void make_text(char *text) {
+  for (char *c = text; *c; c++)
+    if (((unsigned char)*c < 32 && *c != '\n') || *c == 127) *c = ' ';
   json_t *good = json_string(text);
   if (!good)
     for (char *c = text; *c; c++)

@@ -120,6 +120,9 @@ fi
 # What reaches the terminal only prints.
 experiment colours "" && sed -i 's/"Hostile"/"\\27[2J"/' script/colours.lua
 expect 2 "holds control characters" run script/colours.lua --sandbox
+experiment paints 'error "\27[2Jboom"' "" 'r.cases[1].label = "\27[2J"'
+reason "boom" paints
+grep -q $'\033' out err && complain "an escape sequence reached the terminal: $(cat -v out err)"
 
 [ $bad = 0 ] && echo "sandbox: hostile scripts end in their message, harmless ones run"
 exit $bad
