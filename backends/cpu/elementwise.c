@@ -327,8 +327,9 @@ mg_status CPU_NAME(glu)(mg_backend *backend, const mg_op_call *call) {
     float gate_buffer[CPU_CHUNK];
     float up_buffer[CPU_CHUNK];
     float out_buffer[CPU_CHUNK];
-    CPU_NAME(glu_values)(call->attributes.glu.kind, cpu_read(gate, first, n, gate_buffer), cpu_read(up, first, n, up_buffer),
-              cpu_write_begin(out, first, out_buffer), n);
+    CPU_NAME(glu_values)
+    (call->attributes.glu.kind, cpu_read(gate, first, n, gate_buffer), cpu_read(up, first, n, up_buffer),
+     cpu_write_begin(out, first, out_buffer), n);
     cpu_write_end(out, first, n, out_buffer);
   }
   return MG_OK;

@@ -298,8 +298,8 @@ static const suite_case check_cases[] = {
     GROUPED_MIXED(TYPE_F32, TYPE_BF16, TYPE_F32, 9, 2, 4, 33, 5),
     GROUPED_MIXED(TYPE_BF16, TYPE_BF16, TYPE_F32, 9, 2, 3, 32, 16),
     MG_STORED_LIST(STORED)
-    STORED_MATMUL(Q4_K, q4_k deep, TYPE_F32, TYPE_F32, 6, 2304, 256),
-    STORED_MATMUL(Q8_0, q8_0 deep, TYPE_BF16, TYPE_F32, 6, 2304, 256),
+    STORED_MATMUL(Q4_K, q4_k deep, TYPE_F32, TYPE_F32, 5, 2304, 256),
+    STORED_MATMUL(Q8_0, q8_0 deep, TYPE_BF16, TYPE_F32, 5, 2304, 256),
     GATED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4), GATED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33),
     GATED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33), GATED("all on one", 30, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
     GATED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 34, 70), GATED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 16, 5),
