@@ -47,7 +47,9 @@ echo "libraries: $(inside readelf -d "$plugin" | sed -n 's/.*NEEDED.*\[\(.*\)\]/
 # What the plugin looks up in a matrix library when it opens a device.
 asked=$(inside strings "$plugin" | grep -E '^(rocblas|hipblas)_[a-z0-9_]+$' | sort -u || true)
 for name in $asked; do
-  inside readelf -Ws "/usr/lib/x86_64-linux-gnu/lib${name%%_*}.so" | grep -qw "$name" || fail 1 "lib${name%%_*} of this tree has no $name"
+  symbols=$work/${name%%_*}.symbols
+  [ -e "$symbols" ] || inside readelf -Ws --dyn-syms "/usr/lib/x86_64-linux-gnu/lib${name%%_*}.so" >"$symbols"
+  grep -qw "$name" "$symbols" || fail 1 "lib${name%%_*} of this tree has no $name"
 done
 echo "looked up in matrix libraries, and there: ${asked:-nothing}" | paste -sd' '
 unresolved=$(inside ldd -r "$plugin" 2>&1 | grep -E 'not found|undefined symbol' || true)
