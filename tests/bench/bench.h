@@ -27,6 +27,8 @@ void bench_release(mg_tensor *tensor);
 
 /* A tensor with these contents. */
 mg_tensor bench_i32(int64_t rows, int64_t columns, const int32_t *values);
+/* Whether the backend runs this very call. */
+bool bench_supports(const mg_op_call *call);
 /* Runs one call; false after a failure, which is then the benchmark's reason. */
 bool bench_run(gbench_state *state, const mg_op_call *call);
 

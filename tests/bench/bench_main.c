@@ -85,9 +85,18 @@ void bench_release(mg_tensor *tensor) {
   tensor->data = NULL;
 }
 
-bool bench_run(gbench_state *state, const mg_op_call *call) {
+static mg_kernel kernel_of(mg_op op) {
   const mg_backend_plugin *plugin = world.backend->plugin;
-  const mg_kernel kernel = (uint32_t)call->op < plugin->kernels_count ? plugin->kernels[call->op] : NULL;
+  return (uint32_t)op < plugin->kernels_count ? plugin->kernels[op] : NULL;
+}
+
+bool bench_supports(const mg_op_call *call) {
+  const mg_backend_plugin *plugin = world.backend->plugin;
+  return kernel_of(call->op) && (!plugin->supports || plugin->supports(world.backend, call));
+}
+
+bool bench_run(gbench_state *state, const mg_op_call *call) {
+  const mg_kernel kernel = kernel_of(call->op);
   if (!kernel) (void)mg_fail(world.context, MG_UNSUPPORTED, "the backend has no %s", mg_op_name(call->op));
   if (kernel && kernel(world.backend, call) == MG_OK) return true;
   gbench_skip(state, mg_context_message(world.context));
