@@ -157,6 +157,53 @@ static void a_segment_beyond_the_text_is_refused(void **state) {
   assert_null(result);
 }
 
+static mg_status compare(mg_model *other) {
+  json_decref(result);
+  json_t *spec = spec_of("{\"tokens\": 256, \"batch\": 2, \"sequence\": 32, \"precision\": \"f32\"}");
+  const mg_status status = mg_compare_routing(world.context, model, other, data, spec, &result);
+  json_decref(spec);
+  return status;
+}
+
+static double flips_of_layer(size_t layer) {
+  const json_t *flips = json_object_get(json_object_get(result, "tables"), "flips");
+  return json_number_value(json_array_get(json_object_get(flips, "values"), layer));
+}
+
+/* The two best of negated scores are the two worst: a gate with its sign changed flips every token of its own layer, and
+ * none of the layer before. */
+static void flips_are_tokens_whose_experts_differ(void **state) {
+  (void)state;
+  model = make(topk, 3);
+  mg_model *twin = make(topk, 3);
+  assert_ok(world.context, compare(twin));
+  assert_true(metric("flip_rate") == 0 && metric("loss") == metric("other_loss") && metric("evaluated_tokens") > 200);
+
+  mg_params *params = mg_model_params(twin);
+  for (int64_t i = 0; i < mg_params_count(params); i++) {
+    const mg_param *param = mg_params_look(params, i);
+    float *gate = param->value.data;
+    if (!strstr(param->name, "layers.1.") || !strstr(param->name, ".router.")) continue;
+    for (int64_t j = 0; j < mg_tensor_count(&param->value); j++) gate[j] = -gate[j];
+  }
+  assert_ok(world.context, compare(twin));
+  assert_true(flips_of_layer(0) == 0 && flips_of_layer(1) == 1 && metric("flip_rate") == 0.5);
+  assert_true(metric("loss") != metric("other_loss"));
+  mg_model_destroy(twin);
+}
+
+static void routings_of_other_experts_are_not_compared(void **state) {
+  (void)state;
+  model = make(topk, 3);
+  json_t *spec = spec_of("{\"layers\": 1, \"width\": 16, \"heads\": 2, \"vocabulary\": 24}");
+  mg_model *dense;
+  assert_ok(world.context, mg_model_draw(world.context, world.registry, world.backend, spec, MG_F32, 3, &dense));
+  json_decref(spec);
+  assert_refused(world.context, MG_USAGE, "as many mixtures of as many experts", compare(dense));
+  assert_null(result);
+  mg_model_destroy(dense);
+}
+
 /* ---- calibration ---------------------------------------------------------------------------------------------------- */
 
 static void calibrate(const char *text) {
@@ -285,6 +332,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {TEST(segments_add_up_to_the_whole),
                                      TEST(counted_flops_are_the_predicted_ones),
                                      TEST(a_segment_beyond_the_text_is_refused),
+                                     TEST(flips_are_tokens_whose_experts_differ),
+                                     TEST(routings_of_other_experts_are_not_compared),
                                      TEST(a_bias_balances_and_nothing_else_moves),
                                      TEST(counting_the_load_moves_nothing),
                                      TEST(a_router_without_buffers_is_not_calibrated),
