@@ -31,15 +31,15 @@ options=(${APT_OPTIONS:-})
 inside apt-get "${options[@]}" update -qq
 inside apt-get "${options[@]}" install -qq -y --no-install-recommends "${packages[@]}" >&2
 
-work=$tree/work
+work=$tree/moegauge
 rm -rf "$work"
 mkdir -p "$work/source"
 (cd "$source" && git ls-files -z -- CMakeLists.txt core backends routers scripts | xargs -0 cp --parents -t "$work/source")
-inside cmake -G Ninja -S /work/source -B /work/build -DMG_TESTS=OFF -DMG_BENCH=OFF "-DMG_HIP_ARCHITECTURES=${architectures// /;}" |
+inside cmake -G Ninja -S /moegauge/source -B /moegauge/build -DMG_TESTS=OFF -DMG_BENCH=OFF "-DMG_HIP_ARCHITECTURES=${architectures// /;}" |
   grep -E '^-- .*[Bb]ackend (hip|cuda)' || true
-inside cmake --build /work/build --target backends_hip
+inside cmake --build /moegauge/build --target backends_hip
 
-plugin=/work/build/lib/moegauge/backends/hip.so
+plugin=/moegauge/build/lib/moegauge/backends/hip.so
 [ -e "$tree$plugin" ] || fail 1 "the build made no $plugin"
 echo "Debian $(cat "$tree/etc/debian_version"): $(inside dpkg-query -W -f '${Package} ${Version}, ' hipcc librocblas-dev libhipblas-dev | sed 's/, $//')"
 echo "code for: $(inside strings "$plugin" | grep -oE 'amdgcn-amd-amdhsa--gfx[0-9a-z]+' | sort -u | sed 's/.*--//' | paste -sd' ')"
