@@ -35,7 +35,8 @@ mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **ou
 /* Puts the texts of one domain one after the other, in the order of the domains, else as they were. MG_FILE if the trace
  * knows no domains. */
 mg_status mg_routing_sort_domains(mg_routing *routing);
-/* Writes the same format, without domains; `about` holds further texts of metadata or is NULL. The backend holds the data meanwhile. */
+/* Writes the same format, without domains; `about` holds further texts of metadata or is NULL. The backend holds the data
+ * meanwhile. */
 mg_status mg_routing_write(const mg_routing *routing, mg_backend *backend, const char *path, const json_t *about);
 
 /* The choices of one layer [tokens, choices]. */
@@ -73,6 +74,8 @@ typedef struct mg_routing_recipe {
 extern const mg_option mg_routing_recipe_options[];
 
 /* MG_USAGE for a recipe that contradicts itself (more choices than experts, groups that do not divide, ...). */
+mg_status mg_routing_check(mg_context *context, const mg_routing_recipe *recipe);
+/* The same for such a recipe. */
 mg_status mg_routing_generate(mg_context *context, const mg_routing_recipe *recipe, mg_routing **out);
 
 /* Room for a routing of these sizes, everything zero; MG_USAGE if it is too large to hold. */

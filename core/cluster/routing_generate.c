@@ -176,7 +176,7 @@ static void generate_layer(source *s, mg_routing *routing) {
   routing->blocks[s->layer] = (int32_t)s->layer;
 }
 
-static mg_status check(mg_context *context, const mg_routing_recipe *r) {
+mg_status mg_routing_check(mg_context *context, const mg_routing_recipe *r) {
   if (r->choices > r->experts)
     return mg_fail(context, MG_USAGE, "trace: %lld choices of %lld experts", (long long)r->choices,
                    (long long)r->experts);
@@ -198,7 +198,7 @@ static mg_status check(mg_context *context, const mg_routing_recipe *r) {
 }
 
 mg_status mg_routing_generate(mg_context *context, const mg_routing_recipe *recipe, mg_routing **out) {
-  MG_TRY(check(context, recipe));
+  MG_TRY(mg_routing_check(context, recipe));
   MG_TRY(mg__routing_create(context, recipe->tokens, recipe->layers, recipe->experts, recipe->choices, 1, out));
   const size_t experts = (size_t)recipe->experts, layers = (size_t)recipe->layers;
   int32_t *order = mg_alloc(context, layers * experts * sizeof *order);

@@ -90,10 +90,10 @@ static mg_status read_options(mg_context *context, const json_t *spec, spec_opti
 }
 
 /* Assignments are counted in int32_t, and the times of all ranks in all layers are held together. */
-static mg_status check_size(const mg__setup *s) {
+static mg_status check_size(const mg__setup *s, int64_t choices) {
   static const int64_t most_assignments = INT32_MAX, most_places = (int64_t)1 << 22;
   const mg__options *o = &s->options;
-  const int64_t assignments = o->tokens * o->ranks * s->shape.choices;
+  const int64_t assignments = o->tokens * o->ranks * choices;
   const int64_t places = (s->shape.layers + s->shape.prediction_layers) * o->ranks;
   if (assignments <= most_assignments && places <= most_places) return MG_OK;
   return mg_fail(
@@ -120,7 +120,7 @@ static mg_status check_options(mg__setup *s) {
   if (o->ranks % o->tensor_parallel != 0 || s->shape.heads % o->tensor_parallel != 0)
     return mg_fail(s->context, MG_USAGE, "cluster: tensor_parallel = %lld does not divide %lld ranks and %lld heads",
                    (long long)o->tensor_parallel, (long long)o->ranks, (long long)s->shape.heads);
-  MG_TRY(check_size(s));
+  MG_TRY(check_size(s, s->shape.choices));
   const double none[1] = {0};
   mg_place_request request = mg__setup_request(s, -1, NULL);
   request.load = none;
@@ -167,18 +167,45 @@ static mg_status refuse_trace(const mg__setup *s, const mg_routing_facts *f, dou
                  (long long)s->shape.experts, (long long)s->shape.choices);
 }
 
+/* The recipe of a generated trace, but for its shares. */
+static mg_status read_recipe(const mg__setup *s, mg_routing_recipe *recipe) {
+  json_t *plain = json_copy((json_t *)s->trace);
+  if (plain) json_object_del(plain, "shares");
+  mg_options_defaults(mg_routing_recipe_options, recipe);
+  recipe->experts = s->shape.experts;
+  recipe->choices = s->shape.choices;
+  recipe->layers = mixtures_of(s) > 0 ? mixtures_of(s) : 1;
+  recipe->tokens = s->options.offset + s->options.tokens * s->options.ranks;
+  const mg_status status = mg_options_from_json(s->context, mg_routing_recipe_options, plain, "trace", recipe);
+  json_decref(plain);
+  MG_TRY(status);
+  if (recipe->experts == s->shape.experts && recipe->choices == s->shape.choices) return MG_OK;
+  return mg_fail(s->context, MG_USAGE,
+                 "cluster: the trace has %lld experts and %lld choices, the model %lld and %lld; leave both out of a "
+                 "generated trace",
+                 (long long)recipe->experts, (long long)recipe->choices, (long long)s->shape.experts,
+                 (long long)s->shape.choices);
+}
+
+/* All that a recipe can contradict itself in; shares are looked at when they are read. */
+static mg_status check_recipe(const mg__setup *s) {
+  mg_routing_recipe recipe;
+  MG_TRY(read_recipe(s, &recipe));
+  return recipe.kind == MG_ROUTING_SHARES ? MG_OK : mg_routing_check(s->context, &recipe);
+}
+
 /* A recorded trace fits the model by its head: its tokens may have room for more choices than they make on average. */
 static mg_status check_trace(mg__setup *s) {
   recorded_options recorded;
   mg_routing_facts facts;
-  if (!json_object_get(s->trace, "path")) return MG_OK;
+  if (!json_object_get(s->trace, "path")) return check_recipe(s);
   mg_options_defaults(mg_simulation_recorded_options, &recorded);
   MG_TRY(mg_options_from_json(s->context, mg_simulation_recorded_options, s->trace, "trace", &recorded));
   s->trace_path = json_string_value(json_object_get(s->trace, "path"));
   s->by_domain = recorded.order == 1;
   MG_TRY(mg_routing_describe(s->context, s->trace_path, &facts));
   if (facts.experts == s->shape.experts && facts.choices >= s->shape.choices && facts.layers <= mixtures_of(s))
-    return MG_OK;
+    return check_size(s, facts.choices);
   return refuse_trace(s, &facts, (double)facts.choices);
 }
 
@@ -237,23 +264,9 @@ static mg_status read_shares(mg_context *context, const json_t *shares, int64_t 
   return MG_OK;
 }
 
-/* Everything of the trace but its shares. */
-static mg_status read_recipe(mg__setup *s, mg_routing_recipe *recipe) {
-  json_t *plain = json_copy((json_t *)s->trace);
-  if (plain) json_object_del(plain, "shares");
-  const mg_status status = mg_options_from_json(s->context, mg_routing_recipe_options, plain, "trace", recipe);
-  json_decref(plain);
-  return status;
-}
-
 static mg_status generate(mg__setup *s) {
   mg_routing_recipe recipe;
   double *shares;
-  mg_options_defaults(mg_routing_recipe_options, &recipe);
-  recipe.experts = s->shape.experts;
-  recipe.choices = s->shape.choices;
-  recipe.layers = mixtures_of(s) > 0 ? mixtures_of(s) : 1;
-  recipe.tokens = s->options.offset + s->options.tokens * s->options.ranks;
   MG_TRY(read_recipe(s, &recipe));
   const json_t *given = json_object_get(s->trace, "shares");
   mg_status status = read_shares(s->context, given, recipe.experts, &shares);
@@ -276,14 +289,7 @@ static mg_status read_trace(mg__setup *s) {
 
 mg_status mg__setup_routing(mg__setup *s) {
   if (s->trace_path) return read_trace(s);
-  MG_TRY(generate(s));
-  const mg_routing *r = s->routing;
-  if (r->experts == s->shape.experts && r->choices == s->shape.choices) return MG_OK;
-  return mg_fail(s->context, MG_USAGE,
-                 "cluster: the trace has %lld experts and %lld choices, the model %lld and %lld; leave both out of a "
-                 "generated trace",
-                 (long long)r->experts, (long long)r->choices, (long long)s->shape.experts,
-                 (long long)s->shape.choices);
+  return generate(s);
 }
 
 /* ---- placement ------------------------------------------------------------------------------------------------ */

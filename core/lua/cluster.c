@@ -32,27 +32,33 @@ static int check_cluster(lua_State *L) {
   return 0;
 }
 
-/* Notes in the case's provenance what its costs rest on, for each accelerator that it simulates. */
-static void note_costs(const mg_engine *engine, const json_t *spec) {
-  static const char key[] = "cluster_costs";
+/* Adds a text to those of one fact of the case's provenance, once. */
+static void note(const mg_engine *engine, const char *fact, const char *text) {
+  const char *known = json_string_value(json_object_get(engine->provenance, fact));
+  if (!known)
+    json_object_set_new(engine->provenance, fact, json_string(text));
+  else if (!strstr(known, text))
+    json_object_set_new(engine->provenance, fact, json_sprintf("%s, %s", known, text));
+}
+
+/* What the costs of each simulated accelerator rest on, and which recorded traces were read. */
+static void note_sources(const mg_engine *engine, const json_t *spec) {
   const char *name = json_string_value(json_object_get(json_object_get(spec, "accelerator"), "name"));
   const char *costs = json_string_value(json_object_get(spec, "costs"));
-  const char *known = json_string_value(json_object_get(engine->provenance, key));
+  const char *trace = json_string_value(json_object_get(json_object_get(spec, "trace"), "path"));
   char text[2 * MG_OPTION_STRING_MAX];
   if (!engine->provenance) return;
   snprintf(text, sizeof text, "%s%s", name ? name : "accelerator",
            costs && strcmp(costs, "roofline") == 0 ? " (roofline only)" : " (calibrated)");
-  if (!known)
-    json_object_set_new(engine->provenance, key, json_string(text));
-  else if (!strstr(known, text))
-    json_object_set_new(engine->provenance, key, json_sprintf("%s, %s", known, text));
+  note(engine, "cluster_costs", text);
+  if (trace) note(engine, "cluster_trace", trace);
 }
 
 /* simulate(spec) -> result of mg_simulation_run */
 static int simulate(lua_State *L) {
   json_t **spec = table_at(L, 1, "cluster"), **result = mg__push_box(L);
   const mg_status status = mg_simulation_run(mg__engine_of(L)->context, *spec, result);
-  if (status == MG_OK) note_costs(mg__engine_of(L), *spec);
+  if (status == MG_OK) note_sources(mg__engine_of(L), *spec);
   return answer(L, status, result);
 }
 
@@ -66,7 +72,7 @@ static int placement_requests(lua_State *L) {
 static int simulate_grid(lua_State *L) {
   json_t **spec = table_at(L, 1, "cluster"), **grid = table_at(L, 2, "grid"), **result = mg__push_box(L);
   const mg_status status = mg_simulation_step_costs(mg__engine_of(L)->context, *spec, *grid, result);
-  if (status == MG_OK) note_costs(mg__engine_of(L), *spec);
+  if (status == MG_OK) note_sources(mg__engine_of(L), *spec);
   return answer(L, status, result);
 }
 

@@ -78,6 +78,8 @@ return mg.experiment { title = "t", options = { experts = 8 }, run = function(ca
 end }
 LUA
 says 0 "roofline only, the hardware's peak, for TPU v5p" run "$work/recorded.lua" --out "$work/o5"
+origin=$(sqlite3 "$work/o5/results.sqlite" "SELECT json_extract(provenance, '$.cluster_trace') FROM cases")
+[[ $origin == "$work/own/routing" ]] || complain "the provenance does not name the trace: $origin"
 loads=$(sqlite3 "$work/o5/results.sqlite" "SELECT count(DISTINCT value) FROM metrics")
 [[ $loads == 3 ]] || complain "two orders of a trace and a floor should be three numbers: $loads"
 says 1 "trace of another model" run "$work/recorded.lua" --set experts=4 --out "$work/o6"
@@ -122,6 +124,9 @@ ranks = 12|do not divide over nodes of 8
 slots = 65|do not divide over 8 ranks
 placement = "elpb"|did you mean 'eplb'
 placement = 3|must be a policy's name or a function
+trace = { kind = "zipff" }|did you mean
+trace = { kind = "zipf", exponent = -1 }|'exponent' must be a number from 0 to 16
+trace = { kind = "group_limited", groups = 7 }|do not fit
 costs = "calibrated", accelerator = "mi300x"|no calibration for MI300X
 CASES
 exit $bad

@@ -1,4 +1,5 @@
-/* Specifications that contradict themselves, do not fit or are absurd are refused with what is wrong, before anything runs. */
+/* Specifications that contradict themselves, do not fit or are absurd are refused with what is wrong, before anything
+ * runs. */
 #include "cluster/simulation.h"
 #include "support/cluster.h"
 
