@@ -124,7 +124,7 @@ ranks = 12|do not divide over nodes of 8
 slots = 65|do not divide over 8 ranks
 placement = "elpb"|did you mean 'eplb'
 placement = 3|must be a policy's name or a function
-trace = { kind = "zipff" }|did you mean
+trace = { kind = "zipff" }|must be one of uniform
 trace = { kind = "zipf", exponent = -1 }|'exponent' must be a number from 0 to 16
 trace = { kind = "group_limited", groups = 7 }|do not fit
 costs = "calibrated", accelerator = "mi300x"|no calibration for MI300X
