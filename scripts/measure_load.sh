@@ -2,7 +2,8 @@
 # Loads and runs a random checkpoint of each storage type in a process of its own, and writes what that took to
 # results/reference/loading.md.
 #
-#   scripts/measure_load.sh [FOLDER]        FOLDER has room for a file of 2.6 GB at a time; a temporary one otherwise
+#   scripts/measure_load.sh [FOLDER]        FOLDER has room for a file of 2.6 GB at a time, and keeps rows: those it has are
+#                                        not measured again; a temporary one otherwise
 #
 # RUN in the environment is put before the program, such as RUN="taskset -c 0,1".
 set -euo pipefail
@@ -16,10 +17,12 @@ mkdir -p "$folder"
 export MOEGAUGE_SOURCE=$PWD
 commit=$(git describe --always)$(git diff --quiet HEAD -- . ':!results' || echo ' with changes')
 rows=$folder/rows.md
-: >"$rows"
+touch "$rows"
 for precision in bf16 f32; do
   for kind in bf16 f16 f8_e4m3 q8_0 q6_k q5_k q4_k q4_0 mxfp4 mxfp4_pairs f32; do
-    ${RUN:-} "$program" "$folder" $kind $precision >>"$rows"
+    grep -q "^| $kind | $precision | " "$rows" && continue
+    row=$(${RUN:-} "$program" "$folder" $kind $precision)
+    echo "$row" >>"$rows"
     rm -f "$folder"/model.* "$folder/config.json"
   done
 done
@@ -33,7 +36,7 @@ done
   echo
   echo "| storage | computed in | file, MB | loaded, MB | of the file | in the end, MB | prefill, tokens/s | decode, tokens/s | MB read by a decoded token |"
   echo "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-  cat "$rows"
+  for precision in bf16 f32; do grep "^| [a-z0-9_]* | $precision | " "$rows"; done
   echo
   echo "Commit $commit, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) processors, \`scripts/measure_load.sh\`. Rates are medians of five rounds."
 } >"$out"

@@ -122,8 +122,9 @@ static void add_moe(const view *v, const mg_moe *moe, double flops[MG_PART_COUNT
   flops[MG_PART_GATE] += facts.gate_flops_per_token;
   flops[MG_PART_SELECTION] += mg_moe_selection_flops(moe, 1, v->tokens) / (double)v->tokens;
   flops[MG_PART_ROUTED] += choices * (facts.expert_flops_per_assignment + facts.expert_elementwise_flops);
-  flops[MG_PART_DISPATCH] += mixing;
-  flops[MG_PART_COMBINE] += 2.0 * choices * width + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;
+  const double weighed = facts.scale_inputs ? choices * width : 0.0; /* before the experts instead of behind them */
+  flops[MG_PART_DISPATCH] += mixing + weighed;
+  flops[MG_PART_COMBINE] += 2.0 * choices * width - weighed + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;
   flops[MG_PART_SHARED] += facts.shared_flops_per_token + facts.shared_elementwise_flops;
   if (!facts.parallel_width) return;
   flops[MG_PART_DENSE] += facts.parallel_flops_per_token + width;

@@ -1,5 +1,7 @@
 /* The MoE layer: y[t] = sum over the kept choices (e, w) of token t of w * expert_e(x[t]), plus the shared experts.
  *
+ * or, with `scale_inputs`, of expert_e(w * x[t]) (Llama 4).
+ *
  * expert(x) = down(act(gate x) * up x) when gated, else down(act(up x)); routed experts hold gate and up [E,H,D] and
  * down [E,D,H]; n shared experts of width h are one feed-forward of width n * h, which computes the same sum.
  * Weights start normal with deviation 0.02, or what the model asks for. The router always computes in f32 (Fedus et al.
@@ -273,13 +275,25 @@ static mg_status plan(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_
   return record->slots ? mg__slots_assign(moe, tape, record) : mg__capacity_apply(moe, tape, record);
 }
 
+/* Each row times the weight of the choice that brought it here; slots of choices that were dropped come last. */
+static mg_var *weigh_rows(mg_tape *tape, mg_var *rows, const mg_moe_record *record) {
+  if (!rows) return NULL;
+  mg_tensor slots = *mg_var_tensor(record->assignment.slots);
+  slots.dims = 1;
+  slots.shape[0] = mg_var_rows(rows);
+  mg_var *weights = mg_gather_rows(tape, mg_reshape2(tape, record->weights, -1, 1), mg_tape_leaf(tape, &slots, NULL));
+  return mg_mul(tape, rows, mg_cast(tape, weights, mg_var_dtype(rows)));
+}
+
 static mg_var *compute(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, const mg_moe_record *record) {
   mg_var *x = record->slots ? mg__slots_mix(tape, input->x, record) : input->x;
   mg_var *rows = mg_dispatch(tape, x, &record->assignment);
+  if (moe->spec.scale_inputs) rows = weigh_rows(tape, rows, record);
   mg_tape_set_part(tape, MG_PART_ROUTED);
   mg_var *y = routed_experts(moe, tape, rows, record->assignment.offsets);
   mg_tape_set_part(tape, MG_PART_COMBINE);
-  mg_var *out = mg_combine(tape, y, mg_cast(tape, record->weights, mg_var_dtype(x)), &record->assignment);
+  mg_var *weights = moe->spec.scale_inputs ? NULL : mg_cast(tape, record->weights, mg_var_dtype(x));
+  mg_var *out = mg_combine(tape, y, weights, &record->assignment);
   mg_var *null = mg__null_output(moe, tape, x, record);
   if (null) out = mg_add(tape, out, null);
   if (record->slots) out = mg__slots_spread(tape, out, record);
@@ -379,6 +393,7 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
                         .parallel_flops_per_token = feed_forward_flops(moe, spec->parallel.width) +
                                                     feed_forward_elementwise(moe, spec->parallel.width, false),
                         .parallel_norm = spec->parallel.norm,
+                        .scale_inputs = spec->scale_inputs,
                         .router_parameters = mg_router_parameters(moe->router),
                         .expert_parameters = expert_parameters(moe),
                         .null_parameters = mg__null_parameters(moe),

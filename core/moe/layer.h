@@ -111,6 +111,7 @@ typedef struct mg_moe_facts {
   double parallel_flops_per_token; /* of the dense feed-forward beside the experts, without its norm */
   int64_t parallel_width;
   bool parallel_norm;
+  bool scale_inputs;
   double null_flops_per_token;
   int64_t router_parameters, expert_parameters, shared_parameters; /* expert_parameters: of one routed expert */
   int64_t null_parameters;

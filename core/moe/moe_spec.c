@@ -152,11 +152,9 @@ mg_status mg__moe_spec_read(mg_context *context, const json_t *json, mg__moe_spe
 }
 
 mg_status mg__moe_spec_runs(mg_context *context, const mg__moe_spec *spec) {
-  const char *what = NULL;
-  if (spec->scale_inputs) what = "'scale_inputs'";
-  if (spec->parallel.norm) what = "a 'parallel' feed-forward with a norm of its own";
-  if (!what) return MG_OK;
-  return mg_fail(context, MG_USAGE, "moe: %s is described and counted, but cannot run", what);
+  if (!spec->parallel.norm) return MG_OK;
+  return mg_fail(context, MG_USAGE,
+                 "moe: a 'parallel' feed-forward with a norm of its own is described and counted, but cannot run");
 }
 
 static mg_status refuse_need(const mg_router *router, const char *what, const char *need) {
@@ -191,6 +189,10 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
   if (knocks_out && mg_router_slots(router))
     return mg_fail(router->context, MG_USAGE, "moe: knock_out: router %s chooses nothing; its experts mix all tokens",
                    router->plugin->name);
+  if (spec->scale_inputs && (mg_router_slots(router) || mg__null_experts(spec)))
+    return mg_fail(router->context, MG_USAGE,
+                   "moe: scale_inputs multiplies an expert's input by the weight of a token's choice, and so goes "
+                   "neither with slots nor with null experts");
   if (spec->knock_out.choices >= mg_router_choices(router) && spec->knock_out.choices > 0)
     return mg_fail(router->context, MG_USAGE,
                    "moe: knock_out: %lld of the %lld choices of router %s leave none; use fewer, or a larger k",

@@ -155,9 +155,6 @@ static void what_cannot_run_is_refused_by_name(void **state) {
       {"{\"vocabulary\": 9, \"attention\": {\"chunk\": 8}}", "within chunks"},
       {"{\"vocabulary\": 9, \"attention\": {\"gated\": true}}", "gated output"},
       {"{\"vocabulary\": 9, \"attention\": {\"shares_kv\": true}}", "shares keys and values"},
-      {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"scale_inputs\": true,"
-       " \"router\": {\"name\": \"topk\"}}}",
-       "'scale_inputs'"},
       {"{\"vocabulary\": 9, \"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 3, \"parallel\":"
        " {\"width\": 5, \"norm\": true}, \"router\": {\"name\": \"topk\"}}}",
        "a 'parallel' feed-forward with a norm of its own"},

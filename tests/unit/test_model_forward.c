@@ -197,6 +197,13 @@ static void counted_flops_are_the_closed_form_for_a_dense_model(void **state) {
   check_flops(dense_text, 0);
 }
 
+static void counted_flops_are_the_closed_form_where_weights_multiply_inputs(void **state) {
+  (void)state;
+  check_flops("{\"layers\": 1, \"width\": 8, \"heads\": 2, \"vocabulary\": 13, \"feed_forward\": {\"kind\": \"moe\","
+              " \"experts\": 4, \"width\": 6, \"scale_inputs\": true, \"router\": {\"name\": \"topk\", \"k\": 2}}}",
+              4);
+}
+
 static void counted_flops_are_the_closed_form_for_a_released_shape(void **state) {
   (void)state;
   check_flops(wide_text, 4);
@@ -424,6 +431,7 @@ static void weights_start_with_the_deviation_asked_for(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_a_dense_model_are_finite_differences),
                                      cmocka_unit_test(gradients_of_a_released_shape_are_finite_differences),
+                                     cmocka_unit_test(counted_flops_are_the_closed_form_where_weights_multiply_inputs),
                                      cmocka_unit_test(counted_flops_are_the_closed_form_for_a_released_shape),
                                      cmocka_unit_test(gradients_of_a_moe_model_are_finite_differences),
                                      cmocka_unit_test(gradients_of_moe_plus_plus_are_finite_differences),

@@ -132,6 +132,13 @@ static void outputs_have_right_gradients_under_every_policy(void **state) {
   }
 }
 
+static void weighed_inputs_have_right_gradients(void **state) {
+  (void)state;
+  check("{'experts': 4, 'width': 3, 'router': {'name': 'topk', 'k': 2, 'score': 'sigmoid', 'renormalise': false},"
+        " 'scale_inputs': true, 'capacity': {'policy': 'drop', 'factor': 0.8}}",
+        false);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(outputs_of_every_router_have_right_gradients),
@@ -140,6 +147,7 @@ int main(void) {
       cmocka_unit_test(null_experts_have_right_gradients),
       cmocka_unit_test(slots_have_right_gradients),
       cmocka_unit_test(outputs_have_right_gradients_under_every_policy),
+      cmocka_unit_test(weighed_inputs_have_right_gradients),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,7 @@ static void check_formula(bool gated, const char *beside, const char *how) {
   snprintf(text, sizeof text, "{'experts': 4, 'width': 5, 'gated': %s, 'router': {'name': 'topk', 'k': 2}%s}",
            gated ? "true" : "false", how);
   mg_moe *moe = make(&world, text);
+  const bool scaled = strstr(how, "scale_inputs") != NULL;
   spread(&world, 0.5);
   double x[T * D], y[T * D], w[T * 2], gate[E * H * D], up[E * H * D], down[E * D * H], sg[6 * D], su[6 * D], sd[6 * D];
   int32_t ids[T * 2];
@@ -96,7 +97,10 @@ static void check_formula(bool gated, const char *beside, const char *how) {
     double want[D] = {0};
     for (int64_t s = 0; s < 2; s++) {
       const int64_t e = ids[t * 2 + s];
-      expert(gated ? gate + e * H * D : NULL, up + e * H * D, down + e * D * H, x + t * D, H, w[t * 2 + s], want);
+      const double weight = w[t * 2 + s];
+      double input[D];
+      for (int64_t d = 0; d < D; d++) input[d] = x[t * D + d] * (scaled ? weight : 1);
+      expert(gated ? gate + e * H * D : NULL, up + e * H * D, down + e * D * H, input, H, scaled ? 1 : weight, want);
     }
     if (beside) expert(gated ? sg : NULL, su, sd, x + t * D, 6, 1, want);
     for (int64_t d = 0; d < D; d++) assert_close(y[t * D + d], want[d], 1e-12);
@@ -112,6 +116,11 @@ static void output_is_the_weighted_sum_of_the_chosen_experts(void **state) {
 static void plain_experts_apply_the_activation_once(void **state) {
   (void)state;
   check_formula(false, NULL, "");
+}
+static void weights_multiply_inputs_where_asked(void **state) {
+  (void)state;
+  check_formula(true, NULL, ", 'scale_inputs': true");
+  check_formula(false, "shared", ", 'scale_inputs': true, 'shared': {'experts': 2, 'width': 3}");
 }
 static void a_parallel_feed_forward_adds_to_every_token(void **state) {
   (void)state;
@@ -444,6 +453,7 @@ int main(void) {
       cmocka_unit_test(output_is_the_weighted_sum_of_the_chosen_experts),
       cmocka_unit_test(plain_experts_apply_the_activation_once),
       cmocka_unit_test(shared_experts_add_to_every_token),
+      cmocka_unit_test(weights_multiply_inputs_where_asked),
       cmocka_unit_test(a_parallel_feed_forward_adds_to_every_token),
       cmocka_unit_test(no_expert_gets_more_than_its_capacity_and_choices_add_up),
       cmocka_unit_test(capacity_follows_the_formula_and_never_drops_below_one),
