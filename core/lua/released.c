@@ -227,10 +227,9 @@ static int score(lua_State *L) {
   const lua_Integer from = luaL_checkinteger(L, 3);
   int64_t count;
   const int32_t *ids = ids_at(L, 2, &count);
-  mg_model_output output;
   mg_score out;
   const mg_status status =
-      mg__released_check(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &output, &out));
+      mg__released_check(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &out));
   mg_tape_reset(r->tape);
   if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(r->context));
   lua_pushnumber(L, out.log_likelihood);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "tensor/tape_work.h"
+
 typedef struct host {
   mg_context *context;
   int64_t tokens;
@@ -20,13 +22,14 @@ static void release(host *h) {
   mg_free(h->context, h->losses, h->losses ? bytes_of(h) : 0);
 }
 
-static mg_status measure(mg_model *model, mg_tape *tape, const int32_t *ids, int64_t from, host *h,
-                         mg_model_output *output, mg_score *out) {
+static mg_status measure(mg_model *model, mg_tape *tape, const int32_t *ids, int64_t from, host *h, mg_score *out) {
   for (int64_t t = 0; t < h->tokens; t++) h->targets[t] = t + 1 >= from ? ids[t + 1] : -1;
-  const mg_model_batch batch = {.inputs = ids, .targets = h->targets, .sequences = 1, .sequence_tokens = h->tokens};
-  MG_TRY(mg_model_forward(model, tape, &batch, output));
-  mg_var *best = mg_top_k(tape, output->logits, 1, NULL);
-  MG_TRY(mg_tape_download(tape, output->token_loss, h->losses, bytes_of(h)));
+  const mg_model_batch batch = {
+      .inputs = ids, .targets = h->targets, .sequences = 1, .sequence_tokens = h->tokens, .logits_only = true};
+  mg_model_output output;
+  MG_TRY(mg_model_forward(model, tape, &batch, &output));
+  mg_var *best = mg_top_k(tape, output.logits, 1, NULL);
+  MG_TRY(mg_tape_download(tape, output.token_loss, h->losses, bytes_of(h)));
   MG_TRY(mg_tape_download(tape, best, h->best, bytes_of(h)));
   for (int64_t t = from - 1; t < h->tokens; t++) {
     out->log_likelihood -= (double)h->losses[t];
@@ -37,7 +40,7 @@ static mg_status measure(mg_model *model, mg_tape *tape, const int32_t *ids, int
 }
 
 mg_status mg_score_tokens(mg_model *model, mg_tape *tape, const int32_t *ids, int64_t count, int64_t from,
-                          mg_model_output *output, mg_score *out) {
+                          mg_score *out) {
   host h = {.context = mg_tape_context(tape), .tokens = count - 1};
   *out = (mg_score){0};
   if (from < 1 || from >= count)
@@ -47,8 +50,10 @@ mg_status mg_score_tokens(mg_model *model, mg_tape *tape, const int32_t *ids, in
   h.best = mg_alloc(h.context, bytes_of(&h));
   h.losses = mg_alloc(h.context, bytes_of(&h));
   mg_tape_reset(tape);
-  const mg_status status =
-      h.targets && h.best && h.losses ? measure(model, tape, ids, from, &h, output, out) : MG_MEMORY;
+  const bool recording = mg_tape_recording(tape);
+  mg_tape_set_recording(tape, false);
+  const mg_status status = h.targets && h.best && h.losses ? measure(model, tape, ids, from, &h, out) : MG_MEMORY;
+  mg_tape_set_recording(tape, recording);
   release(&h);
   return status;
 }

@@ -11,8 +11,8 @@ typedef struct mg_score {
 } mg_score;
 
 /* Scores ids[from .. count), each given all tokens before it, in one pass of `count` - 1 tokens. 1 <= from < count.
- * Resets the tape before, and leaves the pass's variables on it. */
+ * Resets the tape before, and records nothing: branches share their memory. */
 mg_status mg_score_tokens(mg_model *model, mg_tape *tape, const int32_t *ids, int64_t count, int64_t from,
-                          mg_model_output *output, mg_score *out);
+                          mg_score *out);
 
 #endif

@@ -48,7 +48,6 @@ static void scores_are_those_of_the_logits(void **state) {
   int32_t *ids = mg_golden_ids(&golden, 2, "tokens", &count);
   mg_golden_array logits = mg_golden_floats(&golden, true, "2.logits");
   for (int64_t from = 1; from < count; from += 7) {
-    mg_model_output output;
     mg_score score;
     double expected = 0;
     int64_t greedy = 0;
@@ -57,17 +56,16 @@ static void scores_are_those_of_the_logits(void **state) {
       expected += expected_of(&logits, t, ids[t + 1], &best);
       greedy += best;
     }
-    assert_ok(world.context, mg_score_tokens(golden.model, world.tape, ids, count, from, &output, &score));
+    assert_ok(world.context, mg_score_tokens(golden.model, world.tape, ids, count, from, &score));
     assert_int_equal(score.tokens, count - from);
     assert_int_equal(score.greedy, greedy);
     assert_near(score.log_likelihood, expected, 1e-4 * fabs(expected));
   }
-  mg_model_output output;
   mg_score score;
   assert_refused(world.context, MG_USAGE, "the first has none before it",
-                 mg_score_tokens(golden.model, world.tape, ids, count, 0, &output, &score));
+                 mg_score_tokens(golden.model, world.tape, ids, count, 0, &score));
   assert_refused(world.context, MG_USAGE, "were asked for",
-                 mg_score_tokens(golden.model, world.tape, ids, count, count, &output, &score));
+                 mg_score_tokens(golden.model, world.tape, ids, count, count, &score));
   mg_golden_free(&golden, &logits);
   mg_golden_free_ids(&golden, ids, count);
 }
