@@ -36,7 +36,7 @@ double *mg__reference_scratch(mg_backend *backend, int64_t count) {
 
 bool mg__reference_matrix(mg_backend *backend, const mg_tensor *x, int64_t index, int64_t count, mg_tensor *out) {
   *out = (mg_tensor){.dtype = x->dtype, .dims = 1, .shape = {count}};
-  out->data = (char *)x->data + mg_dtype_run_bytes(x->dtype, index * count);
+  if (x->data) out->data = (char *)x->data + mg_dtype_run_bytes(x->dtype, index * count); /* NULL without elements */
   if (!mg_dtype_is_stored(x->dtype)) return true;
   float *decoded = (float *)(void *)mg__reference_scratch(backend, (count + 1) / 2);
   if (decoded) mg_stored_decode(x->dtype, out->data, count, decoded);
