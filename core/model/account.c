@@ -124,7 +124,8 @@ static void add_moe(const view *v, const mg_moe *moe, double flops[MG_PART_COUNT
   flops[MG_PART_ROUTED] += choices * (facts.expert_flops_per_assignment + facts.expert_elementwise_flops);
   const double weighed = facts.scale_inputs ? choices * width : 0.0; /* before the experts instead of behind them */
   flops[MG_PART_DISPATCH] += mixing + weighed;
-  flops[MG_PART_COMBINE] += 2.0 * choices * width - weighed + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;
+  flops[MG_PART_COMBINE] +=
+      2.0 * choices * width - weighed + mixing + (facts.slots ? slots : 1.0) * facts.null_flops_per_token;
   flops[MG_PART_SHARED] += facts.shared_flops_per_token + facts.shared_elementwise_flops;
   if (!facts.parallel_width) return;
   flops[MG_PART_DENSE] += facts.parallel_flops_per_token + width;
