@@ -225,16 +225,19 @@ static void store_block(const product_run *run, const product_plan *plan, void *
   }
 }
 
-/* Stores the blocks of both sides of a product, `block_floats` apart: those that are wanted, and what is made of them. */
-static void store_sides(const product_run *run, const product_plan *plan, const result_place *place, float *blocks,
-                        bool accumulate) {
-  const int64_t width = run->gemm->columns, block_floats = run->gemm->rows * width;
-  for (int32_t side = 0; run->settings.gated && side < 2; side++)
-    if (plan->product.kept[side])
-      store_block(run, plan, plan->product.kept[side], place, blocks + side * block_floats, false);
-  for (int64_t at = 0; run->settings.gated && at < place->rows * width; at += width) CPU_NAME(glu_values)
-  (run->settings.activation, blocks + at, blocks + block_floats + at, blocks + at, place->columns);
-  store_block(run, plan, plan->product.c, place, blocks, accumulate);
+/* Stores the block of a product, or of a gated one those of both sides where they are wanted, and what is made of them. */
+static void store_sides(const product_run *run, const product_plan *plan, const result_place *place, float *block,
+                        const float *up, bool accumulate) {
+  const int64_t width = run->gemm->columns;
+  if (run->settings.gated) {
+    if (plan->product.kept[0]) store_block(run, plan, plan->product.kept[0], place, block, false);
+    if (plan->product.kept[1]) store_block(run, plan, plan->product.kept[1], place, up, false);
+    for (int32_t r = 0; r < place->rows; r++) {
+      float *row = block + r * width;
+      CPU_NAME(glu_values)(run->settings.activation, row, up + r * width, row, place->columns);
+    }
+  }
+  store_block(run, plan, plan->product.c, place, block, accumulate);
 }
 
 /* What a later task will pack, asked for piece by piece while this one computes: `rows` rows of `row_bytes`, `stride`
@@ -320,66 +323,73 @@ static cpu_words block_words(const product_run *run, const task_pass *pass, int6
   return a;
 }
 
-static result_place place_of_block(const product_run *run, int64_t p, int64_t block) {
-  const int64_t row = block_row(run, p, block);
-  return (result_place){.row = row, .rows = (int32_t)(block_row(run, p, block + 1) - row)};
+/* Piece `piece` of a block's results: a panel of columns, or across the last columns as dots. */
+static result_place place_of_piece(const product_run *run, const task_pass *pass, int64_t block, int64_t piece) {
+  const product_plan *plan = &run->plans[pass->range.p];
+  const int64_t row = block_row(run, pass->range.p, block), first = piece * run->gemm->columns;
+  result_place place = {.row = row, .rows = (int32_t)(block_row(run, pass->range.p, block + 1) - row)};
+  const bool dots = first >= pass->columns;
+  place.column = dots ? plan->product.columns - plan->dots : pass->column + first;
+  place.columns = (int32_t)(dots ? plan->dots : cpu_min(run->gemm->columns, pass->columns - first));
+  return place;
 }
 
-/* The last columns of a block across: dots of its rows with rows of b where they lie. */
-static void multiply_dots(const product_run *run, const task_pass *pass, result_place place, const cpu_words *a) {
-  const product_plan *plan = &run->plans[pass->range.p];
-  const cpu_gemm *gemm = run->gemm;
-  place.columns = (int32_t)plan->dots;
-  place.column = plan->product.columns - plan->dots;
-  const cpu_words b = gemm_words_as_stored(gemm, &plan->product.b, place.column);
-  for (int32_t side = 0; side < plan->a_sides; side++)
-    gemm->dots(place.rows, place.columns, pass->range.words, &a[side], &b,
-               pass->results + side * gemm->rows * gemm->columns);
-  store_sides(run, plan, &place, pass->results, run->settings.accumulate);
+/* f32 results of whole lanes, which the register block can write to c itself. */
+static bool goes_to_c(const product_run *run, const task_pass *pass, const result_place *place) {
+  return run->settings.c_dtype == MG_F32 && !run->settings.gated && !run->plans[pass->range.p].across &&
+         place->columns % run->gemm->lanes == 0;
 }
 
-/* f32 results of a whole panel, which the register block can write to c itself. */
-static bool multiply_to_c(const product_run *run, const task_pass *pass, const result_place *place, const cpu_words *a,
-                          const uint32_t *b, const char *ask, int64_t step, bool accumulate) {
-  const product_plan *plan = &run->plans[pass->range.p];
-  const cpu_product *product = &plan->product;
-  const cpu_gemm *gemm = run->gemm;
-  if (run->settings.c_dtype != MG_F32 || run->settings.gated || plan->across || place->columns % gemm->lanes != 0)
-    return false;
-  cpu_result c = {(float *)product->c + place->row * product->columns + place->column, product->columns, accumulate,
-                  false};
+static cpu_result result_in_c(const product_run *run, const task_pass *pass, const result_place *place) {
+  const cpu_product *product = &run->plans[pass->range.p].product;
+  cpu_result c = {(float *)product->c + place->row * product->columns + place->column, product->columns, false, false};
+  c.accumulate = run->settings.accumulate || pass->range.word > 0;
   c.stream = run->stream && product->columns % 16 == 0 && (uintptr_t)c.data % LINE_BYTES == 0;
-  gemm->multiply(place->rows, place->columns, pass->range.words, a, b, gemm->columns, &c, ask, step);
-  return true;
+  return c;
 }
 
-/* One block of a times the columns of the task, panel by panel, both sides of a panel in turn. Across, the first panel asks
- * for as much of a as the block reads; all else asks for what the next task packs. */
+/* One piece of one side. Across, the first asks for as much of a as the block reads; all others for what the next task
+ * packs. */
+static void multiply_piece(const product_run *run, task_pass *pass, int64_t piece, int32_t side, const cpu_words *a,
+                           const result_place *place, const cpu_result *c) {
+  const product_plan *plan = &run->plans[pass->range.p];
+  const cpu_gemm *gemm = run->gemm;
+  const int64_t words = pass->range.words, first = piece * gemm->columns;
+  if (first >= pass->columns) {
+    const cpu_words b = gemm_words_as_stored(gemm, &plan->product.b, place->column);
+    gemm->dots(place->rows, place->columns, words, a, &b, c->data);
+    return;
+  }
+  int64_t step;
+  const char *ask = ask_for_next(plan->across && piece == 0 ? &pass->ahead[side] : &pass->next[side], words, &step);
+  const uint32_t *b = pass->b + (plan->b_sides > 1 ? side * plan->b_apart : 0) + first * pass->panel_words;
+  gemm->multiply(place->rows, place->columns, words, a, b, gemm->columns, c, ask, step);
+}
+
+/* One block of a, which stays in the L1 cache, times the columns of the task. A gated product's sides take turns: panel by
+ * panel where they share the block, else one whole side after the other. */
 static void multiply_block(const product_run *run, task_pass *pass, int64_t block) {
   const product_plan *plan = &run->plans[pass->range.p];
   const cpu_gemm *gemm = run->gemm;
-  const int32_t sides = run->settings.gated ? 2 : 1;
-  const int64_t words = pass->range.words;
-  const bool accumulate = run->settings.accumulate || pass->range.word > 0;
-  result_place place = place_of_block(run, pass->range.p, block);
-  cpu_words a[2];
-  for (int32_t side = 0; side < sides; side++) a[side] = block_words(run, pass, block, side);
-  for (int64_t first = 0; first < pass->columns; first += gemm->columns) {
-    place.column = pass->column + first;
-    place.columns = (int32_t)cpu_min(gemm->columns, pass->columns - first);
-    bool done = false;
-    for (int32_t side = 0; side < sides; side++) {
-      const cpu_result results = {pass->results + side * gemm->rows * gemm->columns, gemm->columns, false, false};
-      const uint32_t *b = pass->b + (side < plan->b_sides ? side * plan->b_apart : 0) + first * pass->panel_words;
-      int64_t step;
-      const bool of_a = plan->across && first == 0;
-      const char *ask = ask_for_next(of_a ? &pass->ahead[side] : &pass->next[side], words, &step);
-      done = multiply_to_c(run, pass, &place, &a[side], b, ask, step, accumulate);
-      if (!done) gemm->multiply(place.rows, place.columns, words, &a[side], b, gemm->columns, &results, ask, step);
+  const int64_t block_floats = gemm->rows * gemm->columns, sides = run->settings.gated ? 2 : 1;
+  const int64_t pieces = cpu_ceil_div(pass->columns, gemm->columns) + (plan->dots > 0);
+  const bool apart = plan->a_sides > 1, accumulate = run->settings.accumulate || pass->range.word > 0;
+  float *up = pass->results, *gates = pass->results + block_floats;
+  for (int64_t i = 0; i < pieces * sides; i++) {
+    const int64_t piece = apart ? i % pieces : i / sides;
+    const int32_t side = (int32_t)(apart ? i / pieces : i % sides);
+    const result_place place = place_of_piece(run, pass, block, piece);
+    const cpu_words a = block_words(run, pass, block, side);
+    float *gate = apart ? gates + piece * block_floats : gates;
+    if (goes_to_c(run, pass, &place)) {
+      const cpu_result c = result_in_c(run, pass, &place);
+      multiply_piece(run, pass, piece, side, &a, &place, &c);
+      continue;
     }
-    if (!done) store_sides(run, plan, &place, pass->results, accumulate);
+    const cpu_result c = {side ? up : gate, gemm->columns, false, false};
+    multiply_piece(run, pass, piece, side, &a, &place, &c);
+    if (side == sides - 1) store_sides(run, plan, &place, gate, up, accumulate);
   }
-  if (plan->dots) multiply_dots(run, pass, place, a);
 }
 
 /* Blocks [first, end) of one pass. */

@@ -49,7 +49,7 @@ typedef struct product_run {
   size_t shared_words;
   uint32_t
       *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then a block of results of each side */
-  size_t thread_words, b_words, a_words;
+  size_t thread_words, b_words, a_words, result_words;
 } product_run;
 
 /* Operand a or b of one side: of a gated product, the gate's is 0 and the other 1. */

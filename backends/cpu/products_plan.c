@@ -141,8 +141,11 @@ static void size_task(product_run *run, product_plan *plan) {
   if (plan->direct) b = (size_t)(DOTS_ROWS * product->depth);
   if (plan->direct && mg_dtype_is_stored(product->b.dtype)) b += (size_t)(DOTS_COLUMNS * product->depth);
   const size_t a = plan->a == PACKED_BY_TASK ? (size_t)(plan->a_sides * plan->a_apart) : 0;
+  const int64_t kept = plan->a_sides > 1 ? plan->columns / run->gemm->columns + 1 : 1; /* blocks of the first side */
+  const size_t results = (size_t)((1 + kept) * run->gemm->rows * run->gemm->columns);
   if (b > run->b_words) run->b_words = b;
   if (a > run->a_words) run->a_words = a;
+  if (results > run->result_words) run->result_words = results;
 }
 
 /* Where the operands are read, and the memory that takes. */
@@ -202,6 +205,6 @@ void CPU_NAME(plan_products)(product_run *run, const cpu_state *state) {
   run->shared_words = (run->shared_words + 15) / 16 * 16;
   run->a_words = (run->a_words + 15) / 16 * 16;
   run->b_words = (run->b_words + 15) / 16 * 16;
-  run->thread_words = run->b_words + run->a_words + (size_t)(2 * run->gemm->rows * run->gemm->columns) + 16;
+  run->thread_words = run->b_words + run->a_words + run->result_words + 16;
   run->stream = is_streamed(run);
 }

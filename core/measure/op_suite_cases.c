@@ -93,12 +93,17 @@
   {.op = MG_OP_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 16, \
    .in = {OPERAND(x, FILL_NORMAL, 0, M, K), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, K, N)}, \
    .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
+#define STORED_GATED(NAME, name, T) \
+  {.op = MG_OP_GATED_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 10, \
+   .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, T, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 40, 256), \
+          OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 40, 256)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, T, 40)}}
 #define STORED(NAME, name, values, bytes) \
   STORED_MATMUL(NAME, name, TYPE_F32, TYPE_F32, 3, 256, 256), STORED_MATMUL(NAME, name, TYPE_BF16, TYPE_BF16, 5, 256, 256), \
   {.op = MG_OP_GROUPED_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 8, \
    ROUTING(4, 2, 3, 0, SPREAD_EVEN), \
    .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 3, 256, 256), \
           I32(FILL_OFFSETS, 0, 4)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256)}}, \
+  STORED_GATED(NAME, name, 3), STORED_GATED(NAME, name, 9), \
   {.op = MG_OP_GATHER_ROWS, .label = #name, .dtypes = 1 << MG_F32, \
    .in = {OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 5, 768), I32(FILL_SOME_IDS, 5, 6)}, .out = {X(6, 768)}}, \
   {.op = MG_OP_CAST, .label = #name, .dtypes = 1 << MG_F32, .variants = MG_DTYPE_COUNT, \
@@ -304,8 +309,8 @@ static const suite_case check_cases[] = {
     GATED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33), GATED("all on one", 30, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
     GATED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 34, 70), GATED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 16, 5),
     GATED("few rows each", 12, 1, 4, 0, SPREAD_EVEN, ROWS, 66, 90),
-    GATED("filled rows", 40, 2, 3, 0, SPREAD_EVEN, ROWS, 70, 130), GATED("rows to copy", 20, 2, 3, 0, SPREAD_EVEN, ROWS, 1024, 33),
-    GATED("rows of pairs to copy", 13, 1, 1, 0, SPREAD_EVEN, ROWS, 2048, 40),
+    GATED("filled rows", 40, 2, 3, 0, SPREAD_EVEN, ROWS, 70, 130), GATED("rows to copy", 9, 2, 2, 0, SPREAD_EVEN, ROWS, 1024, 17),
+    GATED_ALL("rows of pairs to copy", 13, 2048, 19),
     GATED_ALL("no row", 0, 5, 4), GATED_ALL("no inner", 5, 0, 4), GATED_ALL("one", 1, 1, 1),
     GATED_ALL("one row", 1, 135, 70), GATED_ALL("few rows", 4, 64, 37), GATED_ALL("", 17, 3, 33),
     GATED_ALL("filled rows", 37, 96, 110), GATED_ALL("large", 65, 66, 130), GATED_ALL("many rows", 190, 40, 70),

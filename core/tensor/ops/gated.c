@@ -78,8 +78,8 @@ static void gated_matmul_backward(mg_backward *b) {
 }
 
 const mg_op_info mg__op_gated_matmul = {.in = {{"x", MG_OPERAND_MIXED},
-                                               {"gate", MG_OPERAND_MIXED},
-                                               {"up", MG_OPERAND_MIXED},
+                                               {"gate", MG_OPERAND_MIXED, .stored = true},
+                                               {"up", MG_OPERAND_MIXED, .stored = true},
                                                {"offsets", MG_OPERAND_I32, .optional = true}},
                                         .out = {{"out", MG_OPERAND_MIXED},
                                                 {"gated", MG_OPERAND_MIXED, .optional = true},
@@ -97,10 +97,9 @@ static mg_var *composed(mg_tape *tape, mg_glu_kind kind, mg_var *x, mg_var *gate
   return mg_glu(tape, kind, g, product(tape, x, up, offsets));
 }
 
-/* Weights of stored dtypes are decoded by the products that stand alone. */
 static bool may_fuse(const mg_var *x, const mg_var *gate, const mg_var *up) {
   const mg_tensor *weight = gate ? mg_var_tensor(gate) : NULL;
-  if (!x || !weight || weight->dims < 2 || mg_dtype_is_stored(weight->dtype)) return false;
+  if (!x || !weight || weight->dims < 2) return false;
   return up && mg_var_dtype(up) == weight->dtype;
 }
 
