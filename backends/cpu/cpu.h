@@ -121,23 +121,17 @@ void *mg__cpu_grow(mg_backend *backend, cpu_memory *memory, size_t bytes);
 cpu_isa mg__cpu_best_isa(void);
 bool mg__cpu_can_run(cpu_isa isa);
 
-/* c [rows, columns] (+)= a [rows, depth] b [depth, columns]; `a` is seen as (row, depth), `b` as (column, depth). A gated
- * product is c = act(a b) * (a up), where up is of b's dtype and laid out like it; a b and a up go to `kept`, NULL where
- * nobody wants them. */
+/* c [rows, columns] (+)= a [rows, depth] b [depth, columns]; `a` is seen as (row, depth), `b` as (column, depth). */
 typedef struct cpu_product {
   cpu_matrix a, b;
   void *c;
   int64_t rows, columns, depth;
-  cpu_matrix up;
-  void *kept[2];
 } cpu_product;
 
 typedef struct cpu_product_settings {
   mg_dtype c_dtype;
-  bool accumulate; /* not of gated products */
+  bool accumulate;
   mg_dtype compute;
-  bool gated;
-  mg_glu_kind activation; /* of gated products */
 } cpu_product_settings;
 
 #define CPU_DECLARE_LEVEL(level)                                                                                       \

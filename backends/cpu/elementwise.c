@@ -308,7 +308,7 @@ mg_status CPU_NAME(add_scaled)(mg_backend *backend, const mg_op_call *call) {
   return MG_OK;
 }
 
-void CPU_NAME(glu_values)(mg_glu_kind kind, const float *gate, const float *up, float *out, int64_t n) {
+static void glu_chunk(mg_glu_kind kind, const float *gate, const float *up, float *out, int64_t n) {
   switch (kind) {
   case MG_GLU_SILU: EACH(gate[i] * cpu_sigmoid(gate[i]) * up[i]); break;
   case MG_GLU_GELU: EACH(gate[i] * cpu_normal_cdf(gate[i]) * up[i]); break;
@@ -327,9 +327,8 @@ mg_status CPU_NAME(glu)(mg_backend *backend, const mg_op_call *call) {
     float gate_buffer[CPU_CHUNK];
     float up_buffer[CPU_CHUNK];
     float out_buffer[CPU_CHUNK];
-    CPU_NAME(glu_values)
-    (call->attributes.glu.kind, cpu_read(gate, first, n, gate_buffer), cpu_read(up, first, n, up_buffer),
-     cpu_write_begin(out, first, out_buffer), n);
+    glu_chunk(call->attributes.glu.kind, cpu_read(gate, first, n, gate_buffer), cpu_read(up, first, n, up_buffer),
+              cpu_write_begin(out, first, out_buffer), n);
     cpu_write_end(out, first, n, out_buffer);
   }
   return MG_OK;

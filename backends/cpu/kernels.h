@@ -27,9 +27,6 @@ MG_OP_LIST(CPU_DECLARE)
 mg_status CPU_NAME(multiply)(mg_backend *backend, const cpu_product *products, int64_t count,
                              cpu_product_settings settings);
 
-/* out [n] = act(gate) * up; out may be gate. */
-void CPU_NAME(glu_values)(mg_glu_kind kind, const float *gate, const float *up, float *out, int64_t n);
-
 #ifndef CPU_ALWAYS_PARALLEL /* 1 for the thread sanitizer, which then sees every loop run in threads on small cases */
 #define CPU_ALWAYS_PARALLEL 0
 #endif

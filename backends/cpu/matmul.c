@@ -54,13 +54,6 @@ mg_status CPU_NAME(matmul)(mg_backend *backend, const mg_op_call *call) {
       (cpu_product_settings){out->dtype, call->attributes.matmul.accumulate, call->attributes.matmul.compute});
 }
 
-/* Rows from `first` on are zero; `tensor` may be NULL. */
-static void clear_rows(const mg_tensor *tensor, int64_t first) {
-  if (!tensor) return;
-  const int64_t used = first * mg_tensor_columns(tensor), total = mg_tensor_count(tensor);
-  if (total > used) memset(element(tensor, used), 0, (size_t)(total - used) * mg_dtype_bytes(tensor->dtype));
-}
-
 mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) {
   const mg_tensor *x = call->in[0], *w = call->in[1], *out = call->out[0];
   const int32_t *offsets = call->in[2]->data;
@@ -80,44 +73,11 @@ mg_status CPU_NAME(grouped_matmul)(mg_backend *backend, const mg_op_call *call) 
           .depth = K,
       };
   const bool accumulate = call->attributes.grouped.accumulate;
-  if (!accumulate) clear_rows(out, offsets[experts]);
-  order_products(products, count, offsets[experts]);
+  const int64_t used = experts >= 0 ? offsets[experts] * N : 0, total = mg_tensor_count(out);
+  if (!accumulate && total > used) memset(element(out, used), 0, (size_t)(total - used) * mg_dtype_bytes(out->dtype));
+  order_products(products, count, used / cpu_max(N, 1));
   return CPU_NAME(multiply)(backend, products, count,
                             (cpu_product_settings){out->dtype, accumulate, call->attributes.grouped.compute});
-}
-
-/* The product of rows [first, end) with weight e of both sides. */
-static cpu_product gated_product(const mg_op_call *call, int64_t e, int64_t first, int64_t end) {
-  const mg_tensor *x = call->in[0], *gate = call->in[1], *up = call->in[2], *out = call->out[0];
-  const int64_t K = mg_tensor_columns(x), N = mg_tensor_columns(out);
-  cpu_product product = {.a = matrix(x, first * K, K, 1),
-                         .b = matrix(gate, e * K * N, K, 1),
-                         .up = matrix(up, e * K * N, K, 1),
-                         .c = element(out, first * N),
-                         .rows = end - first,
-                         .columns = N,
-                         .depth = K};
-  for (int32_t side = 0; side < 2; side++)
-    if (call->out[1 + side]) product.kept[side] = element(call->out[1 + side], first * N);
-  return product;
-}
-
-mg_status CPU_NAME(gated_matmul)(mg_backend *backend, const mg_op_call *call) {
-  const mg_tensor *offsets = call->in[3], *out = call->out[0];
-  const int64_t rows = mg_tensor_rows(out), experts = offsets ? mg_tensor_count(offsets) - 1 : 1;
-  const int32_t every[] = {0, (int32_t)rows}, *of = offsets ? offsets->data : every;
-  cpu_product *products = product_list(backend, experts);
-  if (!products) return MG_MEMORY;
-  int64_t count = 0;
-  for (int64_t e = 0; e < experts; e++)
-    if (of[e + 1] > of[e]) products[count++] = gated_product(call, e, of[e], of[e + 1]);
-  for (int32_t i = 0; i < 3; i++) clear_rows(call->out[i], of[experts]);
-  order_products(products, count, of[experts]);
-  return CPU_NAME(multiply)(backend, products, count,
-                            (cpu_product_settings){.c_dtype = out->dtype,
-                                                   .compute = call->attributes.gated.compute,
-                                                   .gated = true,
-                                                   .activation = call->attributes.gated.activation});
 }
 
 /* dw [K,N] = x^T dout for each expert; [N,K] = dout^T x when the weight is stored so. */

@@ -141,7 +141,6 @@ static bool cpu_supports(const mg_backend *backend, const mg_op_call *call) {
   if (call->op == MG_OP_MATMUL) return call->attributes.matmul.compute != MG_F64;
   if (call->op == MG_OP_GROUPED_MATMUL || call->op == MG_OP_GROUPED_MATMUL_WEIGHT)
     return call->attributes.grouped.compute != MG_F64;
-  if (call->op == MG_OP_GATED_MATMUL) return call->attributes.gated.compute != MG_F64;
   if (call->op == MG_OP_ATTENTION || call->op == MG_OP_ATTENTION_BACKWARD)
     return call->attributes.attention.compute != MG_F64;
   return true;

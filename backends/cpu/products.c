@@ -35,19 +35,11 @@ static int64_t block_row(const product_run *run, int64_t p, int64_t block) {
 
 /* ---- packing ----------------------------------------------------------------------------------------------- */
 
-/* Words [word, word + words) of one side of a product, and where its rows from `row` on are packed. */
+/* Words [word, word + words) of one product, and where its rows from `row` on are packed. */
 typedef struct depth_range {
   int64_t p, word, words, row;
   uint32_t *packed;
-  int32_t side;
 } depth_range;
-
-/* The same words of another side of a. */
-static depth_range range_of_side(const product_run *run, depth_range range, int32_t side) {
-  range.packed += (side - range.side) * run->plans[range.p].a_apart;
-  range.side = side;
-  return range;
-}
 
 static cpu_words packed_block(const product_run *run, const depth_range *range, int64_t block) {
   const int64_t row = block_row(run, range->p, block), rows = block_row(run, range->p, block + 1) - row;
@@ -62,9 +54,8 @@ static cpu_words packed_block(const product_run *run, const depth_range *range, 
 static void pack_blocks(const product_run *run, const depth_range *range, int64_t first, int64_t end) {
   enum { STEP = 16 };
   const cpu_gemm *gemm = run->gemm;
-  const cpu_matrix *a = left_of(&run->plans[range->p], range->side);
-  const int64_t depth = run->plans[range->p].product.depth;
-  const bool across = !gemm->tiles && !gemm_runs_along(a);
+  const cpu_product *product = &run->plans[range->p].product;
+  const bool across = !gemm->tiles && !gemm_runs_along(&product->a);
   const int64_t step = across ? STEP : cpu_max(range->words, 1);
   for (int64_t w = 0; w < range->words; w += step)
     for (int64_t block = first; block < end; block++) {
@@ -72,13 +63,13 @@ static void pack_blocks(const product_run *run, const depth_range *range, int64_
       const int32_t rows = (int32_t)(block_row(run, range->p, block + 1) - row);
       const cpu_words packed = packed_block(run, range, block);
       uint32_t *target = range->packed + (packed.data - range->packed) + w * packed.word;
-      gemm_pack_block(gemm, a, row, rows, depth, range->word + w, cpu_min(step, range->words - w), run->round, target);
+      gemm_pack_block(gemm, &product->a, row, rows, product->depth, range->word + w, cpu_min(step, range->words - w),
+                      run->round, target);
     }
 }
 
-static depth_range whole_depth(const product_run *run, int64_t p, int32_t side) {
-  const depth_range range = {p, 0, run->plans[p].words, 0, run->shared + run->plans[p].a_word, 0};
-  return range_of_side(run, range, side);
+static depth_range whole_depth(const product_run *run, int64_t p) {
+  return (depth_range){p, 0, run->plans[p].words, 0, run->shared + run->plans[p].a_word};
 }
 
 /* One group of blocks of a, or of panels of b. */
@@ -89,20 +80,16 @@ static void pack_item(const product_run *run, int64_t index) {
   int64_t item = index - plan->first_item;
   if (plan->a == PACKED_FOR_ALL) {
     const int64_t groups = cpu_ceil_div(plan->blocks, plan->group);
-    if (item < groups * plan->a_sides) {
-      const depth_range range = whole_depth(run, p, (int32_t)(item / groups));
-      const int64_t first = item % groups * plan->group;
-      pack_blocks(run, &range, first, cpu_min(plan->blocks, first + plan->group));
+    if (item < groups) {
+      const depth_range range = whole_depth(run, p);
+      pack_blocks(run, &range, item * plan->group, cpu_min(plan->blocks, (item + 1) * plan->group));
       return;
     }
-    item -= groups * plan->a_sides;
+    item -= groups;
   }
-  const int64_t width = run->gemm->columns * plan->panel_group, groups = cpu_ceil_div(product->columns, width);
-  const int64_t column = item % groups * width;
-  const int32_t side = (int32_t)(item / groups);
-  stored_pack_panels(run->gemm, right_of(plan, side), column, cpu_min(width, product->columns - column), product->depth,
-                     0, plan->words, plan->words, run->round,
-                     run->shared + plan->b_word + side * plan->b_apart + column * plan->words);
+  const int64_t width = run->gemm->columns * plan->panel_group, column = item * width;
+  stored_pack_panels(run->gemm, &product->b, column, cpu_min(width, product->columns - column), product->depth, 0,
+                     plan->words, plan->words, run->round, run->shared + plan->b_word + column * plan->words);
 }
 
 /* ---- few rows ---------------------------------------------------------------------------------------------- */
@@ -119,49 +106,34 @@ static void read_rows(const product_run *run, const cpu_product *product, float 
   }
 }
 
-/* `columns` columns of b from `column` on times the few rows. `decoded` has room for DOTS_COLUMNS columns of a stored dtype. */
-static void multiply_few(const product_run *run, const cpu_product *product, const cpu_matrix *b, int64_t column,
-                         int32_t columns, const float *rows, float *decoded, float sums[DOTS_ROWS][DOTS_COLUMNS]) {
-  const bool stored = mg_dtype_is_stored(b->dtype);
-  cpu_dots dots = {.x = rows, .stride = product->depth, .depth = product->depth, .dtype = b->dtype, .stream = true};
+/* Columns [column, column + columns) of a product with few rows. `decoded` has room for DOTS_COLUMNS of them where b is of a
+ * stored dtype. */
+static void multiply_direct(const product_run *run, const cpu_product *product, int64_t column, int64_t columns,
+                            const float *rows, float *decoded) {
+  const bool stored = mg_dtype_is_stored(product->b.dtype);
+  const mg_tensor c = {.data = product->c, .dtype = run->settings.c_dtype};
+  cpu_dots dots = {.x = rows, .stride = product->depth, .depth = product->depth, .dtype = product->b.dtype};
   dots.rows = (int32_t)product->rows;
-  dots.columns = columns;
-  dots.w_bytes = (int64_t)mg_dtype_run_bytes(b->dtype, b->row);
-  dots.w = (const char *)b->data + column * dots.w_bytes;
+  dots.stream = !stored;
+  dots.w_bytes = (int64_t)mg_dtype_run_bytes(product->b.dtype, product->b.row);
   if (stored) {
-    stored_read_columns(b, column, columns, product->depth, run->round, decoded);
     dots.dtype = MG_F32;
     dots.w = decoded;
     dots.w_bytes = product->depth * (int64_t)sizeof *decoded;
-    dots.stream = false;
   }
-  cpu_dots_run(&dots, sums);
-}
-
-static void store_few(const product_run *run, const cpu_product *product, void *data, int64_t column, int32_t columns,
-                      float sums[DOTS_ROWS][DOTS_COLUMNS]) {
-  const mg_tensor c = {.data = data, .dtype = run->settings.c_dtype};
-  for (int64_t r = 0; r < product->rows; r++)
-    for (int64_t i = 0; i < columns; i++) {
-      const int64_t at = r * product->columns + column + i;
-      cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r][i] : sums[r][i]);
-    }
-}
-
-/* Columns [column, column + columns) of a product with few rows. */
-static void multiply_direct(const product_run *run, const product_plan *plan, int64_t column, int64_t columns,
-                            const float *rows, float *decoded) {
-  const cpu_product *product = &plan->product;
   for (int64_t n = column; n < column + columns; n += DOTS_COLUMNS) {
-    float sums[2][DOTS_ROWS][DOTS_COLUMNS];
-    const int32_t here = (int32_t)cpu_min(DOTS_COLUMNS, column + columns - n);
-    for (int32_t side = 0; side < plan->b_sides; side++) {
-      multiply_few(run, product, right_of(plan, side), n, here, rows, decoded, sums[side]);
-      if (product->kept[side]) store_few(run, product, product->kept[side], n, here, sums[side]);
-    }
-    if (run->settings.gated)
-      CPU_NAME(glu_values)(run->settings.activation, sums[0][0], sums[1][0], sums[0][0], product->rows * DOTS_COLUMNS);
-    store_few(run, product, product->c, n, here, sums[0]);
+    float sums[DOTS_ROWS][DOTS_COLUMNS];
+    dots.columns = (int32_t)cpu_min(DOTS_COLUMNS, column + columns - n);
+    if (stored)
+      stored_read_columns(&product->b, n, dots.columns, product->depth, run->round, decoded);
+    else
+      dots.w = (const char *)product->b.data + n * dots.w_bytes;
+    cpu_dots_run(&dots, sums);
+    for (int64_t r = 0; r < product->rows; r++)
+      for (int64_t i = 0; i < dots.columns; i++) {
+        const int64_t at = r * product->columns + n + i;
+        cpu_set(&c, at, run->settings.accumulate ? cpu_at(&c, at) + sums[r][i] : sums[r][i]);
+      }
   }
 }
 
@@ -172,7 +144,7 @@ static void run_direct_task(const product_run *run, int64_t task, float *scratch
   const int64_t column = (task - plan->first_task) * plan->columns;
   if (*have != p) read_rows(run, &plan->product, scratch);
   *have = p;
-  multiply_direct(run, plan, column, cpu_min(plan->columns, plan->product.columns - column), scratch,
+  multiply_direct(run, &plan->product, column, cpu_min(plan->columns, plan->product.columns - column), scratch,
                   scratch + DOTS_ROWS * plan->product.depth);
 }
 
@@ -196,48 +168,20 @@ static void run_direct(const product_run *run, _Atomic int64_t *next, float *scr
 
 /* ---- multiplying ------------------------------------------------------------------------------------------- */
 
-/* A block of f32 results: rows [row, row + rows) and columns [column, column + columns) of a product. */
-typedef struct result_place {
-  int64_t row, column;
-  int32_t rows, columns;
-} result_place;
-
-/* Adds or copies a block of results to a matrix like c. */
-static void store_block(const product_run *run, const product_plan *plan, void *data, const result_place *place,
-                        const float *block, bool accumulate) {
-  const int64_t columns = place->columns;
-  if (plan->across) { /* each row of the block is a column of c */
-    const int64_t first = place->column * plan->c_row + place->row;
-    char *c = (char *)data + first * (int64_t)mg_dtype_bytes(run->settings.c_dtype);
-    run->gemm->store_across(c, run->settings.c_dtype, plan->c_row, block, place->rows, place->columns, accumulate);
-    return;
-  }
-  for (int32_t r = 0; r < place->rows; r++, block += run->gemm->columns) {
-    const int64_t first = (place->row + r) * plan->product.columns + place->column;
+/* Adds or copies a block of f32 results to c. */
+static void store_block(const product_run *run, const cpu_product *product, int64_t row, int32_t rows, int64_t column,
+                        int64_t columns, const float *block, bool accumulate) {
+  for (int32_t r = 0; r < rows; r++, block += run->gemm->columns) {
+    const int64_t first = (row + r) * product->columns + column;
     if (run->settings.c_dtype == MG_BF16) {
-      uint16_t *c = (uint16_t *)data + first;
+      uint16_t *c = (uint16_t *)product->c + first;
       run->gemm->store_bf16(c, block, columns, accumulate, run->stream && (uintptr_t)c % LINE_BYTES == 0);
       continue;
     }
-    float *c = (float *)data + first;
+    float *c = (float *)product->c + first;
 #pragma omp simd
     for (int64_t i = 0; i < columns; i++) c[i] = accumulate ? c[i] + block[i] : block[i];
   }
-}
-
-/* Stores the block of a product, or of a gated one those of both sides where they are wanted, and what is made of them. */
-static void store_sides(const product_run *run, const product_plan *plan, const result_place *place, float *block,
-                        const float *up, bool accumulate) {
-  const int64_t width = run->gemm->columns;
-  if (run->settings.gated) {
-    if (plan->product.kept[0]) store_block(run, plan, plan->product.kept[0], place, block, false);
-    if (plan->product.kept[1]) store_block(run, plan, plan->product.kept[1], place, up, false);
-    for (int32_t r = 0; r < place->rows; r++) {
-      float *row = block + r * width;
-      CPU_NAME(glu_values)(run->settings.activation, row, up + r * width, row, place->columns);
-    }
-  }
-  store_block(run, plan, plan->product.c, place, block, accumulate);
 }
 
 /* What a later task will pack, asked for piece by piece while this one computes: `rows` rows of `row_bytes`, `stride`
@@ -248,27 +192,26 @@ typedef struct next_read {
   int64_t row, line; /* what is asked for next */
 } next_read;
 
-/* One side of the columns of b of the task that this thread probably runs next. */
-static next_read read_of_task(const product_run *run, int64_t task, int32_t side) {
+/* The columns of b of the task that this thread probably runs next. */
+static next_read read_of_task(const product_run *run, int64_t task) {
   next_read next = {.data = (const char *)run->thread_scratch};
   if (task >= run->tasks) return next;
   const int64_t p = find_product(run, task, true);
   const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
-  if (plan->b != PACKED_BY_TASK || side >= plan->b_sides) return next;
-  const cpu_matrix *b = right_of(plan, side);
-  const int64_t element = (int64_t)mg_dtype_bytes(b->dtype);
+  if (plan->b != PACKED_BY_TASK) return next;
+  const int64_t element = (int64_t)mg_dtype_bytes(product->b.dtype);
   const int64_t column = (task - plan->first_task) / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
-  if (b->column == 1 && b->row == product->depth) { /* one piece, a line to a row */
-    next.data = (const char *)b->data + mg_dtype_run_bytes(b->dtype, column * product->depth);
-    next.rows = (int64_t)mg_dtype_run_bytes(b->dtype, columns * product->depth) / LINE_BYTES;
+  if (product->b.column == 1 && product->b.row == product->depth) { /* one piece, a line to a row */
+    next.data = (const char *)product->b.data + mg_dtype_run_bytes(product->b.dtype, column * product->depth);
+    next.rows = (int64_t)mg_dtype_run_bytes(product->b.dtype, columns * product->depth) / LINE_BYTES;
     next.row_bytes = next.stride = LINE_BYTES;
-  } else if (b->row == 1 && element) {
-    next.data = (const char *)b->data + column * element;
+  } else if (product->b.row == 1 && element) {
+    next.data = (const char *)product->b.data + column * element;
     next.rows = product->depth;
     next.row_bytes = columns * element;
-    next.stride = b->column * element;
+    next.stride = product->b.column * element;
   }
   return next;
 }
@@ -287,8 +230,8 @@ static const char *ask_for_next(next_read *next, int64_t words, int64_t *step) {
 }
 
 /* The rows of a after the first block of a task across, which reads them where they lie. */
-static next_read read_across(const product_run *run, int64_t p, int64_t first, int64_t end, int32_t side) {
-  const cpu_matrix *a = left_of(&run->plans[p], side);
+static next_read read_across(const product_run *run, int64_t p, int64_t first, int64_t end) {
+  const cpu_matrix *a = &run->plans[p].product.a;
   const int64_t row = block_row(run, p, first + 1 < end ? first + 1 : end),
                 row_bytes = a->row * (int64_t)sizeof(uint16_t);
   next_read next = {.data = (const char *)a->data + row * row_bytes, .row_bytes = LINE_BYTES, .stride = LINE_BYTES};
@@ -296,105 +239,96 @@ static next_read read_across(const product_run *run, int64_t p, int64_t first, i
   return next;
 }
 
-/* One task over one pass: its columns of b, packed from `b` on, and how its blocks of a are found. What is asked for ahead,
- * for each side: rows of a after the first block of a task across, and columns of b of the next task. */
+/* One task over one pass: its columns of b, packed from `b` on, and how its blocks of a are found. */
 typedef struct task_pass {
   depth_range range;
   int64_t column, columns;
   const uint32_t *b;
   int64_t panel_words;
   float *results;
-  next_read ahead[2], next[2];
 } task_pass;
 
-static cpu_words block_words(const product_run *run, const task_pass *pass, int64_t block, int32_t side) {
+static cpu_words block_words(const product_run *run, const task_pass *pass, int64_t block) {
   const product_plan *plan = &run->plans[pass->range.p];
-  const int32_t a_side = plan->a_sides > 1 ? side : 0;
-  const depth_range range = range_of_side(run, pass->range, a_side);
-  if (plan->a == PACKED_BY_TASK) return packed_block(run, &range, block);
+  if (plan->a == PACKED_BY_TASK) return packed_block(run, &pass->range, block);
   cpu_words a;
   if (plan->a == AS_STORED) {
-    a = gemm_words_as_stored(run->gemm, left_of(plan, a_side), block_row(run, range.p, block));
+    const cpu_matrix *stored = &run->plans[pass->range.p].product.a;
+    a = gemm_words_as_stored(run->gemm, stored, block_row(run, pass->range.p, block));
   } else {
-    const depth_range whole = whole_depth(run, range.p, a_side);
+    const depth_range whole = whole_depth(run, pass->range.p);
     a = packed_block(run, &whole, block);
   }
   a.data += pass->range.word * a.word;
   return a;
 }
 
-/* Piece `piece` of a block's results: a panel of columns, or across the last columns as dots. */
-static result_place place_of_piece(const product_run *run, const task_pass *pass, int64_t block, int64_t piece) {
+/* The last columns of a block across: dots of its rows with rows of b where they lie. */
+static void multiply_dots(const product_run *run, const task_pass *pass, int64_t block, const cpu_words *a) {
   const product_plan *plan = &run->plans[pass->range.p];
-  const int64_t row = block_row(run, pass->range.p, block), first = piece * run->gemm->columns;
-  result_place place = {.row = row, .rows = (int32_t)(block_row(run, pass->range.p, block + 1) - row)};
-  const bool dots = first >= pass->columns;
-  place.column = dots ? plan->product.columns - plan->dots : pass->column + first;
-  place.columns = (int32_t)(dots ? plan->dots : cpu_min(run->gemm->columns, pass->columns - first));
-  return place;
+  const int64_t row = block_row(run, pass->range.p, block), element = run->settings.c_dtype == MG_F32 ? 4 : 2;
+  const int32_t rows = (int32_t)(block_row(run, pass->range.p, block + 1) - row), columns = (int32_t)plan->dots;
+  const int64_t column = plan->product.columns - columns;
+  const cpu_words b = gemm_words_as_stored(run->gemm, &plan->product.b, column);
+  run->gemm->dots(rows, columns, pass->range.words, a, &b, pass->results);
+  char *c = (char *)plan->product.c + (column * plan->c_row + row) * element;
+  run->gemm->store_across(c, run->settings.c_dtype, plan->c_row, pass->results, rows, columns,
+                          run->settings.accumulate);
 }
 
-/* f32 results of whole lanes, which the register block can write to c itself. */
-static bool goes_to_c(const product_run *run, const task_pass *pass, const result_place *place) {
-  return run->settings.c_dtype == MG_F32 && !run->settings.gated && !run->plans[pass->range.p].across &&
-         place->columns % run->gemm->lanes == 0;
-}
-
-static cpu_result result_in_c(const product_run *run, const task_pass *pass, const result_place *place) {
-  const cpu_product *product = &run->plans[pass->range.p].product;
-  cpu_result c = {(float *)product->c + place->row * product->columns + place->column, product->columns, false, false};
-  c.accumulate = run->settings.accumulate || pass->range.word > 0;
-  c.stream = run->stream && product->columns % 16 == 0 && (uintptr_t)c.data % LINE_BYTES == 0;
-  return c;
-}
-
-/* One piece of one side. Across, the first asks for as much of a as the block reads; all others for what the next task
- * packs. */
-static void multiply_piece(const product_run *run, task_pass *pass, int64_t piece, int32_t side, const cpu_words *a,
-                           const result_place *place, const cpu_result *c) {
-  const product_plan *plan = &run->plans[pass->range.p];
+/* The same for a product across: each row of results is a column of c. The first panel asks for as much of a as the block
+ * reads, the others for what the next task packs. */
+static void multiply_across(const product_run *run, const task_pass *pass, int64_t block, next_read *ahead,
+                            next_read *next) {
+  const int64_t p = pass->range.p, words = pass->range.words;
+  const product_plan *plan = &run->plans[p];
   const cpu_gemm *gemm = run->gemm;
-  const int64_t words = pass->range.words, first = piece * gemm->columns;
-  if (first >= pass->columns) {
-    const cpu_words b = gemm_words_as_stored(gemm, &plan->product.b, place->column);
-    gemm->dots(place->rows, place->columns, words, a, &b, c->data);
-    return;
+  const int64_t row = block_row(run, p, block), element = run->settings.c_dtype == MG_F32 ? 4 : 2;
+  const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
+  const cpu_words a = block_words(run, pass, block);
+  const cpu_result results = {pass->results, gemm->columns, false, false};
+  for (int64_t first = 0; first < pass->columns; first += gemm->columns) {
+    const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
+    int64_t step;
+    const char *ask = ask_for_next(first == 0 ? ahead : next, words, &step);
+    gemm->multiply(rows, here, words, &a, pass->b + first * pass->panel_words, gemm->columns, &results, ask, step);
+    char *c = (char *)plan->product.c + ((pass->column + first) * plan->c_row + row) * element;
+    gemm->store_across(c, run->settings.c_dtype, plan->c_row, pass->results, rows, here, run->settings.accumulate);
   }
-  int64_t step;
-  const char *ask = ask_for_next(plan->across && piece == 0 ? &pass->ahead[side] : &pass->next[side], words, &step);
-  const uint32_t *b = pass->b + (plan->b_sides > 1 ? side * plan->b_apart : 0) + first * pass->panel_words;
-  gemm->multiply(place->rows, place->columns, words, a, b, gemm->columns, c, ask, step);
+  if (plan->dots) multiply_dots(run, pass, block, &a);
 }
 
-/* One block of a, which stays in the L1 cache, times the columns of the task. A gated product's sides take turns: panel by
- * panel where they share the block, else one whole side after the other. */
-static void multiply_block(const product_run *run, task_pass *pass, int64_t block) {
-  const product_plan *plan = &run->plans[pass->range.p];
+static void multiply_block(const product_run *run, const task_pass *pass, int64_t block, next_read *next) {
+  const int64_t p = pass->range.p, words = pass->range.words;
+  const cpu_product *product = &run->plans[p].product;
   const cpu_gemm *gemm = run->gemm;
-  const int64_t block_floats = gemm->rows * gemm->columns, sides = run->settings.gated ? 2 : 1;
-  const int64_t pieces = cpu_ceil_div(pass->columns, gemm->columns) + (plan->dots > 0);
-  const bool apart = plan->a_sides > 1, accumulate = run->settings.accumulate || pass->range.word > 0;
-  float *up = pass->results, *gates = pass->results + block_floats;
-  for (int64_t i = 0; i < pieces * sides; i++) {
-    const int64_t piece = apart ? i % pieces : i / sides;
-    const int32_t side = (int32_t)(apart ? i / pieces : i % sides);
-    const result_place place = place_of_piece(run, pass, block, piece);
-    const cpu_words a = block_words(run, pass, block, side);
-    float *gate = apart ? gates + piece * block_floats : gates;
-    if (goes_to_c(run, pass, &place)) {
-      const cpu_result c = result_in_c(run, pass, &place);
-      multiply_piece(run, pass, piece, side, &a, &place, &c);
-      continue;
+  const int64_t row = block_row(run, p, block);
+  const int32_t rows = (int32_t)(block_row(run, p, block + 1) - row);
+  const cpu_words a = block_words(run, pass, block);
+  const cpu_result results = {pass->results, gemm->columns, false, false};
+  const bool accumulate = run->settings.accumulate || pass->range.word > 0;
+  const uint32_t *b = pass->b;
+  for (int64_t first = 0; first < pass->columns; first += gemm->columns, b += gemm->columns * pass->panel_words) {
+    const int32_t here = (int32_t)cpu_min(gemm->columns, pass->columns - first);
+    const int64_t column = pass->column + first;
+    int64_t step;
+    const char *ask = ask_for_next(next, words, &step);
+    if (run->settings.c_dtype == MG_F32 && here % gemm->lanes == 0) {
+      cpu_result c = {(float *)product->c + row * product->columns + column, product->columns, accumulate, false};
+      c.stream = run->stream && product->columns % 16 == 0 && (uintptr_t)c.data % LINE_BYTES == 0;
+      gemm->multiply(rows, here, words, &a, b, gemm->columns, &c, ask, step);
+    } else {
+      gemm->multiply(rows, here, words, &a, b, gemm->columns, &results, ask, step);
+      store_block(run, product, row, rows, column, here, pass->results, accumulate);
     }
-    const cpu_result c = {side ? up : gate, gemm->columns, false, false};
-    multiply_piece(run, pass, piece, side, &a, &place, &c);
-    if (side == sides - 1) store_sides(run, plan, &place, gate, up, accumulate);
   }
 }
 
 /* Blocks [first, end) of one pass. */
-static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch) {
+static void run_pass(const product_run *run, task_pass *pass, int64_t first, int64_t end, uint32_t *scratch,
+                     next_read *ahead, next_read *next) {
   const int64_t p = pass->range.p;
+  const cpu_product *product = &run->plans[p].product;
   const product_plan *plan = &run->plans[p];
   if (plan->b == PACKED_FOR_ALL) {
     pass->panel_words = plan->words;
@@ -402,19 +336,19 @@ static void run_pass(const product_run *run, task_pass *pass, int64_t first, int
   } else {
     pass->panel_words = pass->range.words;
     pass->b = scratch;
-    for (int32_t side = 0; side < plan->b_sides; side++)
-      stored_pack_panels(run->gemm, right_of(plan, side), pass->column, pass->columns, plan->product.depth,
-                         pass->range.word, pass->range.words, pass->range.words, run->round,
-                         scratch + side * plan->b_apart);
+    stored_pack_panels(run->gemm, &product->b, pass->column, pass->columns, product->depth, pass->range.word,
+                       pass->range.words, pass->range.words, run->round, scratch);
   }
   for (int64_t group = first; group < end; group += plan->group) {
     const int64_t group_end = cpu_min(end, group + plan->group);
     pass->range.row = block_row(run, p, group);
-    for (int32_t side = 0; side < plan->a_sides && plan->a == PACKED_BY_TASK; side++) {
-      const depth_range range = range_of_side(run, pass->range, side);
-      pack_blocks(run, &range, group, group_end);
+    if (plan->a == PACKED_BY_TASK) pack_blocks(run, &pass->range, group, group_end);
+    for (int64_t block = group; block < group_end; block++) {
+      if (plan->across)
+        multiply_across(run, pass, block, ahead, next);
+      else
+        multiply_block(run, pass, block, next);
     }
-    for (int64_t block = group; block < group_end; block++) multiply_block(run, pass, block);
   }
 }
 
@@ -431,17 +365,15 @@ static void run_task(const product_run *run, int64_t task, uint32_t *scratch) {
   const int64_t column = local / plan->row_chunks * plan->columns;
   const int64_t columns = cpu_min(plan->columns, product->columns - column);
   const int64_t first = chunk * plan->blocks_per_task, end = cpu_min(plan->blocks, first + plan->blocks_per_task);
+  next_read ahead = {0}, next = read_of_task(run, task + run->threads);
+  if (plan->across) ahead = read_across(run, p, first, end);
   task_pass pass = {.column = column,
                     .columns = columns - plan->dots,
                     .results = (float *)(void *)(scratch + run->b_words + run->a_words)};
-  for (int32_t side = 0; side < (run->settings.gated ? 2 : 1); side++) {
-    pass.next[side] = read_of_task(run, task + run->threads, side);
-    if (plan->across) pass.ahead[side] = read_across(run, p, first, end, side);
-  }
   int64_t word = 0;
   do { /* once even without depth, which writes zeros */
-    pass.range = (depth_range){p, word, cpu_min(plan->pass_words, plan->words - word), 0, scratch + run->b_words, 0};
-    run_pass(run, &pass, first, end, scratch);
+    pass.range = (depth_range){p, word, cpu_min(plan->pass_words, plan->words - word), 0, scratch + run->b_words};
+    run_pass(run, &pass, first, end, scratch, &ahead, &next);
     word += pass.range.words;
   } while (word < plan->words);
 }

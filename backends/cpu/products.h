@@ -2,8 +2,7 @@
  *
  * Products with up to DOTS_ROWS rows (dots.h) are direct: b is read in place, row by row. Other products are made of
  * register blocks. A product across exchanges its operands: b is read where it lies, as rows, and a is packed; that pays
- * where a has too few rows for packing b to be worth it. A gated product has two sides, which take turns block by block; its
- * results are made of both while they are in the L1 cache. */
+ * where a has too few rows for packing b to be worth it. */
 #ifndef MG_CPU_PRODUCTS_H
 #define MG_CPU_PRODUCTS_H
 
@@ -26,12 +25,10 @@ typedef struct product_plan {
   int64_t panel_group; /* panels of b that are packed side by side when they are packed for all tasks */
   int64_t first_task, first_item;
   operand_source a, b;
-  size_t a_word, b_word;    /* where the parts packed for all begin */
-  int32_t a_sides, b_sides; /* 2 for the operand of which a gated product has two */
-  int64_t a_apart, b_apart; /* words between its two sides where they are packed */
-  bool direct;              /* few rows: b is read in place */
-  bool across;  /* c^T = b^T a^T is computed, so that b is read where it lies and few rows of a are packed */
-  int64_t dots; /* across: so many last columns would fill too few lanes and are computed as dots */
+  size_t a_word, b_word; /* where the parts packed for all begin */
+  bool direct;           /* few rows: b is read in place */
+  bool across;           /* c^T = b^T a^T is computed, so that b is read where it lies and few rows of a are packed */
+  int64_t dots;          /* across: so many last columns would fill too few lanes and are computed as dots */
 } product_plan;
 
 typedef struct product_run {
@@ -47,18 +44,9 @@ typedef struct product_run {
   bool direct;      /* every product is: each thread then reads long runs of tasks */
   uint32_t *shared; /* what is packed for all */
   size_t shared_words;
-  uint32_t
-      *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then a block of results of each side */
-  size_t thread_words, b_words, a_words, result_words;
+  uint32_t *thread_scratch; /* per thread: columns of b, then a group of blocks of a, then one block of results */
+  size_t thread_words, b_words, a_words;
 } product_run;
-
-/* Operand a or b of one side: of a gated product, the gate's is 0 and the other 1. */
-static inline const cpu_matrix *left_of(const product_plan *plan, int32_t side) {
-  return side && plan->across ? &plan->product.up : &plan->product.a;
-}
-static inline const cpu_matrix *right_of(const product_plan *plan, int32_t side) {
-  return side && !plan->across ? &plan->product.up : &plan->product.b;
-}
 
 /* Fills in run->plans and the sizes of scratch memory; products, plans, count and settings are given. */
 void CPU_NAME(plan_products)(product_run *run, const cpu_state *state);

@@ -33,12 +33,10 @@ static bool is_direct(const product_run *run, const cpu_product *product) {
 }
 
 /* Rows of a that meet in the L1 cache must not fall into the same sets. */
-static bool reads_a_as_stored(const product_run *run, const product_plan *plan) {
-  const cpu_matrix *a = &plan->product.a;
+static bool reads_a_as_stored(const product_run *run, const cpu_product *product) {
+  const cpu_matrix *a = &product->a;
   const int64_t apart = (a->column == 1 ? a->row : a->column) * (a->dtype == MG_F32 ? 4 : 2);
-  return gemm_holds_words(run->gemm, a, plan->product.depth, run->round) &&
-         gemm_holds_words(run->gemm, left_of(plan, plan->a_sides - 1), plan->product.depth, run->round) &&
-         apart % SET_BYTES != 0;
+  return gemm_holds_words(run->gemm, a, product->depth, run->round) && apart % SET_BYTES != 0;
 }
 
 /* Rows of a, beyond whole lanes, that are cheaper as dots than as lanes of which most are empty. */
@@ -55,18 +53,16 @@ static bool is_across(const product_run *run, const cpu_product *product) {
   const cpu_gemm *gemm = run->gemm;
   const int64_t words = gemm_words(gemm, product->depth), dots = rows_as_dots(run, product);
   const int64_t filled = dots ? product->rows : cpu_round_up(product->rows, gemm->lanes);
-  const bool holds = gemm_holds_words(gemm, &product->b, product->depth, run->round) &&
-                     (!run->settings.gated || gemm_holds_words(gemm, &product->up, product->depth, run->round));
-  return gemm->store_across && holds && filled * words <= ACROSS_WORDS &&
+  return gemm->store_across && gemm_holds_words(gemm, &product->b, product->depth, run->round) &&
+         filled * words <= ACROSS_WORDS &&
          PACKING_ROWS * (product->columns - product->rows) > (filled - product->rows) * product->columns;
 }
 
-/* The depth of one pass: with few columns it is short enough for all of them to be packed at once. A gated product must
- * have its sums whole. */
+/* The depth of one pass: with few columns it is short enough for all of them to be packed at once. */
 static int64_t pass_words(const product_run *run, int64_t words, int64_t columns) {
   const int64_t fit = B_WORDS / columns;
   const int64_t most = fit >= DEPTH_WORDS_MIN ? cpu_min(DEPTH_WORDS, fit) : DEPTH_WORDS;
-  if (run->settings.c_dtype != MG_F32 || run->settings.gated || words <= most) return words;
+  if (run->settings.c_dtype != MG_F32 || words <= most) return words;
   return cpu_round_up(cpu_ceil_div(words, cpu_ceil_div(words, most)), 16);
 }
 
@@ -84,27 +80,18 @@ static void plan_product(product_run *run, int64_t p) {
   plan->direct = is_direct(run, &asked);
   plan->across = !plan->direct && is_across(run, &asked);
   if (plan->across) plan->dots = rows_as_dots(run, &asked);
-  if (plan->across) {
-    plan->product.a = asked.b;
-    plan->product.b = asked.a;
-    plan->product.rows = asked.columns;
-    plan->product.columns = asked.rows;
-  }
-  plan->a_sides = run->settings.gated && plan->across ? 2 : 1;
-  plan->b_sides = run->settings.gated && !plan->across ? 2 : 1;
+  if (plan->across) plan->product = (cpu_product){asked.b, asked.a, asked.c, asked.columns, asked.rows, asked.depth};
   const cpu_product *product = &plan->product;
   const int64_t wanted = cpu_round_up(cpu_max(product->columns, 1), gemm->columns);
   plan->row_chunks = 1;
   plan->pass_words = plan->across ? plan->words : pass_words(run, plan->words, wanted);
-  const int64_t packed = (plan->across ? ACROSS_WORDS : B_WORDS) / cpu_max(plan->pass_words, 1) / plan->b_sides;
+  const int64_t packed = (plan->across ? ACROSS_WORDS : B_WORDS) / cpu_max(plan->pass_words, 1);
   cut_columns(gemm, plan, cpu_min(COLUMNS_MAX, packed));
   plan->blocks = cpu_ceil_div(product->rows, gemm->rows);
   plan->blocks_per_task = plan->blocks;
-  plan->group = GROUP_WORDS / cpu_max(1, plan->pass_words * gemm->rows * plan->a_sides);
-  plan->group = cpu_max(1, cpu_min(BLOCK_GROUP, plan->group));
+  plan->group = cpu_max(1, cpu_min(BLOCK_GROUP, GROUP_WORDS / cpu_max(1, plan->pass_words * gemm->rows)));
   if (!plan->direct) return;
-  const int64_t column_bytes = plan->b_sides * (int64_t)mg_dtype_run_bytes(product->b.dtype, product->depth);
-  plan->columns = cpu_max(1, DIRECT_BYTES / cpu_max(1, column_bytes));
+  plan->columns = cpu_max(1, DIRECT_BYTES / cpu_max(1, (int64_t)mg_dtype_run_bytes(product->b.dtype, product->depth)));
   plan->column_chunks = product->rows ? cpu_ceil_div(product->columns, plan->columns) : 0;
 }
 
@@ -131,50 +118,34 @@ static void split_rows(product_run *run, double work) {
   }
 }
 
-/* Scratch memory of a task: a side is packed behind the other. */
-static void size_task(product_run *run, product_plan *plan) {
-  const cpu_product *product = &plan->product;
-  if (plan->b == PACKED_BY_TASK) plan->b_apart = plan->columns * plan->pass_words;
-  if (plan->a == PACKED_BY_TASK)
-    plan->a_apart = gemm_rows_words(run->gemm, plan->group * run->gemm->rows, plan->pass_words);
-  size_t b = plan->b == PACKED_BY_TASK ? (size_t)(plan->b_sides * plan->b_apart) : 0;
-  if (plan->direct) b = (size_t)(DOTS_ROWS * product->depth);
-  if (plan->direct && mg_dtype_is_stored(product->b.dtype)) b += (size_t)(DOTS_COLUMNS * product->depth);
-  const size_t a = plan->a == PACKED_BY_TASK ? (size_t)(plan->a_sides * plan->a_apart) : 0;
-  const int64_t kept = plan->a_sides > 1 ? plan->columns / run->gemm->columns + 1 : 1; /* blocks of the first side */
-  const size_t results = (size_t)((1 + kept) * run->gemm->rows * run->gemm->columns);
-  if (b > run->b_words) run->b_words = b;
-  if (a > run->a_words) run->a_words = a;
-  if (results > run->result_words) run->result_words = results;
-}
-
 /* Where the operands are read, and the memory that takes. */
 static void place_operands(product_run *run, int64_t p) {
   const cpu_product *product = &run->plans[p].product;
   const cpu_gemm *gemm = run->gemm;
   product_plan *plan = &run->plans[p];
   plan->a = plan->column_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
-  if (reads_a_as_stored(run, plan)) plan->a = AS_STORED;
+  if (reads_a_as_stored(run, product)) plan->a = AS_STORED;
   plan->b = plan->row_chunks > 1 ? PACKED_FOR_ALL : PACKED_BY_TASK;
   if (plan->direct || plan->column_chunks == 0) plan->a = plan->b = AS_STORED;
-  const int64_t panels = cpu_ceil_div(product->columns, gemm->columns);
   plan->a_word = run->shared_words;
-  if (plan->a == PACKED_FOR_ALL) {
-    plan->a_apart = gemm_rows_words(gemm, product->rows, plan->words);
-    run->shared_words += (size_t)(plan->a_sides * plan->a_apart);
-  }
+  if (plan->a == PACKED_FOR_ALL) run->shared_words += (size_t)gemm_rows_words(gemm, product->rows, plan->words);
   plan->b_word = run->shared_words = (run->shared_words + 15) / 16 * 16;
-  if (plan->b == PACKED_FOR_ALL) {
-    plan->b_apart = panels * gemm->columns * plan->words;
-    run->shared_words += (size_t)(plan->b_sides * plan->b_apart);
-  }
+  const int64_t panels = cpu_ceil_div(product->columns, gemm->columns);
+  if (plan->b == PACKED_FOR_ALL) run->shared_words += (size_t)(panels * gemm->columns * plan->words);
   plan->first_item = run->items;
-  if (plan->a == PACKED_FOR_ALL) run->items += plan->a_sides * cpu_ceil_div(plan->blocks, plan->group);
+  if (plan->a == PACKED_FOR_ALL) run->items += cpu_ceil_div(plan->blocks, plan->group);
   plan->panel_group = cpu_max(1, cpu_min(PANEL_GROUP, panels / run->threads));
-  if (plan->b == PACKED_FOR_ALL) run->items += plan->b_sides * cpu_ceil_div(panels, plan->panel_group);
+  if (plan->b == PACKED_FOR_ALL) run->items += cpu_ceil_div(panels, plan->panel_group);
   plan->first_task = run->tasks;
   run->tasks += plan->column_chunks * plan->row_chunks;
-  size_task(run, plan);
+
+  size_t b = plan->b == PACKED_BY_TASK ? (size_t)(plan->columns * plan->pass_words) : 0;
+  if (plan->direct) b = (size_t)(DOTS_ROWS * product->depth);
+  if (plan->direct && mg_dtype_is_stored(product->b.dtype)) b += (size_t)(DOTS_COLUMNS * product->depth);
+  const size_t a =
+      plan->a == PACKED_BY_TASK ? (size_t)gemm_rows_words(gemm, plan->group * gemm->rows, plan->pass_words) : 0;
+  if (b > run->b_words) run->b_words = b;
+  if (a > run->a_words) run->a_words = a;
 }
 
 /* Whether the results are too many to stay in the caches, and each is written once. */
@@ -205,6 +176,6 @@ void CPU_NAME(plan_products)(product_run *run, const cpu_state *state) {
   run->shared_words = (run->shared_words + 15) / 16 * 16;
   run->a_words = (run->a_words + 15) / 16 * 16;
   run->b_words = (run->b_words + 15) / 16 * 16;
-  run->thread_words = run->b_words + run->a_words + run->result_words + 16;
+  run->thread_words = run->b_words + run->a_words + (size_t)(run->gemm->rows * run->gemm->columns) + 16;
   run->stream = is_streamed(run);
 }

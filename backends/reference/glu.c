@@ -2,7 +2,7 @@
  * Shazeer 2020, "GLU variants improve transformer". */
 #include "reference.h"
 
-mg_unary mg__reference_glu_activation(mg_glu_kind kind) {
+static mg_unary activation(mg_glu_kind kind) {
   switch (kind) {
   case MG_GLU_SILU: return MG_UNARY_SILU;
   case MG_GLU_GELU: return MG_UNARY_GELU;
@@ -16,7 +16,7 @@ mg_unary mg__reference_glu_activation(mg_glu_kind kind) {
 mg_status mg__reference_glu(mg_backend *backend, const mg_op_call *call) {
   (void)backend;
   const mg_tensor *gate = call->in[0], *up = call->in[1], *out = call->out[0];
-  const mg_unary act = mg__reference_glu_activation(call->attributes.glu.kind);
+  const mg_unary act = activation(call->attributes.glu.kind);
   for (int64_t i = 0; i < mg_tensor_count(out); i++)
     put(out, i, mg__reference_unary_value(act, at(gate, i), 0, 0) * at(up, i));
   return MG_OK;
@@ -26,7 +26,7 @@ mg_status mg__reference_glu_backward(mg_backend *backend, const mg_op_call *call
   (void)backend;
   const mg_tensor *gate = call->in[0], *up = call->in[1], *dout = call->in[2];
   const mg_tensor *dgate = call->out[0], *dup = call->out[1];
-  const mg_unary act = mg__reference_glu_activation(call->attributes.glu.kind);
+  const mg_unary act = activation(call->attributes.glu.kind);
   for (int64_t i = 0; i < mg_tensor_count(gate); i++) {
     const double g = at(gate, i), u = at(up, i), d = at(dout, i);
     put(dgate, i, mg__reference_unary_slope(act, g, 0, 0) * u * d);

@@ -85,9 +85,6 @@ bool mg__reference_matrix(mg_backend *backend, const mg_tensor *x, int64_t index
 double mg__reference_unary_value(mg_unary kind, double x, double alpha, double beta);
 double mg__reference_unary_slope(mg_unary kind, double x, double alpha, double beta);
 
-/* The elementwise function of a gated unit. */
-mg_unary mg__reference_glu_activation(mg_glu_kind kind);
-
 /* One kernel per primitive: mg__reference_softmax and so on. */
 #define MG_REFERENCE_KERNEL(NAME, name, inputs, outputs, what)                                                         \
   mg_status mg__reference_##name(mg_backend *backend, const mg_op_call *call);

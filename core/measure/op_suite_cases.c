@@ -93,17 +93,12 @@
   {.op = MG_OP_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 16, \
    .in = {OPERAND(x, FILL_NORMAL, 0, M, K), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, K, N)}, \
    .out = {OPERAND(out_, FILL_NORMAL, 0, M, N)}}
-#define STORED_GATED(NAME, name, T) \
-  {.op = MG_OP_GATED_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 10, \
-   .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, T, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 40, 256), \
-          OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 40, 256)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, T, 40)}}
 #define STORED(NAME, name, values, bytes) \
   STORED_MATMUL(NAME, name, TYPE_F32, TYPE_F32, 3, 256, 256), STORED_MATMUL(NAME, name, TYPE_BF16, TYPE_BF16, 5, 256, 256), \
   {.op = MG_OP_GROUPED_MATMUL, .label = #name, .dtypes = 1 << MG_F32, .variants = 8, \
    ROUTING(4, 2, 3, 0, SPREAD_EVEN), \
    .in = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256), OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 3, 256, 256), \
           I32(FILL_OFFSETS, 0, 4)}, .out = {OPERAND(TYPE_F32, FILL_NORMAL, 0, ROWS, 256)}}, \
-  STORED_GATED(NAME, name, 3), STORED_GATED(NAME, name, 9), \
   {.op = MG_OP_GATHER_ROWS, .label = #name, .dtypes = 1 << MG_F32, \
    .in = {OPERAND(TYPE_##NAME, FILL_NORMAL, 0, 5, 768), I32(FILL_SOME_IDS, 5, 6)}, .out = {X(6, 768)}}, \
   {.op = MG_OP_CAST, .label = #name, .dtypes = 1 << MG_F32, .variants = MG_DTYPE_COUNT, \
@@ -114,19 +109,6 @@
    .in = {X(A, K), X(E, K, N), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X(A, N)}}, \
   {.op = MG_OP_GROUPED_MATMUL_WEIGHT, .label = label_, .dtypes = REALS, .variants = 8, \
    ROUTING(T, S, E, capacity, spread), .in = {X(A, K), X(A, N), I32(FILL_OFFSETS, 0, (E) + 1)}, .out = {X(E, K, N)}}
-/* With and without the products that it is made of, for experts and for one weight of all rows. */
-#define GATED_(label_, T, S, E, capacity, spread, A, K, N, offsets, ...) \
-  {.op = MG_OP_GATED_MATMUL, .label = label_, .dtypes = REALS, .variants = 10, ROUTING(T, S, E, capacity, spread), \
-   .in = {X(A, K), X(__VA_ARGS__), X(__VA_ARGS__), offsets}, .out = {X(A, N), X(A, N), X(A, N)}}, \
-  {.op = MG_OP_GATED_MATMUL, .label = label_ " alone", .dtypes = REALS, .variants = 10, \
-   ROUTING(T, S, E, capacity, spread), .in = {X(A, K), X(__VA_ARGS__), X(__VA_ARGS__), offsets}, .out = {X(A, N)}}
-#define GATED(label_, T, S, E, capacity, spread, A, K, N) \
-  GATED_(label_, T, S, E, capacity, spread, A, K, N, I32(FILL_OFFSETS, 0, (E) + 1), E, N, K)
-#define GATED_ALL(label_, T, K, N) GATED_(label_, 0, 0, 0, 0, SPREAD_EVEN, T, K, N, NONE, N, K)
-#define GATED_MIXED(x, w, T, K, N) \
-  {.op = MG_OP_GATED_MATMUL, .label = "mixed", .dtypes = 1 << MG_F32, .variants = 10, \
-   .in = {OPERAND(x, FILL_NORMAL, 0, T, K), OPERAND(w, FILL_NORMAL, 0, N, K), OPERAND(w, FILL_NORMAL, 0, N, K)}, \
-   .out = {OPERAND(x, FILL_NORMAL, 0, T, N), OPERAND(x, FILL_NORMAL, 0, T, N)}}
 #define GATHER_DOT(label_, ids, T, D, N, M) \
   {.op = MG_OP_GATHER_DOT, .label = label_, .dtypes = REALS, .in = {X(T, D), X(N, D), I32(ids, N, T, M)}, \
    .out = {X(T, M)}}, \
@@ -305,17 +287,6 @@ static const suite_case check_cases[] = {
     MG_STORED_LIST(STORED)
     STORED_MATMUL(Q4_K, q4_k deep, TYPE_F32, TYPE_F32, 5, 2304, 256),
     STORED_MATMUL(Q8_0, q8_0 deep, TYPE_BF16, TYPE_F32, 5, 2304, 256),
-    GATED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4), GATED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33),
-    GATED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33), GATED("all on one", 30, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
-    GATED("none on one", 11, 2, 3, 0, SPREAD_GAP, ROWS, 34, 70), GATED("unused rows", 9, 2, 4, 3, SPREAD_SOME, 18, 16, 5),
-    GATED("few rows each", 12, 1, 4, 0, SPREAD_EVEN, ROWS, 66, 90),
-    GATED("filled rows", 40, 2, 3, 0, SPREAD_EVEN, ROWS, 70, 130), GATED("rows to copy", 9, 2, 2, 0, SPREAD_EVEN, ROWS, 1024, 17),
-    GATED_ALL("rows of pairs to copy", 13, 2048, 19),
-    GATED_ALL("no row", 0, 5, 4), GATED_ALL("no inner", 5, 0, 4), GATED_ALL("one", 1, 1, 1),
-    GATED_ALL("one row", 1, 135, 70), GATED_ALL("few rows", 4, 64, 37), GATED_ALL("", 17, 3, 33),
-    GATED_ALL("filled rows", 37, 96, 110), GATED_ALL("large", 65, 66, 130), GATED_ALL("many rows", 190, 40, 70),
-    GATED_MIXED(TYPE_BF16, TYPE_F32, 17, 34, 40), GATED_MIXED(TYPE_F32, TYPE_BF16, 3, 66, 40),
-    GATED_MIXED(TYPE_F32, TYPE_BF16, 30, 66, 40),
     GATHER_DOT("no token", FILL_IDS, 0, 5, 3, 2), GATHER_DOT("", FILL_IDS, 1, 1, 1, 1),
     GATHER_DOT("", FILL_SOME_IDS, 9, 33, 7, 4), GATHER_DOT("repeated ids", FILL_IDS, 17, 17, 2, 5),
     GATHER_DOT("wide", FILL_SOME_IDS, 40, 130, 30, 3), GATHER_DOT("large", FILL_SOME_IDS, 300, 70, 20, 4),

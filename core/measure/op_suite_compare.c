@@ -111,16 +111,6 @@ static double sums(const comparison *c, int output, int64_t i) {
   return terms(c, output) * fabs(mg__suite_at(&c->sums[output], i));
 }
 
-/* With G and U what the two sums of a gated product give on |inputs|: its error is at most 1.2 G U and |act| U of theirs.
- * All activations but the sigmoid have act(G) >= G / 2, so that the call on |inputs| bounds both. */
-static double gated(const comparison *c, int output, int64_t i) {
-  const suite_data *data = c->data;
-  const double call = sums(c, output, i);
-  if (output > 0) return call;
-  if (data->attributes.gated.activation != MG_GLU_SIGMOID) return 5 * call;
-  return 5 * call * larger(1, (double)mg_tensor_columns(&data->in[0]) * c->in_max[0] * c->in_max[1]);
-}
-
 /* dx of softmax: out (dout - sum out dout), whose terms cancel. */
 static double softmax_backward(const comparison *c, int64_t i) {
   return terms(c, 0) * row_max(&c->data->in[0], i) * row_max(&c->data->in[1], i);
@@ -202,7 +192,6 @@ static double magnitude(const comparison *c, int output, int64_t i) {
   case MG_OP_SCATTER_COLUMNS:
   case MG_OP_COMBINE:
   case MG_OP_COMBINE_BACKWARD: return sums(c, output, i);
-  case MG_OP_GATED_MATMUL: return gated(c, output, i);
   case MG_OP_SOFTMAX: return terms(c, 0) * row_max(out, i);
   case MG_OP_SOFTMAX_BACKWARD: return softmax_backward(c, i);
   case MG_OP_GATE: return gate(c, output, i);
@@ -294,7 +283,6 @@ static bool needs_sums(const suite_data *data) {
   case MG_OP_MATMUL:
   case MG_OP_GROUPED_MATMUL:
   case MG_OP_GROUPED_MATMUL_WEIGHT:
-  case MG_OP_GATED_MATMUL:
   case MG_OP_GATHER_DOT:
   case MG_OP_GATHER_DOT_BACKWARD_X:
   case MG_OP_GATHER_DOT_BACKWARD_W:

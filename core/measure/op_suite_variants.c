@@ -101,12 +101,6 @@ static void vary_gate(suite_case *out, int64_t v, char *words, size_t bytes) {
   say(words, bytes, weights[v / 3]);
 }
 
-static bool vary_gated(suite_case *out, int64_t v, mg_dtype dtype, char *words, size_t bytes) {
-  vary_glu(out, v % 5, words, bytes);
-  out->attributes.gated.activation = (mg_glu_kind)(v % 5);
-  return choose_compute(v >= 5, dtype, &out->attributes.gated.compute, words, bytes);
-}
-
 static void vary_rope(suite_case *out, int64_t v, char *words, size_t bytes) {
   out->attributes.rope.interleaved = v & 1;
   out->attributes.rope.inverse = v & 2;
@@ -132,7 +126,6 @@ bool mg__suite_variant(const suite_case *row, int64_t v, mg_dtype dtype, suite_c
   case MG_OP_MATMUL: return vary_matmul(out, v, dtype, words, bytes);
   case MG_OP_GROUPED_MATMUL:
   case MG_OP_GROUPED_MATMUL_WEIGHT: return vary_grouped(out, v, dtype, words, bytes);
-  case MG_OP_GATED_MATMUL: return vary_gated(out, v, dtype, words, bytes);
   case MG_OP_NORM:
   case MG_OP_NORM_BACKWARD:
     out->attributes.norm.kind = (mg_norm_kind)v;

@@ -24,17 +24,9 @@ static mg_var *feed_dense(mg_model *model, mg_tape *tape, const mg__pass *pass, 
   const mg__block *block = &pass->blocks[index];
   const mg__dense_settings *dense = &pass->stack->layers[index].dense;
   const mg_activation_settings activation = {dense->activation, dense->alpha, dense->limit};
-  mg_var *hidden;
-  if (dense->biases) {
-    mg_var *up = mg__linear_forward(model, tape, block->up, x);
-    mg_var *gate = dense->gated ? mg__linear_forward(model, tape, block->gate, x) : NULL;
-    hidden = mg_activate(tape, &activation, gate, up);
-  } else {
-    mg_var *gate = dense->gated ? mg_params_var(model->params, tape, block->gate.weight) : NULL;
-    mg_var *up = mg_params_var(model->params, tape, block->up.weight);
-    hidden = mg_activate_products(tape, &activation, x, gate, up, NULL);
-  }
-  return mg__linear_forward(model, tape, block->down, hidden);
+  mg_var *up = mg__linear_forward(model, tape, block->up, x);
+  mg_var *gate = dense->gated ? mg__linear_forward(model, tape, block->gate, x) : NULL;
+  return mg__linear_forward(model, tape, block->down, mg_activate(tape, &activation, gate, up));
 }
 
 /* Every pass draws numbers of its own: each training batch, each batch of an evaluation, and each piece of a text that

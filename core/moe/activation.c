@@ -48,16 +48,3 @@ mg_var *mg_activate(mg_tape *tape, const mg_activation_settings *settings, mg_va
   return gate ? mg_glu(tape, gated_kinds[activation], gate, up)
               : mg_unary_op(tape, plain_kinds[activation], up, 0.0, 0.0);
 }
-
-static mg_var *product(mg_tape *tape, mg_var *x, mg_var *weight, mg_var *offsets) {
-  return offsets ? mg_grouped_linear(tape, x, weight, offsets) : mg_linear(tape, x, weight);
-}
-
-mg_var *mg_activate_products(mg_tape *tape, const mg_activation_settings *settings, mg_var *x, mg_var *gate, mg_var *up,
-                             mg_var *offsets) {
-  const int64_t activation = settings->activation;
-  if (gate && activation < MG_ACTIVATION_CLAMPED_SILU)
-    return mg_gated_linear(tape, gated_kinds[activation], x, gate, up, offsets);
-  mg_var *g = gate ? product(tape, x, gate, offsets) : NULL;
-  return mg_activate(tape, settings, g, product(tape, x, up, offsets));
-}

@@ -28,9 +28,5 @@ typedef struct mg_activation_settings {
 } mg_activation_settings;
 /* act(gate) * up, or act(up) where `gate` is NULL. clamped_silu needs a gate. */
 mg_var *mg_activate(mg_tape *tape, const mg_activation_settings *settings, mg_var *gate, mg_var *up);
-/* The same of products without biases: act(x gate^T) * (x up^T), or act(x up^T); the weights are those of experts where
- * `offsets` is given. */
-mg_var *mg_activate_products(mg_tape *tape, const mg_activation_settings *settings, mg_var *x, mg_var *gate, mg_var *up,
-                             mg_var *offsets);
 
 #endif

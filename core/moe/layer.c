@@ -224,45 +224,34 @@ static mg_var *grouped(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight, in
   return bias < 0 ? y : mg_add(tape, y, expert_bias(moe, tape, x, bias, offsets));
 }
 
-static mg_activation_settings activation_of(const mg_moe *moe) {
-  return (mg_activation_settings){moe->spec.activation, moe->spec.alpha, moe->spec.limit};
-}
-
-static mg_var *weight_var(mg_moe *moe, mg_tape *tape, int64_t weight) {
-  return weight < 0 ? NULL : mg_params_var(moe->params, tape, weight);
-}
-
-/* What the experts' down weights see: one row of hidden units for each of `rows`. */
-static mg_var *hidden_units(mg_moe *moe, mg_tape *tape, mg_var *rows, mg_var *offsets) {
-  const mg_activation_settings settings = activation_of(moe);
-  if (!moe->spec.biases)
-    return mg_activate_products(tape, &settings, rows, weight_var(moe, tape, moe->gate), weight_var(moe, tape, moe->up),
-                                offsets);
-  mg_var *gate = grouped(moe, tape, rows, moe->gate, moe->gate_bias, offsets);
-  return mg_activate(tape, &settings, gate, grouped(moe, tape, rows, moe->up, moe->up_bias, offsets));
+static mg_var *activate(const mg_moe *moe, mg_tape *tape, mg_var *gate, mg_var *up) {
+  const mg_activation_settings settings = {moe->spec.activation, moe->spec.alpha, moe->spec.limit};
+  return mg_activate(tape, &settings, gate, up);
 }
 
 /* rows [A,D], sorted by expert -> [A,D]. */
 static mg_var *routed_experts(mg_moe *moe, mg_tape *tape, mg_var *rows, mg_var *offsets) {
-  return grouped(moe, tape, hidden_units(moe, tape, rows, offsets), moe->down, moe->down_bias, offsets);
+  mg_var *gate = grouped(moe, tape, rows, moe->gate, moe->gate_bias, offsets);
+  mg_var *up = grouped(moe, tape, rows, moe->up, moe->up_bias, offsets);
+  return grouped(moe, tape, activate(moe, tape, gate, up), moe->down, moe->down_bias, offsets);
 }
 
-/* A dense feed-forward beside the experts. */
-static mg_var *feed_all(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t gate, int64_t up, int64_t down) {
-  const mg_activation_settings settings = activation_of(moe);
-  mg_var *hidden =
-      mg_activate_products(tape, &settings, x, weight_var(moe, tape, gate), weight_var(moe, tape, up), NULL);
-  return mg_linear(tape, hidden, weight_var(moe, tape, down));
+static mg_var *linear(mg_moe *moe, mg_tape *tape, mg_var *x, int64_t weight) {
+  return weight < 0 ? NULL : mg_linear(tape, x, mg_params_var(moe->params, tape, weight));
 }
 
 static mg_var *shared_experts(mg_moe *moe, mg_tape *tape, mg_var *x) {
-  mg_var *y = feed_all(moe, tape, x, moe->shared_gate, moe->shared_up, moe->shared_down);
-  if (moe->shared_mix < 0) return y;
-  return mg_mul(tape, y, mg_sigmoid(tape, mg_linear(tape, x, weight_var(moe, tape, moe->shared_mix))));
+  mg_var *gate = linear(moe, tape, x, moe->shared_gate);
+  mg_var *up = linear(moe, tape, x, moe->shared_up);
+  mg_var *y = linear(moe, tape, activate(moe, tape, gate, up), moe->shared_down);
+  return moe->shared_mix < 0 ? y : mg_mul(tape, y, mg_sigmoid(tape, linear(moe, tape, x, moe->shared_mix)));
 }
 
+/* The dense feed-forward beside the experts. */
 static mg_var *parallel(mg_moe *moe, mg_tape *tape, mg_var *x) {
-  return feed_all(moe, tape, x, moe->parallel_gate, moe->parallel_up, moe->parallel_down);
+  mg_var *gate = linear(moe, tape, x, moe->parallel_gate);
+  mg_var *up = linear(moe, tape, x, moe->parallel_up);
+  return linear(moe, tape, activate(moe, tape, gate, up), moe->parallel_down);
 }
 
 /* Everything that must not run in low precision: the router, the losses, the assignment. */

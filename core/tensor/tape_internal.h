@@ -98,8 +98,6 @@ typedef struct mg_application {
 
 /* Runs and records an application; returns result[0], or NULL when the tape has failed. */
 mg_var *mg__apply(mg_tape *tape, mg_application *application);
-/* Whether the tape will record it: optional outputs that only a backward rule reads are wanted then. */
-bool mg__leads_to_gradient(const mg_tape *tape, const mg_application *application);
 /* Whether the backend runs this fused primitive; where not, the tape composes what it stands for. */
 bool mg__has_fused(const mg_tape *tape, const mg_application *application);
 /* The same memory under another shape; differentiable when `connected`. */

@@ -61,14 +61,6 @@ static bool inputs_usable(mg_tape *tape, const mg_application *application) {
   return true;
 }
 
-bool mg__leads_to_gradient(const mg_tape *tape, const mg_application *application) {
-  if (!tape->recording || !mg__op_info(application->op)->backward) return false;
-  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
-    if (mg_var_needs_gradient(application->in[i])) return true;
-  }
-  return false;
-}
-
 /* The call over the variables' tensors, with a new variable for every output. */
 static bool prepare(mg_tape *tape, mg_application *application, mg_op_call *call) {
   const mg_op_info *info = mg__op_info(application->op);
@@ -107,6 +99,14 @@ bool mg__has_fused(const mg_tape *tape, const mg_application *application) {
   return mg__op_runs(tape->backend, &call);
 }
 
+static bool leads_to_gradient(const mg_tape *tape, const mg_application *application) {
+  if (!tape->recording || !mg__op_info(application->op)->backward) return false;
+  for (int32_t i = 0; i < MG_OP_INPUTS_MAX; i++) {
+    if (mg_var_needs_gradient(application->in[i])) return true;
+  }
+  return false;
+}
+
 static bool record(mg_tape *tape, const mg_application *application, const mg_op_call *call) {
   mg_node *node = mg_arena_alloc(tape->memory.host, sizeof *node);
   if (!node) return mg__passed(tape, MG_MEMORY);
@@ -132,6 +132,6 @@ mg_var *mg__apply(mg_tape *tape, mg_application *application) {
   if (status == MG_OK) status = give_memory(tape, &call);
   if (status == MG_OK) status = mg__tape_execute(tape, &call, false);
   if (!mg__passed(tape, status)) return NULL;
-  if (mg__leads_to_gradient(tape, application) && !record(tape, application, &call)) return NULL;
+  if (leads_to_gradient(tape, application) && !record(tape, application, &call)) return NULL;
   return application->result[0];
 }

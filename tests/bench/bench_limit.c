@@ -131,21 +131,13 @@ static bool run_grouped(gbench_state *state, const mg_tensor *x, const mg_tensor
   return bench_run(state, &call);
 }
 
-static bool activate_by_parts(gbench_state *state, expert_block *b) {
+static bool work_experts(gbench_state *state, void *user) {
+  expert_block *b = user;
   mg_op_call glu = {.op = MG_OP_GLU, .in = {&b->g, &b->u}, .out = {&b->h}};
   glu.attributes.glu.kind = MG_GLU_SILU;
   return run_grouped(state, &b->rows, &b->gate, &b->offsets, &b->g) &&
-         run_grouped(state, &b->rows, &b->up, &b->offsets, &b->u) && bench_run(state, &glu);
-}
-
-/* Both products and the activation in one primitive where the backend has it. */
-static bool work_experts(gbench_state *state, void *user) {
-  expert_block *b = user;
-  mg_op_call gated = {.op = MG_OP_GATED_MATMUL, .in = {&b->rows, &b->gate, &b->up, &b->offsets}, .out = {&b->h}};
-  gated.attributes.gated.activation = MG_GLU_SILU;
-  gated.attributes.gated.compute = MG_BF16;
-  const bool activated = bench_supports(&gated) ? bench_run(state, &gated) : activate_by_parts(state, b);
-  return activated && run_grouped(state, &b->h, &b->down, &b->offsets, &b->y);
+         run_grouped(state, &b->rows, &b->up, &b->offsets, &b->u) && bench_run(state, &glu) &&
+         run_grouped(state, &b->h, &b->down, &b->offsets, &b->y);
 }
 
 static bool work_dense(gbench_state *state, void *user) {

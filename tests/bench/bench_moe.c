@@ -76,23 +76,6 @@ static void add_binary(moe_block *b, mg_binary kind, const mg_tensor *x, const m
   add_call(b, MG_OP_BINARY, x, y, NULL, out)->attributes.binary.kind = kind;
 }
 
-/* out[0] = silu(x gate^T) * (x up^T) of in = x, gate, up, offsets, and the two products where they are kept: in one call
- * if the backend has it. */
-static void add_hidden(moe_block *b, const mg_tensor *const in[4], mg_tensor *const out[3], bool kept) {
-  const mg_backend_plugin *plugin = bench_world_get()->backend->plugin;
-  if (plugin->kernels_count > MG_OP_GATED_MATMUL && plugin->kernels[MG_OP_GATED_MATMUL]) {
-    mg_op_call *gated = add_call(b, MG_OP_GATED_MATMUL, in[0], in[1], in[2], out[0]);
-    gated->attributes.gated.activation = MG_GLU_SILU;
-    gated->attributes.gated.compute = b->dtype;
-    gated->in[3] = in[3];
-    if (kept) gated->out[1] = out[1], gated->out[2] = out[2];
-    return;
-  }
-  add_product(b, MG_OP_GROUPED_MATMUL, in[0], in[1], in[3], true, false, out[1]);
-  add_product(b, MG_OP_GROUPED_MATMUL, in[0], in[2], in[3], true, false, out[2]);
-  add_call(b, MG_OP_GLU, out[1], out[2], NULL, out[0])->attributes.glu.kind = MG_GLU_SILU;
-}
-
 /* The calls of the whole block; the backward ones come last. One long function because it is one list. */
 static void build(moe_block *b, bool backward) {
   const mg_dtype dtype = b->dtype;
@@ -117,7 +100,9 @@ static void build(moe_block *b, bool backward) {
   mg_op_call *assign = add_call(b, MG_OP_ASSIGN, ids, NULL, NULL, offsets);
   assign->out[1] = slots, assign->out[2] = position, assign->out[3] = demand;
   add_call(b, MG_OP_DISPATCH, x, slots, offsets, rows)->attributes.dispatch.choices = K;
-  add_hidden(b, (const mg_tensor *[]){rows, gate, up, offsets}, (mg_tensor *[]){h, g, u}, backward);
+  add_product(b, MG_OP_GROUPED_MATMUL, rows, gate, offsets, true, false, g);
+  add_product(b, MG_OP_GROUPED_MATMUL, rows, up, offsets, true, false, u);
+  add_call(b, MG_OP_GLU, g, u, NULL, h)->attributes.glu.kind = MG_GLU_SILU;
   add_product(b, MG_OP_GROUPED_MATMUL, h, down, offsets, true, false, y);
   add_call(b, MG_OP_COMBINE, y, weights, position, out);
   if (!backward) return;

@@ -219,29 +219,6 @@ static mg_var *grouped(mg_world *w, mg_var *const *leaves, const void *user) {
   return mg_grouped_linear(w->tape, leaves[0], leaves[1], o);
 }
 
-typedef struct gated_case {
-  mg_glu_kind kind;
-  bool grouped;
-} gated_case;
-
-static mg_var *gated(mg_world *w, mg_var *const *leaves, const void *user) {
-  const gated_case *c = user;
-  const int32_t offsets[] = {0, 2, 2, 5}; /* the second of three experts has no row */
-  mg_var *o = c->grouped ? mg_tape_upload(w->tape, MG_I32, 1, (const int64_t[]){4}, offsets) : NULL;
-  return mg_gated_linear(w->tape, c->kind, leaves[0], leaves[1], leaves[2], o);
-}
-
-static void gradient_of_gated_products(void **state) {
-  (void)state;
-  for (int kind = MG_GLU_SILU; kind <= MG_GLU_SIGMOID; kind++) {
-    const gated_case all = {(mg_glu_kind)kind, false}, experts = {(mg_glu_kind)kind, true};
-    const mg_gradient_leaf x = {2, {5, 3}, -1, 1}, one = {2, {4, 3}, -1, 1}, each = {3, {3, 2, 3}, -1, 1};
-    const mg_gradient_case cases[] = {{"gated product", {x, one, one}, gated, &all},
-                                      {"gated product of experts", {x, each, each}, gated, &experts}};
-    check_all(cases, MG_COUNT(cases));
-  }
-}
-
 static mg_var *gather_dot(mg_world *w, mg_var *const *leaves, const void *user) {
   (void)user;
   const int32_t ids[] = {0, 2, 2, 2, -1, 4};
@@ -452,7 +429,6 @@ int main(void) {
       cmocka_unit_test(gradient_of_every_reduction),
       cmocka_unit_test(gradient_of_mean_running_sum_and_softmax),
       cmocka_unit_test(gradient_of_matmul_under_every_transposition),
-      cmocka_unit_test(gradient_of_gated_products),
       cmocka_unit_test(gradient_of_other_products),
       cmocka_unit_test(gradient_of_every_gate),
       cmocka_unit_test(gradient_of_indexing),

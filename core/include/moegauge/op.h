@@ -72,8 +72,7 @@
   /* optimiser */                                                                                  \
   X(ADAMW, adamw, 1, 3, "gradient f32 -> parameter, first, second moment, all f32 and in place")   \
   /* fused: a backend may leave them out, and the tape then composes them (README.md) */          \
-  X(GATE, gate, 1, 3, "logits [T,E] -> scores? like logits, weights [T,k] and ids i32 [T,k] of the k best, as top_k orders them") \
-  X(GATED_MATMUL, gated_matmul, 4, 3, "x [A,K], gate and up [E,N,K], offsets i32 [E+1], or [N,K] both without offsets -> act(x gate^T) * (x up^T) [A,N], and what it is made of: x gate^T?, x up^T?")
+  X(GATE, gate, 1, 3, "logits [T,E] -> scores? like logits, weights [T,k] and ids i32 [T,k] of the k best, as top_k orders them")
 // clang-format on
 
 typedef enum mg_op {
@@ -172,7 +171,6 @@ typedef union mg_op_attributes {
    * `accumulate` adds to what the output holds. Transposes are of the operands as stored. */
   struct { bool transpose_a, transpose_b, accumulate; mg_dtype compute; } matmul;
   struct { bool transpose_w, accumulate; mg_dtype compute; } grouped; /* grouped_matmul and grouped_matmul_weight */
-  struct { mg_glu_kind activation; mg_dtype compute; } gated; /* gated_matmul; the activation sees unrounded sums */
   struct { int64_t choices; } dispatch; /* S; also combine and combine_backward */
   struct { int64_t segments; } histogram;
   struct { int64_t capacity; mg_capacity_order order; } assign; /* capacity per expert; 0 = no limit */

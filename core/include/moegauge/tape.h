@@ -131,9 +131,6 @@ MG_API mg_var *mg_matmul(mg_tape *tape, mg_var *a, bool transpose_a, mg_var *b, 
 MG_API mg_var *mg_linear(mg_tape *tape, mg_var *x, mg_var *weight);
 /* Row a of x [A,K] times the weight of its expert; w [E,N,K] -> [A,N]. */
 MG_API mg_var *mg_grouped_linear(mg_tape *tape, mg_var *x, mg_var *weight, mg_var *offsets);
-/* act(x gate^T) * (x up^T): weights [E,N,K] of experts that `offsets` gives rows of x [A,K], or [N,K] where it is NULL. One
- * primitive where the backend has it, which then rounds only its result; else two products and mg_glu. */
-MG_API mg_var *mg_gated_linear(mg_tape *tape, mg_glu_kind kind, mg_var *x, mg_var *gate, mg_var *up, mg_var *offsets);
 /* x[t] . w[ids[t,m]] -> [T,M]: gates of the chosen rows only. */
 MG_API mg_var *mg_gather_dot(mg_tape *tape, mg_var *x, mg_var *weight, mg_var *ids);
 
