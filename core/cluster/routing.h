@@ -27,10 +27,10 @@ typedef struct mg_routing_facts {
 } mg_routing_facts;
 
 void mg_routing_destroy(mg_routing *routing);
-/* Reads the head alone. MG_FILE for a file of another format, or whose layers differ in experts or choices. */
+/* Reads the head and proves the checksum. MG_FILE for a file that is cut, altered or of another format, or whose layers
+ * differ in experts or choices. */
 mg_status mg_routing_describe(mg_context *context, const char *path, mg_routing_facts *out);
-/* Reads and checks a trace: MG_FILE also for one that is cut or altered, or whose ids are no experts or come twice in a
- * token. */
+/* Reads and checks a trace: MG_FILE also for one whose ids are no experts or come twice in a token. */
 mg_status mg_routing_read(mg_context *context, const char *path, mg_routing **out);
 /* Puts the texts of one domain one after the other, in the order of the domains, else as they were. MG_FILE if the trace
  * knows no domains. */

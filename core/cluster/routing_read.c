@@ -185,7 +185,8 @@ mg_status mg_routing_describe(mg_context *context, const char *path, mg_routing_
   reader r = {.context = context, .path = path};
   mg_checkpoint_tensor tokens, starts;
   MG_TRY(mg_checkpoint_open(context, path, NULL, &r.file));
-  const mg_status status = read_head(&r, out, &tokens, &starts);
+  mg_status status = read_head(&r, out, &tokens, &starts);
+  if (status == MG_OK) status = mg_checkpoint_verify(r.file);
   mg_checkpoint_close(r.file);
   return status;
 }

@@ -16,8 +16,8 @@
 extern const mg_option mg_simulation_options[];
 extern const mg_option mg_simulation_recorded_options[]; /* "path" and how its texts are ordered */
 
-/* Checks all that needs no time: of a recorded trace its head. MG_USAGE names the key, MG_FILE what is wrong with the
- * trace, or that it is one of another model. */
+/* Checks all that needs no time: of a recorded trace its head and checksum. MG_USAGE names the key, MG_FILE what is wrong
+ * with the trace, or that it is one of another model. */
 mg_status mg_simulation_check(mg_context *context, const json_t *spec);
 /* Runs it: {"metrics": {NAME: number}, "extrapolated": [...], "ranks": {"busy_compute_s": [...], ...}, "phases": {...}}.
  * New reference. MG_USAGE for a specification that contradicts itself or does not fit, MG_FILE for a bad trace. */

@@ -32,7 +32,7 @@ typedef struct mg__setup {
   double moved_s; /* until the busiest rank has received them */
 } mg__setup;
 
-/* Reads everything; of a recorded trace only its head. Close it also after a failure. */
+/* Reads everything; of a recorded trace only its head, and its checksum. Close it also after a failure. */
 mg_status mg__setup_read(mg_context *context, const json_t *spec, mg__setup *out);
 /* Reads or generates the trace. */
 mg_status mg__setup_routing(mg__setup *setup);

@@ -103,13 +103,13 @@ says 0 "1 cases finished" run "$work/catalogue.lua" --out "$work/o7"
 steps=$(sqlite3 "$work/o7/results.sqlite" "SELECT count(*) FROM metrics WHERE value > 0")
 [[ $steps == 48 ]] || complain "16 accelerators with three steps each should give 48 times: $steps"
 
-# An altered trace ends a case with the reason.
+# An altered trace is refused before any case runs.
 printf 'x' | dd of="$work/written" bs=1 seek=4000 conv=notrunc 2>/dev/null
 cat >"$work/altered.lua" <<LUA
 local mg <const> = require "moegauge"
 return mg.experiment { title = "t", run = function() return mg.cluster { step = "decode", model = "olmoe_1b_7b", accelerator = "h100", costs = "roofline", ranks = 8, trace = "$work/written" } end }
 LUA
-says 1 "checksum" run "$work/altered.lua" --out "$work/o2"
+says 3 "checksum" run "$work/altered.lua" --out "$work/o2"
 
 # Mistakes in a specification end the run before any case, at the line that made them.
 spec() { printf 'local mg <const> = require "moegauge"\nreturn mg.experiment { title = "t", run = function() return mg.cluster { step = "decode", model = "olmoe_1b_7b", accelerator = "h100", costs = "roofline", ranks = 8, %s } end }\n' "$1" >"$work/bad.lua"; }

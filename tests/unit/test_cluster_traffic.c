@@ -178,16 +178,16 @@ static void damaged_traces_are_refused(void **state) {
   mg_routing_destroy(routing);
 }
 
-/* The head alone: the ids are damaged and not looked at. */
 static void the_head_says_what_a_trace_holds(void **state) {
   (void)state;
   mg_routing *routing = generate(MG_ROUTING_ZIPF);
   mg_routing_facts facts;
   assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
-  damage(20000, false);
   assert_ok(world.context, mg_routing_describe(world.context, path, &facts));
   assert_true(facts.tokens == 2048 && facts.texts == 1 && facts.layers == 3 && facts.experts == 64);
   assert_int_equal(facts.choices, 8);
+  damage(20000, false);
+  assert_refused(world.context, MG_FILE, "checksum", mg_routing_describe(world.context, path, &facts));
   routing->blocks[0] = 1;
   routing->blocks[1] = 0;
   assert_ok(world.context, mg_routing_write(routing, world.backend, path, NULL));
