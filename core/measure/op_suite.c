@@ -137,8 +137,19 @@ static mg_status run_tested(mg_backend *backend, const suite_data *data, mg_tens
   return status == MG_MEMORY ? status : MG_OK;
 }
 
+/* Without this a reference older than the suite would be called where its table ends. */
+static mg_status check_reference(const mg_backend *reference, suite_data *data) {
+  const mg_op_call call = call_of(data);
+  if (ask(reference, &call) == ANSWER_YES) return MG_OK;
+  return mg_fail(data->context, MG_PLUGIN,
+                 "backend %s, which defines what primitives give, lacks %s: it was built for another moegauge; build "
+                 "both again",
+                 reference->plugin->name, mg_op_name(data->op));
+}
+
 static mg_status compare_backends(const mg_suite_request *request, suite_data *data, mg_tensor *expected,
                                   mg_tensor *results, mg_suite_row *row) {
+  MG_TRY(check_reference(request->reference, data));
   MG_TRY(mg__suite_run(request->reference, data, expected));
   MG_TRY(run_tested(request->backend, data, results, row));
   if (row->verdict == MG_SUITE_FAILED) return MG_OK;

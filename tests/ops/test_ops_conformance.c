@@ -303,6 +303,19 @@ static void a_filter_that_names_nothing_is_refused(void **state) {
   assert_refused(world->context, MG_NOTHING, "'sofmax'", mg_op_suite_check(world->context, &request, NULL, &summary));
 }
 
+static void a_reference_of_another_moegauge_is_refused(void **state) {
+  mg_world *world = *state;
+  mg_suite_summary summary;
+  mg_backend_plugin older = *world->backend->plugin;
+  older.supports = NULL;
+  older.kernels_count = MG_OP_HISTOGRAM;
+  mg_backend reference = *world->backend;
+  reference.plugin = &older;
+  const mg_suite_request request = {world->backend, &reference, "histogram", NULL};
+  assert_refused(world->context, MG_PLUGIN, "lacks histogram",
+                 mg_op_suite_check(world->context, &request, NULL, &summary));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(every_linked_backend_agrees_with_the_reference, open_world, close_world),
@@ -320,6 +333,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(every_primitive_has_a_case, open_world, close_world),
       cmocka_unit_test_setup_teardown(perf_times_the_cases_of_a_filter, open_world, close_world),
       cmocka_unit_test_setup_teardown(a_filter_that_names_nothing_is_refused, open_world, close_world),
+      cmocka_unit_test_setup_teardown(a_reference_of_another_moegauge_is_refused, open_world, close_world),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
