@@ -73,7 +73,7 @@ kept=$(stored killed)
 grep -q "$kept of 9 cases were stored before" err || complain "kill -9: $(cat err)"
 
 # One run at a time per folder.
-"$MOEGAUGE" run plain.lua --set spin=3 --set k=1 --seeds 1 --out locked >out 2>err &
+"$MOEGAUGE" run plain.lua --set spin=3 --set k=1 --seeds 1 --out locked >first.out 2>first.err &
 run=$!
 await test -s locked/results.sqlite
 expect 8 "another moegauge run is writing here" run plain.lua --out locked
