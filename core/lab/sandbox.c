@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <omp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -79,6 +80,8 @@ mg_status mg_sandbox_check(mg_context *context) {
 
 mg_status mg_sandbox_enter(mg_context *context, const mg_sandbox *sandbox) {
   MG_TRY(mg_sandbox_check(context));
+  /* clang's OpenMP registers itself in shared memory when it is first used, which would be refused later. */
+  (void)omp_get_max_threads();
   MG_TRY(check_alone(context));
   MG_TRY(set_limits(context, sandbox));
   MG_TRY(drop_capabilities(context));

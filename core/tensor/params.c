@@ -139,7 +139,7 @@ static mg_status initialise(mg_backend *backend, const entry *e, mg_tensor *tens
   const int64_t count = mg_tensor_count(tensor);
   const size_t each = mg_dtype_bytes(tensor->dtype), room = (size_t)(count < PIECE ? count : PIECE) * each;
   void *piece = mg_alloc(backend->context, room);
-  mg_status status = piece || room == 0 ? MG_OK : MG_MEMORY;
+  mg_status status = piece ? MG_OK : MG_MEMORY;
   for (int64_t first = 0; first < count && status == MG_OK; first += PIECE) {
     const int64_t here = count - first < PIECE ? count - first : PIECE;
     draw(e, tensor, first, here, piece);
