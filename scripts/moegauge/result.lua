@@ -1,13 +1,14 @@
 --- The results of an experiment as a report sees them: cases grouped by an axis of the sweep, repeats paired by seed.
 --- A report function receives one of these as `r` and returns a list of what r's methods make.
 
-local chart = require "moegauge.chart"
+local charts = require "moegauge.result_charts"
 local core = require "moegauge.core"
 local expectation = require "moegauge.expectation"
 local format = require "moegauge.format"
 local label = require "moegauge.label"
 local metrics = require "moegauge.metrics"
 local paper = require "moegauge.paper"
+local repeats = require "moegauge.repeats"
 local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
@@ -124,46 +125,6 @@ function Result:groups(axis)
   return groups
 end
 
-local function number_or_nil(value) return type(value) == "number" and value == value and value or nil end
-
--- For each seed in order, the mean of a list of numbers.
-local function means_of(seeds)
-  local means = {}
-  for _, values in sorted.pairs(seeds) do means[#means + 1] = statistics.mean(values) end
-  return means
-end
-
---- The values of a metric over the seeds of a group, in order; missing ones left out. Where another axis varies, a seed has
---- several points: its value is their mean, as points of one seed are not repeats of each other.
-function result.values(group, name)
-  local seeds = {}
-  for _, case in ipairs(group.cases) do
-    local seed = case.params.seed or 0
-    seeds[seed] = seeds[seed] or {}
-    table.insert(seeds[seed], number_or_nil(case.result.metrics[name]))
-  end
-  for seed, values in pairs(seeds) do
-    if #values == 0 then seeds[seed] = nil end
-  end
-  return means_of(seeds)
-end
-
---- Values of two groups that share a seed, in the order of seeds: means over the points that both groups have.
-function result.pairs(a, b, name)
-  local other, left, right = {}, {}, {}
-  for _, case in ipairs(b.cases) do other[b.points[case] .. "|" .. (case.params.seed or 0)] = number_or_nil(case.result.metrics[name]) end
-  for _, case in ipairs(a.cases) do
-    local seed = case.params.seed or 0
-    local mine, theirs = number_or_nil(case.result.metrics[name]), other[a.points[case] .. "|" .. seed]
-    if mine and theirs then
-      left[seed], right[seed] = left[seed] or {}, right[seed] or {}
-      table.insert(left[seed], mine)
-      table.insert(right[seed], theirs)
-    end
-  end
-  return means_of(left), means_of(right)
-end
-
 local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_per_token", "cv", "max_over_mean",
   "dropped_assignments", "gate_ns_per_token", "tokens_per_second" }
 
@@ -221,7 +182,7 @@ function Result:table(axis, columns)
   for g, group in ipairs(groups) do
     t.rows[g], t.sort[g] = { group.label }, {}
     for c, name in ipairs(columns) do
-      local estimate = statistics.estimate(result.values(group, name))
+      local estimate = statistics.estimate(repeats.values(group, name))
       t.rows[g][c + 1] = format.estimate(name, estimate)
       t.sort[g][c + 1] = estimate.mean
     end
@@ -252,7 +213,7 @@ end
 function Result:paper(t)
   paper.check(t)
   local groups = self:groups(t.axis)
-  return paper.block(t, groups, columns_for(groups, t.columns), result.values, seeds_note(groups))
+  return paper.block(t, groups, columns_for(groups, t.columns), repeats.values, seeds_note(groups))
 end
 
 --- Statements about the expected shape, each judged as holding, not holding, or within noise.
@@ -328,7 +289,7 @@ function Result:differences(axis, name, base)
   for i = 1, #groups do
     for j = 1, #groups do
       local wanted = base and j ~= i and groups[j].label == base or not base and j < i
-      local difference = wanted and statistics.paired(result.pairs(groups[i], groups[j], name)) or { n = 0 } -- no pairs
+      local difference = wanted and statistics.paired(repeats.pairs(groups[i], groups[j], name)) or { n = 0 } -- no pairs
       if difference.n > 0 then
         found[#found + 1] = { a = groups[i].label, b = groups[j].label, difference = difference }
         tails[#tails + 1] = difference.p
@@ -349,174 +310,37 @@ function Result:differences(axis, name, base)
   return { kind = "table", title = "Differences in " .. metric.title .. " larger than the noise?", table = t, verdicts = found }
 end
 
-local function axis_label(name)
-  local metric = metrics.of(name)
-  return metric.unit ~= "" and metric.title .. " (" .. metric.unit .. ")" or metric.title
-end
-
--- The mean curve of a group's repeats with its lowest and highest, at the positions of the first repeat.
-local function curve_of(group, name)
-  local points = {}
-  local first = group.cases[1].result.series and group.cases[1].result.series[name]
-  for i, sample in ipairs(first or {}) do
-    local values = {}
-    for _, case in ipairs(group.cases) do
-      local series = case.result.series[name]
-      if series and series[i] then values[#values + 1] = number_or_nil(series[i][2]) end
-    end
-    if #values > 0 then points[#points + 1] = { sample[1], statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
-  end
-  return points
-end
-
 --- Curves of a series, one per value of the axis: mean over seeds, band from lowest to highest.
 --- @param name string
 --- @param against string|nil  what the positions are; default tokens
 --- @param options { axis: string|nil, log: boolean|nil }|nil
 function Result:chart(name, against, options)
   options = options or {}
-  local series = {}
-  for g, group in ipairs(self:groups(options.axis)) do
-    local points = curve_of(group, name)
-    if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
-  end
-  if #series == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
-  local script, cut = chart.lines { x_label = against or "tokens", y_label = axis_label(name), series = series, log_y = options.log }
-  return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. (against or "tokens"),
-    caption = axis_label(name) .. " over " .. (against or "tokens") .. "; the band spans all seeds." .. (cut and " The start lies above the axis." or ""),
-    script = script }
-end
-
--- The points of one line: x, then mean, lowest and highest y over seeds.
-local function points_over(groups, x, y)
-  local points = {}
-  for _, group in ipairs(groups) do
-    local values = result.values(group, y)
-    if #values > 0 then points[#points + 1] = { group.cases[1].params[x], statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
-  end
-  table.sort(points, function(a, b) return a[1] < b[1] end)
-  return points
+  return charts.series(self:groups(options.axis), name, against or "tokens", options.log)
 end
 
 --- One line for each value of the axis `by`: a metric over an axis of numbers, mean over seeds and band over all.
 --- @param t { x: string, y: string, by: string, log_x: boolean|nil, log_y: boolean|nil }
 function Result:curve(t)
   strict.keys(t, { "x", "y", "by", "log_x", "log_y" }, "r:curve")
-  local series = {}
-  for g, group in ipairs(self:groups(t.by)) do
-    local points = points_over(setmetatable({ cases = group.cases, experiment = self.experiment }, Result):groups(t.x), t.x, t.y)
-    if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
+  local lines = {}
+  for i, group in ipairs(self:groups(t.by)) do
+    lines[i] = { label = group.label, groups = setmetatable({ cases = group.cases, experiment = self.experiment }, Result):groups(t.x) }
   end
-  if #series == 0 then return { kind = "text", text = "No run measured '" .. t.y .. "'." } end
-  local script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y }
-  return { kind = "chart", name = t.y .. "-over-" .. t.x, title = metrics.of(t.y).title .. " over " .. t.x:gsub("_", " "),
-    caption = axis_label(t.y) .. " over " .. t.x:gsub("_", " ") .. "; the band spans all seeds.",
-    script = script }
+  return charts.curves(lines, t)
 end
 
 --- One metric against another, with intervals on both and the Pareto front (lower is better unless the metric says otherwise).
-function Result:pareto(x, y, axis)
-  local points = {}
-  for _, group in ipairs(self:groups(axis)) do
-    local a, b = statistics.estimate(result.values(group, x)), statistics.estimate(result.values(group, y))
-    if a.n > 0 and b.n > 0 then
-      points[#points + 1] = { label = group.label, x = a.mean, x_half = number_or_nil(a.half) or 0, y = b.mean, y_half = number_or_nil(b.half) or 0 }
-    end
-  end
-  local sign_x = metrics.of(x).better == "higher" and -1 or 1
-  local sign_y = metrics.of(y).better == "higher" and -1 or 1
-  for _, p in ipairs(points) do
-    p.front = true
-    for _, q in ipairs(points) do
-      local no_worse = sign_x * q.x <= sign_x * p.x and sign_y * q.y <= sign_y * p.y
-      if no_worse and (q.x ~= p.x or q.y ~= p.y) then p.front = false end
-    end
-  end
-  if #points == 0 then return { kind = "text", text = "No run measured both '" .. x .. "' and '" .. y .. "'." } end
-  return { kind = "chart", name = y .. "-by-" .. x, title = metrics.of(y).title .. " against " .. metrics.of(x).title,
-    caption = axis_label(y) .. " against " .. axis_label(x) .. "; bars are 95 % intervals over seeds, the dashed line joins what no other beats on both.",
-    script = chart.pareto { x_label = axis_label(x), y_label = axis_label(y), points = points } }
-end
-
-local part_order <const> = { "embedding", "attention", "gate", "selection", "dispatch", "routed", "shared", "dense", "combine", "head", "loss", "other" }
+function Result:pareto(x, y, axis) return charts.pareto(self:groups(axis), x, y) end
 
 --- Cost per part as stacked bars: "flops" (per token, counted) or "ns" (per token, measured).
 --- @param what string|nil
-function Result:parts(what, axis)
-  what = what or "flops"
-  local labels, parts = {}, {}
-  local groups = self:groups(axis)
-  for g, group in ipairs(groups) do labels[g] = group.label end
-  for _, part in ipairs(part_order) do
-    local name = what .. "_per_token_" .. part
-    local values, any = {}, false
-    for g, group in ipairs(groups) do
-      local found = result.values(group, name)
-      values[g] = #found > 0 and statistics.median(found) or 0
-      any = any or values[g] > 0
-    end
-    if any then parts[#parts + 1] = { label = part, values = values } end
-  end
-  if #parts == 0 then return { kind = "text", text = "No run recorded cost per part." } end
-  local unit = what == "flops" and "forward FLOPs per token" or "ns per token, forward and backward"
-  return { kind = "chart", name = "parts-" .. what, title = "Cost per part: " .. unit, caption = unit .. ", by part of the model.",
-    script = chart.stacked { y_label = unit, labels = labels, parts = parts } }
-end
-
--- Shares of one snapshot as multiples of a fair share.
-local function as_fair_shares(shares)
-  local scaled = {}
-  for e, share in ipairs(shares) do scaled[e] = share * #shares end
-  return scaled
-end
-
--- rows[expert][column] from columns[column][expert].
-local function transposed(columns)
-  local rows = {}
-  for x, column in ipairs(columns) do
-    for y, value in ipairs(column) do
-      rows[y] = rows[y] or {}
-      rows[y][x] = value
-    end
-  end
-  return rows
-end
-
--- The panels of one recorded table of shares, and the largest value to show.
-local function load_panels(recorded)
-  local panels, most = {}, 2
-  for l, columns in ipairs(recorded.values) do
-    local scaled = {}
-    for x, shares in ipairs(columns) do
-      scaled[x] = as_fair_shares(shares)
-      most = math.max(most, math.min(4, math.max(table.unpack(scaled[x]))))
-    end
-    panels[l] = { title = "layer " .. (recorded.layers and recorded.layers[l] + 1 or l), rows = transposed(scaled) }
-  end
-  return panels, most
-end
+function Result:parts(what, axis) return charts.parts(self:groups(axis), what or "flops") end
 
 --- Heat maps of recorded shares with the axes layer, column, expert ("load": columns are moments of training;
 --- "domain_load": columns are domains), one panel per layer, for the first seed of every group that has them.
 --- @param name string
-function Result:heatmap(name, axis)
-  local blocks = { kind = "blocks" }
-  for _, group in ipairs(self:groups(axis)) do
-    local case = group.cases[1]
-    local recorded = case.result.tables and case.result.tables[name]
-    if recorded and #recorded.values > 0 then
-      local panels, most = load_panels(recorded)
-      blocks[#blocks + 1] = { kind = "chart", name = name .. "-" .. group.label:gsub("[^%w]+", "-"),
-        title = (recorded.domains and "Expert load by domain: " or "Expert load over training: ") .. group.label,
-        caption = ("%s%s: each expert's load as a multiple of a fair share (white), by layer; columns are %s."):format(group.label,
-          case.params.seed and ", seed " .. tostring(case.params.seed) or "",
-          recorded.domains and "domains of the validation text" or "moments of training, first to last"),
-        script = chart.heatmaps { panels = panels, x_label = "training", y_label = "expert", x_names = recorded.domains, scale_label = "load / fair share", most = most } }
-    end
-  end
-  if #blocks == 0 then return { kind = "text", text = "No run recorded the table '" .. name .. "'." } end
-  return blocks
-end
+function Result:heatmap(name, axis) return charts.heatmaps(self:groups(axis), name) end
 
 --- A paragraph of the experiment's own.
 function Result:text(text) return { kind = "text", text = text } end
