@@ -120,12 +120,25 @@ enum { GPU_BLAS_WORKSPACE_BYTES = 32 << 20 };
 mg_status mg__gpu_blas_create(mg_backend *backend, gpu_matmul wanted);
 void mg__gpu_blas_destroy(mg_backend *backend);
 
-/* In the vendor's folder, vendor_blas.c. Opening leaves library NULL where there is none, or it is of no use. Products go
- * into the stream and use the workspace alone; false when the library refused. */
-void gpu_blas_open(gpu_blas *blas, gpu_stream stream);
-bool gpu_blas_lend(const gpu_blas *blas, void *workspace, size_t bytes);
-bool gpu_blas_multiply(const gpu_blas *blas, const gpu_gemm *product);
-void gpu_blas_close(gpu_blas *blas);
+/* How a vendor's library is used, in the vendor's vendor_blas.c; all NULL where the build has none. Each is false when the
+ * library lacks a function or refuses. Products go into the stream and use the workspace alone. */
+typedef struct gpu_blas_vendor {
+  const char *path, *file; /* what is loaded: as the build found it, else by its name; NULL = nothing need be loaded */
+  bool (*prepare)(gpu_blas *blas, gpu_stream stream); /* makes the handle and says the name */
+  bool (*lend)(const gpu_blas *blas, void *workspace, size_t bytes);
+  bool (*multiply)(const gpu_blas *blas, const gpu_gemm *product);
+  void (*finish)(gpu_blas *blas); /* gives the handle back */
+} gpu_blas_vendor;
+extern const gpu_blas_vendor gpu_vendor_blas;
+
+/* Declares `out` as the loaded library's function, NULL where it has none. ISO C has no conversion from an object's address
+ * to a function's; POSIX promises that this one works. */
+#define GPU_BLAS_FUNCTION(blas, function, out)                                                                         \
+  __typeof__(function) *out = NULL;                                                                                    \
+  do {                                                                                                                 \
+    void *address_ = dlsym((blas)->library, #function);                                                                \
+    memcpy(&(out), &address_, sizeof address_);                                                                        \
+  } while (0)
 
 /* ---- failing (errors.c) ----------------------------------------------------------------------------------------- */
 

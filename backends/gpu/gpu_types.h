@@ -36,8 +36,8 @@ typedef struct gpu_meter {
 
 /* The vendor's library of matrix products, found at run time too. */
 typedef struct gpu_blas {
-  void *library; /* NULL: there is none */
-  void *handle;
+  bool ready; /* false: there is none, or it is of no use */
+  void *library, *handle;
   char name[GPU_WORD_BYTES]; /* with its version */
 } gpu_blas;
 

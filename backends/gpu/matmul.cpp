@@ -245,7 +245,7 @@ mg_status run_in_ring(mg_backend *, const product &) {
 
 /* A library takes two operands of one dtype. Rounding one first is worth it where it is read by many tiles. */
 bool fits_library(const mg_backend *backend, const product &p, bool bf16) {
-  if (!gpu_state_of(backend)->blas.library || p.kind != PRODUCT_BATCH || !are_int32(p)) return false;
+  if (!gpu_state_of(backend)->blas.ready || p.kind != PRODUCT_BATCH || !are_int32(p)) return false;
   if (bf16) return (p.left.bf16 && p.right.bf16) || wants_large_tiles(backend, p);
   return !p.left.bf16 && !p.right.bf16 && !p.out.bf16;
 }
@@ -266,7 +266,7 @@ mg_status run_in_library(mg_backend *backend, product p, bool bf16) {
   gemm.N = p.N;
   gemm.K = p.K;
   gemm.count = p.count;
-  if (gpu_blas_multiply(blas, &gemm)) return MG_OK;
+  if (gpu_vendor_blas.multiply(blas, &gemm)) return MG_OK;
   return mg_fail(backend->context, MG_DEVICE,
                  "%s refused a product of %lld x %lld with %lld between; matmul=own goes without it", blas->name,
                  static_cast<long long>(p.M), static_cast<long long>(p.N), static_cast<long long>(p.K));

@@ -76,7 +76,7 @@ static void gpu_describe(const mg_backend *backend, char *text, size_t bytes) {
   snprintf(text, bytes,
            "device=\"%s\" architecture=%s multiprocessors=%d memory_gib=%.1f driver=%s bus=%s matmul=\"%s\"",
            facts->name, facts->architecture, facts->multiprocessors, (double)facts->memory_bytes / (1 << 30),
-           facts->driver, facts->bus, blas->library ? blas->name : "own");
+           facts->driver, facts->bus, blas->ready ? blas->name : "own");
 }
 
 static mg_status gpu_memory(mg_backend *backend, mg_backend_memory *out) {

@@ -86,18 +86,8 @@ static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts)
 
 #include "gpu_language.h"
 
-template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
-  return __shfl(value, lane);
-}
-template <typename T> GPU_DEVICE T gpu_shuffle_xor(T value, int mask) {
-  return __shfl_xor(value, mask);
-}
-template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
-  return __shfl_up(value, static_cast<unsigned>(distance));
-}
-GPU_DEVICE uint64_t gpu_ballot(bool vote) {
-  return __ballot(vote);
-}
+#include "gpu_lanes.h"
+
 GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
 #pragma unroll
   for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) value = max(value, gpu_shuffle_xor(value, mask));

@@ -131,18 +131,10 @@ template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
 GPU_DEVICE uint64_t gpu_ballot(bool vote) {
   return executor_ballot(vote);
 }
-GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
-  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
-    const uint32_t other = gpu_shuffle_xor(value, mask);
-    value = other > value ? other : value;
-  }
-  return value;
-}
+#include "gpu_host_language.h"
+
 GPU_DEVICE void gpu_warp_barrier() {
   (void)gpu_executor_exchange(0, 0, EXECUTOR_WARP_BARRIER);
-}
-GPU_DEVICE int gpu_bits_set(uint64_t bits) {
-  return __builtin_popcountll(bits);
 }
 GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
   const int32_t before = *target;
@@ -164,20 +156,6 @@ GPU_DEVICE void gpu_copies_close() {
 template <int LEFT> GPU_DEVICE void gpu_copies_wait() {
   executor_copies_wait(LEFT);
 }
-GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
-  memcpy(to, word, sizeof word);
-}
-GPU_DEVICE uint32_t gpu_bits_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-GPU_DEVICE float gpu_float_of(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 template <typename F> static void gpu_executor_call(const void *body) {
   (*static_cast<const F *>(body))();
 }

@@ -5,21 +5,15 @@
 #include "executor.h"
 #include "gpu.h"
 
-static char present; /* its address stands for the library */
-
-void gpu_blas_open(gpu_blas *blas, gpu_stream stream) {
+static bool prepare(gpu_blas *blas, gpu_stream stream) {
   (void)stream;
-  *blas = (gpu_blas){.library = executor_has_blas() ? &present : NULL};
   snprintf(blas->name, sizeof blas->name, "plain loop");
+  return executor_has_blas();
 }
 
-bool gpu_blas_lend(const gpu_blas *blas, void *workspace, size_t bytes) {
-  (void)workspace;
-  return blas->library && bytes > 0;
-}
-
-void gpu_blas_close(gpu_blas *blas) {
-  *blas = (gpu_blas){0};
+static bool lend(const gpu_blas *blas, void *workspace, size_t bytes) {
+  (void)blas;
+  return workspace && bytes > 0;
 }
 
 static float element(const void *x, bool bf16, int64_t i) {
@@ -38,7 +32,9 @@ static void multiply_one(const gpu_gemm *g, int64_t matrix, int64_t m, int64_t n
     ((float *)g->out)[i] = (float)sum;
 }
 
-bool gpu_blas_multiply(const gpu_blas *blas, const gpu_gemm *g) {
+static bool multiply(const gpu_blas *blas, const gpu_gemm *g) {
   for (int64_t i = 0; i < g->count * g->M * g->N; i++) multiply_one(g, i / (g->M * g->N), i / g->N % g->M, i % g->N);
-  return blas->library == &present;
+  return blas->ready;
 }
+
+const gpu_blas_vendor gpu_vendor_blas = {.prepare = prepare, .lend = lend, .multiply = multiply};

@@ -69,8 +69,6 @@ static inline gpu_error gpu_device_facts_of(int device, gpu_device_facts *facts)
 /* ---- the kernel language -------------------------------------------------------------------------------------- */
 
 #ifdef __cplusplus
-#include <string.h>
-
 #include <hip/hip_runtime.h>
 
 #define GPU_KERNEL(threads) static void
@@ -108,31 +106,12 @@ GPU_DEVICE void gpu_barrier() {
   }
   while (block.passed == passed) __syncthreads();
 }
-template <typename T> GPU_DEVICE T gpu_shuffle(T value, int lane) {
-  return __shfl(value, lane);
-}
-template <typename T> GPU_DEVICE T gpu_shuffle_xor(T value, int mask) {
-  return __shfl_xor(value, mask);
-}
-template <typename T> GPU_DEVICE T gpu_shuffle_up(T value, int distance) {
-  return __shfl_up(value, static_cast<unsigned>(distance));
-}
-GPU_DEVICE uint64_t gpu_ballot(bool vote) {
-  return __ballot(vote);
-}
-GPU_DEVICE uint32_t gpu_warp_max(uint32_t value) {
-  for (int mask = GPU_WARP / 2; mask > 0; mask /= 2) {
-    const uint32_t other = gpu_shuffle_xor(value, mask);
-    value = other > value ? other : value;
-  }
-  return value;
-}
+#include "../gpu_lanes.h"
+#include "gpu_host_language.h"
+
 /* A turn of all threads: by then every lane has done what it did before. */
 GPU_DEVICE void gpu_warp_barrier() {
   __syncthreads();
-}
-GPU_DEVICE int gpu_bits_set(uint64_t bits) {
-  return __builtin_popcountll(bits);
 }
 GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
   return atomicAdd(target, value);
@@ -140,20 +119,6 @@ GPU_DEVICE int32_t gpu_atomic_add(int32_t *target, int32_t value) {
 GPU_DEVICE int32_t gpu_atomic_swap_if(int32_t *target, int32_t expected, int32_t value) {
   return atomicCAS(target, expected, value);
 }
-GPU_DEVICE void gpu_write_shared_vector(void *to, const uint32_t (&word)[4]) {
-  memcpy(to, word, sizeof word);
-}
-GPU_DEVICE uint32_t gpu_bits_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-GPU_DEVICE float gpu_float_of(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 /* HIP-CPU ends a block when its first thread does, and starts a thread again that ended before others: here all wait for
  * the last one. The first thread of a block always runs first. */
 template <typename... P> static void gpu_hip_on_cpu_thread(void (*kernel)(P...), P... arguments) {
