@@ -68,14 +68,19 @@ static mg_var *place_heads(mg_model *model, mg_tape *tape, const mg__pass *pass,
   return rotate(tape, pass, &a->rope, a->head_width, x);
 }
 
-static mg_var *grouped(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x) {
+/* The pass of the tokens that give keys and values. */
+static const mg__pass *seen_by(const mg__pass *pass) {
+  return pass->seen ? pass->seen : pass;
+}
+
+static mg_var *grouped(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x, mg_var *seen) {
   const mg__attention_settings *a = &pass->stack->layers[index].attention;
   const mg__attention *own = &pass->blocks[index].attention;
   mg_var *query = clip(tape, a, mg__linear_forward(model, tape, own->query, x));
-  mg_var *key = clip(tape, a, mg__linear_forward(model, tape, own->key, x));
-  mg_var *value = clip(tape, a, mg__linear_forward(model, tape, own->value, x));
+  mg_var *key = clip(tape, a, mg__linear_forward(model, tape, own->key, seen));
+  mg_var *value = clip(tape, a, mg__linear_forward(model, tape, own->value, seen));
   query = place_heads(model, tape, pass, a, own->query_norm, query);
-  key = place_heads(model, tape, pass, a, own->key_norm, key);
+  key = place_heads(model, tape, seen_by(pass), a, own->key_norm, key);
   mg_attention_settings settings = settings_of(pass, a);
   if (pass->cache) settings.keys = mg__cache_extend(pass->cache, tape, index, &key, &value);
   return attend(model, tape, pass, own, query, key, value, settings);
@@ -140,7 +145,7 @@ static mg_var *latent_expanded(mg_model *model, mg_tape *tape, const mg__pass *p
   mg_var *value = mg_slice(tape, up, a->nope_width, a->value_width);
   mg_var *query = mg_concat(tape, q.plain, q.turned);
   return attend(model, tape, pass, own, mg_reshape2(tape, query, pass->tokens, -1),
-                mg_reshape2(tape, key, pass->tokens, -1), mg_reshape2(tape, value, pass->tokens, -1),
+                mg_reshape2(tape, key, seen_by(pass)->tokens, -1), mg_reshape2(tape, value, seen_by(pass)->tokens, -1),
                 settings_of(pass, a));
 }
 
@@ -172,25 +177,26 @@ static mg_var *latent_absorbed(mg_model *model, mg_tape *tape, const mg__pass *p
   return mg_reshape2(tape, values, pass->tokens, -1);
 }
 
-static mg_var *latent(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x) {
+static mg_var *latent(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x, mg_var *seen) {
   const mg__attention_settings *a = &pass->stack->layers[index].attention;
   const mg__attention *own = &pass->blocks[index].attention;
   const latent_query q = latent_queries(model, tape, pass, a, own, x);
-  mg_var *down = mg__linear_forward(model, tape, own->kv_down, x);
+  mg_var *down = mg__linear_forward(model, tape, own->kv_down, seen);
   mg_var *c = mg__norm_forward(model, tape, own->key_norm, mg_slice(tape, down, 0, a->kv_rank));
-  mg_var *turned = rotate(tape, pass, &a->rope, a->rope_width, mg_slice(tape, down, a->kv_rank, a->rope_width));
+  mg_var *turned = mg_slice(tape, down, a->kv_rank, a->rope_width);
+  turned = rotate(tape, seen_by(pass), &a->rope, a->rope_width, turned);
   if (!pass->cache) return latent_expanded(model, tape, pass, index, q, c, turned);
   mg_var *row = mg_concat(tape, c, turned);
   const int64_t keys = mg__cache_extend(pass->cache, tape, index, &row, NULL);
-  if (pass->past == 0) return latent_expanded(model, tape, pass, index, q, c, turned);
+  if (seen_by(pass)->past == 0) return latent_expanded(model, tape, pass, index, q, c, turned);
   return latent_absorbed(model, tape, pass, index, q, row, keys);
 }
 
 /* ---- what blocks call ---------------------------------------------------------------------------------------- */
 
-mg_var *mg__attend(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x) {
+mg_var *mg__attend(mg_model *model, mg_tape *tape, const mg__pass *pass, int64_t index, mg_var *x, mg_var *seen) {
   const bool is_latent = pass->stack->layers[index].attention.kind == MG__ATTENTION_LATENT;
-  mg_var *mixed = is_latent ? latent(model, tape, pass, index, x) : grouped(model, tape, pass, index, x);
+  mg_var *mixed = is_latent ? latent(model, tape, pass, index, x, seen) : grouped(model, tape, pass, index, x, seen);
   return mg__linear_forward(model, tape, pass->blocks[index].attention.output, mixed);
 }
 

@@ -91,9 +91,11 @@ mg_var *mg__block_forward(mg_model *model, mg_tape *tape, const mg__pass *pass, 
   const mg__block *block = &pass->blocks[index];
   const mg__layer_spec *layer = &pass->stack->layers[index];
   if (layer->attention.kind != MG__ATTENTION_NONE) {
-    mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, x));
+    mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, x)), *seen = normed;
+    if (pass->seen) seen = enter_branch(tape, mg__norm_forward(model, tape, block->attention_norm, pass->seen->stream));
     mg_tape_set_part(tape, MG_PART_ATTENTION);
-    x = leave_branch(model, tape, pass, block->attention_post_norm, x, mg__attend(model, tape, pass, index, normed));
+    mg_var *mixed = mg__attend(model, tape, pass, index, normed, seen);
+    x = leave_branch(model, tape, pass, block->attention_post_norm, x, mixed);
   }
   if (block->cross_norm.scale >= 0) {
     mg_var *normed = enter_branch(tape, mg__norm_forward(model, tape, block->cross_norm, x));

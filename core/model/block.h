@@ -73,9 +73,10 @@ typedef struct mg__pass {
   int64_t tokens, sequence_tokens; /* in all, and of each sequence */
   int64_t past;                    /* tokens of each sequence before these, in the cache */
   bool causal;
-  mg_var *ids, *positions; /* i32 [T] */
-  mg_var *bias;            /* on scores, by distance [heads, distances]; NULL = none */
-  mg_var *source;          /* the encoder's output; NULL = there is none, or the cache keeps what it gave */
+  mg_var *ids, *positions;     /* i32 [T] */
+  mg_var *bias;                /* on scores, by distance [heads, distances]; NULL = none */
+  mg_var *source;              /* the encoder's output; NULL = there is none, or the cache keeps what it gave */
+  const struct mg__pass *seen; /* over all tokens, which those of this pass attend to; NULL = to each other */
   /* Where only logits are wanted: the residual stream [T,D], to which branches are added where it lies, room for the
    * logits of a router, which the next one may look at, and the place behind which each branch has its memory. */
   mg_var *stream, *logits;

@@ -63,7 +63,61 @@ static void share_memory(mg_tape *tape, mg__pass *pass, mg_var *x) {
   pass->place = mg_tape_here(tape);
 }
 
-/* Runs the pass's stack on its tokens; hidden[i] becomes what goes into block i, the last what comes out. */
+/* Whether the last block needs to compute no row but those wanted: its feed-forward looks at each token alone. */
+static bool last_suffices(const mg__pass *pass) {
+  const mg_model_batch *batch = pass->batch;
+  if (!pass->causal || !batch->last_only || !batch->logits_only || batch->training) return false;
+  if (pass->sequence_tokens == 1 || pass->stack->count == 0) return false;
+  const mg_moe *moe = pass->blocks[pass->stack->count - 1].moe;
+  return !moe || mg_moe_describe(moe).per_token;
+}
+
+/* i32 [B]: the row of each sequence's last token, or what `of` [T] says of it. */
+static mg_var *of_last(mg_model *model, mg_tape *tape, const mg_model_batch *batch, const int32_t *of) {
+  const int64_t sequences = batch->sequences;
+  int32_t *numbers = mg_alloc(model->context, (size_t)sequences * sizeof *numbers);
+  if (!numbers) return mg_tape_fail(tape, MG_MEMORY, "model: no memory for %lld sequences", (long long)sequences);
+  for (int64_t b = 0; b < sequences; b++) {
+    const int64_t row = (b + 1) * batch->sequence_tokens - 1;
+    numbers[b] = of ? of[row] : (int32_t)row;
+  }
+  mg_var *uploaded = mg_tape_upload(tape, MG_I32, 1, &sequences, numbers);
+  mg_free(model->context, numbers, (size_t)sequences * sizeof *numbers);
+  return uploaded;
+}
+
+/* [T,D] -> the last row of each sequence. */
+static mg_var *last_rows(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_var *x) {
+  mg_var *rows = of_last(model, tape, batch, NULL);
+  return mg_gather_rows(tape, x, rows);
+}
+
+/* The pass of each sequence's last token alone, which attends to all tokens of `all`. */
+static mg_status start_last(mg_model *model, mg_tape *tape, int64_t relative, const mg__pass *all, mg__pass *last) {
+  *last = *all;
+  last->seen = all;
+  last->tokens = all->batch->sequences;
+  last->sequence_tokens = 1;
+  last->past = all->past + all->sequence_tokens - 1;
+  last->ids = of_last(model, tape, all->batch, all->batch->inputs);
+  MG_TRY(mg__pass_positions(model, tape, relative, last));
+  last->stream = last_rows(model, tape, all->batch, all->stream);
+  return mg_tape_status(tape);
+}
+
+/* The last block for each sequence's last token alone; `record` is that of the block. */
+static mg_var *run_last(mg_model *model, mg_tape *tape, int64_t relative, const mg__pass *all, mg_moe_record *record) {
+  mg__pass last;
+  if (start_last(model, tape, relative, all, &last) != MG_OK) return NULL;
+  if (record > all->records && record[-1].route.logits)
+    record[-1].route.logits = last_rows(model, tape, all->batch, record[-1].route.logits);
+  last.place = mg_tape_here(tape);
+  const int64_t index = all->stack->count - 1;
+  return mg__block_forward(model, tape, &last, index, last.stream, all->blocks[index].moe ? record : NULL);
+}
+
+/* Runs the pass's stack on its tokens; hidden[i] becomes what goes into block i, the last what comes out: of every token,
+ * or where that suffices of the last ones. */
 static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const int32_t *ids, int64_t relative,
                          mg_var **hidden) {
   mg_moe_record *record = pass->records;
@@ -71,12 +125,13 @@ static mg_var *run_stack(mg_model *model, mg_tape *tape, mg__pass *pass, const i
   if (mg__pass_positions(model, tape, relative, pass) != MG_OK) return NULL;
   mg_var *x = hidden[0] = embed(model, tape, pass);
   if (pass->batch->logits_only && x) share_memory(tape, pass, x);
-  for (int64_t i = 0; i < pass->stack->count; i++) {
+  const int64_t whole = pass->stack->count - last_suffices(pass);
+  for (int64_t i = 0; i < whole; i++) {
     x = mg__block_forward(model, tape, pass, i, x, pass->blocks[i].moe ? record : NULL);
     hidden[i + 1] = x;
     if (pass->blocks[i].moe) record++;
   }
-  return x;
+  return whole < pass->stack->count ? run_last(model, tape, relative, pass, record) : x;
 }
 
 static int64_t moe_blocks(const mg__block *blocks, int64_t count) {
@@ -96,17 +151,6 @@ static mg_var *encode(mg_model *model, mg_tape *tape, const mg_model_batch *batc
                    .sequence_tokens = batch->source_tokens};
   mg_var *x = run_stack(model, tape, &pass, batch->source, model->encoder_relative, model->hidden);
   return model->encoder_norm.scale >= 0 ? mg__norm_forward(model, tape, model->encoder_norm, x) : x;
-}
-
-/* [T,D] -> the last row of each sequence. */
-static mg_var *last_rows(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_var *x) {
-  const int64_t sequences = batch->sequences;
-  int32_t *ids = mg_alloc(model->context, (size_t)sequences * sizeof *ids);
-  if (!ids) return mg_tape_fail(tape, MG_MEMORY, "model: no memory for %lld sequences", (long long)sequences);
-  for (int64_t b = 0; b < sequences; b++) ids[b] = (int32_t)((b + 1) * batch->sequence_tokens - 1);
-  mg_var *rows = mg_tape_upload(tape, MG_I32, 1, &sequences, ids);
-  mg_free(model->context, ids, (size_t)sequences * sizeof *ids);
-  return mg_gather_rows(tape, x, rows);
 }
 
 static mg_var *head(mg_model *model, mg_tape *tape, mg_var *x) {
@@ -169,7 +213,7 @@ mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch 
     output->encoder_hidden = model->encoder ? model->hidden : NULL;
   }
   output->encoder_output = source;
-  if (batch->last_only) x = last_rows(model, tape, batch, x);
+  if (batch->last_only && mg_var_rows(x) > batch->sequences) x = last_rows(model, tape, batch, x);
   output->logits = head(model, tape, x);
   if (batch->targets) MG_TRY(losses(model, tape, batch, output));
   return mg_tape_status(tape);

@@ -383,6 +383,8 @@ mg_moe_facts mg_moe_describe(const mg_moe *moe) {
                                                     feed_forward_elementwise(moe, spec->parallel.width, false),
                         .parallel_norm = spec->parallel.norm,
                         .scale_inputs = spec->scale_inputs,
+                        .per_token = spec->capacity.policy == MG__POLICY_NONE &&
+                                     (mg_router_promises(moe->router) & MG_ROUTER_PER_TOKEN) != 0,
                         .router_parameters = mg_router_parameters(moe->router),
                         .expert_parameters = expert_parameters(moe),
                         .null_parameters = mg__null_parameters(moe),

@@ -112,6 +112,7 @@ typedef struct mg_moe_facts {
   int64_t parallel_width;
   bool parallel_norm;
   bool scale_inputs;
+  bool per_token; /* outside training, what a token gets depends on that token alone */
   double null_flops_per_token;
   int64_t router_parameters, expert_parameters, shared_parameters; /* expert_parameters: of one routed expert */
   int64_t null_parameters;

@@ -7,6 +7,7 @@
 
 #include "model/cache.h"
 #include "model/rope.h"
+#include "tensor/tape_work.h"
 
 static mg_world world;
 
@@ -117,6 +118,56 @@ static void last_logits_are_those_of_all(void **state) {
   for (int b = 0; b < 2; b++) assert_true(mg_world_value(&world, out.logits, b * 11 + 4) == last[b]);
   mg_tape_reset(world.tape);
   mg_model_destroy(model);
+}
+
+/* The FLOPs of a pass of which nothing but the last logits is wanted, and of one that keeps hidden states too; the logits
+ * are the same. */
+static double flops_of_last(const char *text, double *of_all) {
+  mg_model *model = make_model(text);
+  const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8};
+  mg_model_batch batch = {.inputs = ids, .sequences = 2, .sequence_tokens = 4, .last_only = true};
+  mg_model_output out;
+  double expected[22], flops[2];
+  for (int alone = 0; alone < 2; alone++) {
+    batch.logits_only = alone;
+    mg_tape_reset(world.tape);
+    const mg_counters before = *mg_tape_counters(world.tape);
+    assert_ok(world.context, mg_model_forward(model, world.tape, &batch, &out));
+    flops[alone] = 0;
+    for (int part = 0; part < MG_PART_COUNT; part++)
+      flops[alone] += mg_tape_counters(world.tape)->flops[part] - before.flops[part];
+    for (int i = 0; i < 22; i++) {
+      const double value = mg_world_value(&world, out.logits, i);
+      if (alone)
+        assert_true(value == expected[i]);
+      else
+        expected[i] = value;
+    }
+  }
+  mg_tape_reset(world.tape);
+  mg_model_destroy(model);
+  *of_all = flops[0];
+  return flops[1];
+}
+
+#define MOE(router)                                                                                                    \
+  "{\"vocabulary\": 11, \"layers\": 2, \"width\": 8, \"heads\": 2, \"feed_forward\": {\"kind\": \"moe\", "             \
+  "\"experts\": 4,"                                                                                                    \
+  " \"width\": 16, \"router\": " router "}}"
+
+/* What the last of two blocks does not compute for three of four tokens: more than a quarter of both blocks' work where a
+ * token's feed-forward depends on that token alone, nothing where a limit of experts or a table of others decides. */
+static void the_last_block_computes_the_last_rows_alone(void **state) {
+  (void)state;
+  static const char *const shortened[] = {
+      windowed, MOE("{\"name\": \"topk\", \"k\": 2}"), MOE("{\"name\": \"residual\", \"k\": 2}"),
+      MOE("{\"name\": \"hash\"}"), MOE("{\"name\": \"topk\", \"k\": 2}, \"shared\": {\"experts\": 1, \"width\": 8}")};
+  static const char *const whole[] = {
+      MOE("{\"name\": \"random\", \"k\": 2}"), MOE("{\"name\": \"expert_choice\"}"), MOE("{\"name\": \"soft\"}"),
+      MOE("{\"name\": \"topk\", \"k\": 2}, \"capacity\": {\"policy\": \"drop\", \"factor\": 0.5}")};
+  double all;
+  for (size_t i = 0; i < MG_COUNT(shortened); i++) assert_true(flops_of_last(shortened[i], &all) < 0.75 * all);
+  for (size_t i = 0; i < MG_COUNT(whole); i++) assert_true(flops_of_last(whole[i], &all) >= all);
 }
 
 /* ---- rotary tables -------------------------------------------------------------------------------------------- */
@@ -239,6 +290,7 @@ int main(void) {
                                      cmocka_unit_test(a_window_forgets_and_gives_the_same),
                                      cmocka_unit_test(what_does_not_fit_is_refused),
                                      cmocka_unit_test(last_logits_are_those_of_all),
+                                     cmocka_unit_test(the_last_block_computes_the_last_rows_alone),
                                      cmocka_unit_test(tables_follow_their_papers),
                                      cmocka_unit_test(longrope_takes_the_factors_of_the_length),
                                      cmocka_unit_test(a_cache_does_not_cross_from_short_factors_to_long_ones)};

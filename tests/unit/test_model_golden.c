@@ -227,6 +227,7 @@ static void assert_rows(mg_golden *golden, const mg_var *logits, int64_t first, 
 typedef struct prompt {
   int32_t *ids, *source;
   int64_t tokens, source_tokens;
+  bool last_alone; /* the last block computes no row but the last of each sequence */
 } prompt;
 
 static void run_batch(mg_golden *golden, const prompt *p, const int32_t *ids, int64_t sequences, int64_t tokens,
@@ -235,10 +236,28 @@ static void run_batch(mg_golden *golden, const prompt *p, const int32_t *ids, in
   const mg_model_batch batch = {.inputs = ids,
                                 .sequences = sequences,
                                 .sequence_tokens = tokens,
+                                .last_only = p->last_alone,
+                                .logits_only = p->last_alone,
                                 .cache = cache,
                                 .source = first ? p->source : NULL,
                                 .source_tokens = first ? p->source_tokens : 0};
   assert_ok(golden->world->context, mg_model_forward(golden->model, golden->world->tape, &batch, out));
+}
+
+/* The last token alone of the whole prompt, and of the three that follow those in the cache. */
+static void decode_last_alone(mg_golden *golden, const prompt *p, mg_cache *cache, const double *expected,
+                              int64_t columns, double tolerance) {
+  mg_model_output out;
+  prompt last = *p;
+  last.last_alone = true;
+  mg_tape_reset(golden->world->tape);
+  run_batch(golden, &last, p->ids, 1, p->tokens, NULL, &out);
+  assert_int_equal(mg_var_rows(out.logits), 1);
+  assert_rows(golden, out.logits, 0, expected, columns, tolerance, "the last token alone");
+  mg_tape_reset(golden->world->tape);
+  assert_ok(golden->world->context, mg_cache_truncate(cache, p->tokens - 3));
+  run_batch(golden, &last, p->ids + p->tokens - 3, 1, 3, cache, &out);
+  assert_rows(golden, out.logits, 0, expected, columns, tolerance, "the last of three tokens alone");
 }
 
 /* Half of the prompt in one pass, then one token at a time, then the cache cut back and the last three at once. */
@@ -265,6 +284,7 @@ static void decode(mg_golden *golden, const prompt *p, double tolerance) {
   assert_ok(world->context, mg_cache_truncate(cache, p->tokens - 3));
   run_batch(golden, p, p->ids + p->tokens - 3, 1, 3, cache, &out);
   assert_rows(golden, out.logits, 0, expected + (p->tokens - 3) * columns, 3 * columns, tolerance, "three tokens");
+  decode_last_alone(golden, p, cache, expected + (p->tokens - 1) * columns, columns, tolerance);
   mg_cache_destroy(cache);
   free(expected);
 }
@@ -276,7 +296,7 @@ static bool is_latent(const char *family) {
 static void check_decode(const char *backend, const char *family, double tolerance) {
   mg_world world;
   mg_golden golden;
-  prompt p;
+  prompt p = {0};
   mg_world_open(&world, backend, MG_F32);
   mg_golden_open(&golden, &world, family, MG_F32);
   mg_tape_set_recording(world.tape, false);
@@ -303,7 +323,7 @@ static void a_batch_equals_its_sequences(void **state) {
   mg_golden golden;
   mg_model_output out;
   mg_cache *cache;
-  prompt p;
+  prompt p = {0};
   int32_t two[64], sources[64];
   double *expected[2];
   int64_t count;
@@ -319,7 +339,7 @@ static void a_batch_equals_its_sequences(void **state) {
     expected[b] = take_logits(&world, out.logits, 0, p.tokens, &count);
     mg_tape_reset(world.tape);
   }
-  const prompt both = {.source = p.source ? sources : NULL, .source_tokens = p.source_tokens};
+  prompt both = {.source = p.source ? sources : NULL, .source_tokens = p.source_tokens};
   run_batch(&golden, &both, two, 2, p.tokens, NULL, &out);
   for (int b = 0; b < 2; b++) assert_rows(&golden, out.logits, b * p.tokens, expected[b], count, 0, "a batch");
   mg_tape_reset(world.tape);
@@ -336,6 +356,11 @@ static void a_batch_equals_its_sequences(void **state) {
   const double tolerance = is_latent(*state) ? 2e-6 : 0;
   for (int b = 0; b < 2; b++)
     assert_rows(&golden, out.logits, b, expected[b] + count - columns, columns, tolerance, "a decoded batch");
+  both.last_alone = true;
+  mg_tape_reset(world.tape);
+  run_batch(&golden, &both, two, 2, p.tokens, NULL, &out);
+  for (int b = 0; b < 2; b++)
+    assert_rows(&golden, out.logits, b, expected[b] + count - columns, columns, 0, "the last tokens of a batch alone");
   mg_cache_destroy(cache);
   for (int b = 0; b < 2; b++) free(expected[b]);
   mg_golden_free_ids(&golden, p.ids, p.tokens);
