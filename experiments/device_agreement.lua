@@ -24,7 +24,7 @@ local config <const> = { model_type = "olmoe", vocab_size = 512, hidden_size = 6
 local tolerance <const> = { f32 = 0.002, bf16 = 0.02 } -- nats per token, for products that round their operands so
 
 local function trained(backend, data, case)
-  local model = mg.generate { config = config, data = data, seed = case.seed, precision = "f32", backend = backend }
+  local model = mg.draw { config = config, data = data, seed = case.seed, precision = "f32", backend = backend }
   model = model:with_router { losses = { { kind = "balance", weight = 0.01 } } }
   local result = mg.train { model = model, data = data, trainable = "all", tokens = case.tokens, batch = 8, sequence = 64, rate = 0.006, router_rate = 0.1,
     evaluate_tokens = 4096, final_tokens = 16384, timing_steps = 1, precision = case.products, seed = case.seed }

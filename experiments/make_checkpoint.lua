@@ -25,7 +25,7 @@ return mg.experiment {
   run = function(case)
     if mg.core.smoke and case.checkpoint == "random" then mg.skip "0.9 G parameters are no matter of seconds" end
     local data = mg.corpus { corpus = case.corpus, vocabulary = 1024 }
-    local model = mg.generate { config = configs[case.checkpoint], data = data, seed = case.seed, precision = case.checkpoint == "random" and "bf16" or "f32" }
+    local model = mg.draw { config = configs[case.checkpoint], data = data, seed = case.seed, precision = case.checkpoint == "random" and "bf16" or "f32" }
     local result = { metrics = { params_total = model:counts().total, params_active = model:counts().active } }
     if case.checkpoint == "manpages" then
       model = model:with_router { losses = { { kind = "balance", weight = 0.01 } } }

@@ -1,4 +1,4 @@
-/* moegauge model tokenize: reads a text and prints its ids. */
+/* moegauge model tokenize: prints the ids of a text; and the text that this or another action was given. */
 #include "cli/model_tokenize.h"
 
 #include <string.h>
@@ -21,21 +21,20 @@ static mg_status read_input(mg_context *context, mg_text *text) {
   }
 }
 
-static mg_status read_text(mg_context *context, const mg__tokenize_request *request, mg_text *text) {
-  if (request->text && *request->file)
-    return mg_fail(context, MG_USAGE, "model tokenize: give TEXT or --text FILE, not both");
-  if (!request->text && !*request->file)
+mg_status mg__model_text(mg_context *context, const char *action, const char *word, const char *file, mg_text *text) {
+  if (word && *file) return mg_fail(context, MG_USAGE, "model %s: give TEXT or --text FILE, not both", action);
+  if (!word && !*file)
     return mg_fail(context, MG_USAGE,
-                   "model tokenize: TEXT is missing: the text itself, - for standard input, or --text FILE");
-  if (request->text && strcmp(request->text, "-") == 0) return read_input(context, text);
-  if (!request->text) {
-    MG_TRY(mg_file_read(context, request->file, TEXT_BYTES_MOST, &text->bytes, &text->count));
+                   "model %s: TEXT is missing: the text itself, - for standard input, or --text FILE", action);
+  if (word && strcmp(word, "-") == 0) return read_input(context, text);
+  if (!word) {
+    MG_TRY(mg_file_read(context, file, TEXT_BYTES_MOST, &text->bytes, &text->count));
     text->room = text->count + 1;
     return MG_OK;
   }
-  const size_t bytes = strlen(request->text);
+  const size_t bytes = strlen(word);
   MG_TRY(MG_VECTOR_RESERVE(context, text->bytes, text->room, bytes + 1));
-  memcpy(text->bytes, request->text, bytes);
+  memcpy(text->bytes, word, bytes);
   text->count = bytes;
   return MG_OK;
 }
@@ -66,7 +65,7 @@ mg_status mg__model_tokenize(mg_cli *cli, const mg__tokenize_request *request) {
   mg_tokenizer *tokenizer = NULL;
   mg_token_list list = {0};
   mg_text text = {0};
-  mg_status status = read_text(context, request, &text);
+  mg_status status = mg__model_text(context, "tokenize", request->text, request->file, &text);
   if (status == MG_OK) status = mg_model_tokenizer(context, request->path, &tokenizer);
   if (status == MG_OK)
     status = mg_tokenizer_encode(tokenizer, text.count ? text.bytes : "", text.count,

@@ -81,6 +81,11 @@ static void pass_progress(void *user, const json_t *progress) {
   if (session->request.progress) session->request.progress(session->request.user, progress);
 }
 
+static void pass_show(void *user, const char *text) {
+  const mg_session *session = user;
+  if (session->request.show) session->request.show(session->request.user, text);
+}
+
 /* A script's print goes to standard error, so that standard output stays what the command promises. */
 static void log_line(void *user, mg_log_level level, const char *line) {
   (void)user;
@@ -133,6 +138,7 @@ mg_status mg_session_open(mg_cli *cli, const mg_session_request *request, mg_ses
                                  .smoke = request->smoke,
                                  .stopped = stopped,
                                  .progress = pass_progress,
+                                 .show = pass_show,
                                  .user = session};
   mg_session_place(session, request);
   find_cache(session->cache);

@@ -21,6 +21,7 @@ typedef struct mg_session_request {
   double timeout_seconds; /* of a case, 0 = none; and how many run at the same time: for the sandbox's limits */
   int64_t jobs;
   void (*progress)(void *user, const json_t *progress);
+  void (*show)(void *user, const char *text);
   void *user;
 } mg_session_request;
 

@@ -206,6 +206,14 @@ static int probing(lua_State *L) {
   return 1;
 }
 
+/* show(text): to whoever looks on while a model writes */
+static int show(lua_State *L) {
+  const mg_engine_settings *to = &mg__engine_of(L)->settings;
+  const char *text = luaL_checkstring(L, 1);
+  if (to->show) to->show(to->user, text);
+  return 0;
+}
+
 void mg__push_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"to_json", to_json},
                                        {"to_json_strict", to_json_strict},
@@ -223,6 +231,7 @@ void mg__push_core(lua_State *L) {
                                        {"enter", enter},
                                        {"probe", probe},
                                        {"probing", probing},
+                                       {"show", show},
                                        {NULL, NULL}};
   luaL_newlib(L, functions);
   mg__add_training(L);

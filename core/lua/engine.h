@@ -21,6 +21,8 @@ typedef struct mg_engine_settings {
   /* Progress of the running case: {"step", "steps", "loss", "tokens_per_second"}, or of a simulation {"step", "steps"} in
    * hours; may be NULL. */
   void (*progress)(void *user, const json_t *progress);
+  /* What a model writes, piece by piece as it does; NULL = nobody looks. */
+  void (*show)(void *user, const char *text);
   void *user;
 } mg_engine_settings;
 
@@ -58,8 +60,8 @@ mg_status mg_engine_inspect(mg_engine *engine, const char *path, int64_t tokens,
 /* A file of configurations with known numbers, counted: {"result": {...}, "text": Markdown, "different": how many numbers
  * differ}; scripts/moegauge/counts.lua says what is in it. */
 mg_status mg_engine_counts(mg_engine *engine, const char *path, json_t **out);
-/* Loads the model in a folder and does `action`, "eval" or "trace", with `settings` as the command line has them:
- * {"result": {...}, "text": "..."}; scripts/moegauge/released.lua says what is in it. */
+/* Loads the model in a folder and does `action` ("eval", "generate", ...) with `settings` as the command line has them and
+ * what to go on from as "prompt_text": {"result": {...}, "text": "..."}; scripts/moegauge/released.lua says what is in it. */
 mg_status mg_engine_released(mg_engine *engine, const char *action, const char *path, const json_t *settings,
                              json_t **out);
 /* Coefficients of the simulator's costs from tables of measurements, with `settings` as the command line has them and

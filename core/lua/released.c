@@ -101,8 +101,7 @@ static int load_released(lua_State *L) {
 
 static mg_status read_tokenizer(released *r, const mg_dataset *data) {
   json_t *json = mg_dataset_tokenizer(data);
-  if (!json)
-    return mg_fail(r->context, MG_USAGE, "mg.generate: the corpus is tokens already; it has no tokenizer to give");
+  if (!json) return mg_fail(r->context, MG_USAGE, "mg.draw: the corpus is tokens already; it has no tokenizer to give");
   const mg_status status = mg_tokenizer_from_json(r->context, json, &r->tokenizer);
   json_decref(json);
   return status;
@@ -113,7 +112,7 @@ static mg_status draw_model(mg_engine *engine, released *r, const json_t *wanted
   const mg_dtype dtype = strcmp(json_string_value(json_object_get(wanted, "precision")), "f32") == 0 ? MG_F32 : MG_BF16;
   const int64_t vocabulary = json_integer_value(json_object_get(spec, "vocabulary"));
   if (r->tokenizer && mg_tokenizer_vocabulary(r->tokenizer) > vocabulary)
-    return mg_fail(r->context, MG_USAGE, "mg.generate: the corpus has %lld tokens, the configuration only %lld",
+    return mg_fail(r->context, MG_USAGE, "mg.draw: the corpus has %lld tokens, the configuration only %lld",
                    (long long)mg_tokenizer_vocabulary(r->tokenizer), (long long)vocabulary);
   r->path = mg_strdup(r->context, "");
   if (!r->path) return MG_MEMORY;
@@ -127,15 +126,15 @@ static mg_status draw_model(mg_engine *engine, released *r, const json_t *wanted
   return MG_OK;
 }
 
-/* generate_released({spec, backend, precision, seed, options}, data or nil, filter or nil) -> a model of random weights,
+/* draw_released({spec, backend, precision, seed, options}, data or nil, filter or nil) -> a model of random weights,
  * with the tokenizer of the corpus */
-static int generate_released(lua_State *L) {
+static int draw_released(lua_State *L) {
   mg_engine *engine = mg__engine_of(L);
   lua_settop(L, 3);
   json_t **wanted = mg__push_box(L), **data = mg__push_box(L);
   mg__document_filter filter;
   mg_dataset *dataset = NULL;
-  *wanted = mg__to_json(L, 1, MG__NUMBERS_STRICT, "generate");
+  *wanted = mg__to_json(L, 1, MG__NUMBERS_STRICT, "draw");
   if (!*wanted) mg__raise(L, MG_USAGE);
   if (!lua_isnil(L, 2) && !(*data = mg__to_json(L, 2, MG__NUMBERS_STRICT, "data"))) mg__raise(L, MG_USAGE);
   released *r = mg__released_push(L);
@@ -154,7 +153,7 @@ static int generate_released(lua_State *L) {
 
 static mg_status need_tokenizer(released *root) {
   if (!root->tokenizer && !root->path[0])
-    return mg_fail(root->context, MG_USAGE, "the model was made without a tokenizer; give mg.generate 'data'");
+    return mg_fail(root->context, MG_USAGE, "the model was made without a tokenizer; give mg.draw 'data'");
   return root->tokenizer ? MG_OK : mg_model_tokenizer(root->context, root->path, &root->tokenizer);
 }
 
@@ -202,8 +201,7 @@ static int encode_file(lua_State *L) {
 
 /* ---- passes -------------------------------------------------------------------------------------------------- */
 
-/* The list at `index` as ids in a userdata on the stack. */
-static int32_t *ids_at(lua_State *L, int index, int64_t *count) {
+int32_t *mg__released_ids(lua_State *L, int index, int64_t *count) {
   luaL_checktype(L, index, LUA_TTABLE);
   *count = (int64_t)lua_rawlen(L, index);
   int32_t *ids = lua_newuserdatauv(L, (size_t)(*count + 1) * sizeof *ids, 0);
@@ -226,7 +224,7 @@ static int score(lua_State *L) {
   released *r = released_at(L);
   const lua_Integer from = luaL_checkinteger(L, 3);
   int64_t count;
-  const int32_t *ids = ids_at(L, 2, &count);
+  const int32_t *ids = mg__released_ids(L, 2, &count);
   mg_score out;
   const mg_status status =
       mg__released_check(r, mg_score_tokens(r->model, r->tape, ids, count, (int64_t)from - 1, &out));
@@ -256,7 +254,7 @@ static int lua_trace(lua_State *L) {
   const lua_Integer context = luaL_checkinteger(L, 3);
   const char *path = luaL_checkstring(L, 4);
   int64_t count;
-  const int32_t *ids = ids_at(L, 2, &count);
+  const int32_t *ids = mg__released_ids(L, 2, &count);
   mg_trace *trace = NULL;
   luaL_argcheck(L, context > 0, 3, "at least one token");
   json_t *about = json_pack("{s:s}", "model", mg__released_root(r)->path);
@@ -436,7 +434,7 @@ static int read_json_lines(lua_State *L) {
 
 void mg__add_released(lua_State *L) {
   static const luaL_Reg functions[] = {{"load_released", load_released},
-                                       {"generate_released", generate_released},
+                                       {"draw_released", draw_released},
                                        {"read_json_lines", read_json_lines},
                                        {"peaks", peaks},
                                        {NULL, NULL}};
@@ -452,6 +450,7 @@ void mg__add_released(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
   if (luaL_newmetatable(L, released_name)) {
     luaL_newlib(L, methods);
+    mg__add_generation_methods(L);
     mg__add_swap_methods(L);
     mg__add_tuning_methods(L);
     lua_setfield(L, -2, "__index");

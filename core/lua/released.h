@@ -31,7 +31,12 @@ void mg__released_close(mg__released *r);
 /* After a pass: MG_FILE if the checkpoint's file has changed meanwhile. */
 mg_status mg__released_check(mg__released *r, mg_status status);
 
-/* Adds what changes routers (swap.c), and what trains and measures (tuning.c), to the methods on top of the stack. */
+/* The list at `index` as ids in a userdata on the stack. */
+int32_t *mg__released_ids(lua_State *L, int index, int64_t *count);
+
+/* Add what goes on from a prompt (generation.c), what changes routers (swap.c), and what trains and measures (tuning.c), to
+ * the methods on top of the stack. */
+void mg__add_generation_methods(lua_State *L);
 void mg__add_swap_methods(lua_State *L);
 void mg__add_tuning_methods(lua_State *L);
 

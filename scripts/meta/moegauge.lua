@@ -197,6 +197,8 @@ function mg.inspect(path, context) end
 ---@field perplexity fun(self: Released, options: { text: string, context?: integer, stride?: integer, limit?: integer }): table
 ---Multiple choice: acc and acc_norm with Wilson's intervals, from lines {"context", "choices", "answer"}.
 ---@field multiple_choice fun(self: Released, options: { choices: string, limit?: integer }): table
+---Goes on from a prompt, a text or ids, as it stands: the likeliest tokens, or with a temperature drawn ones.
+---@field generate fun(self: Released, options: { prompt: string|integer[], tokens?: integer, temperature?: number, top_k?: integer, top_p?: number, seed?: integer, each?: fun(id: integer?, piece: string) }): { ids: integer[], text: string?, ended: boolean, prompt_tokens: integer }
 ---Writes which experts the tokens of a text file (`text`), or of a corpus's validation split (`data`), went to.
 ---@field trace fun(self: Released, options: { path: string, text?: string, context?: integer, limit?: integer, data?: table, tokens?: integer, sequence?: integer }): table
 ---Tokens per second: reading `prompt` tokens in one pass, writing `generate` tokens one by one after `depth` others.
@@ -240,7 +242,7 @@ function mg.load(path, options) end
 ---A model of random weights in the shape of a released one, with the tokenizer of a corpus; model:save makes a checkpoint of it.
 ---@param t { config: table, data?: moegauge.Value, seed?: integer, precision?: "bf16"|"f32", backend?: string }
 ---@return Released
-function mg.generate(t) end
+function mg.draw(t) end
 
 ---@param reason string
 function mg.skip(reason) end

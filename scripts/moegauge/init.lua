@@ -36,7 +36,7 @@ function mg.load(path, options) return released.load(path, options) end
 
 --- A model of random weights in the shape of a released one.
 --- @param t { config: table, data?: table, seed?: integer, precision?: string, backend?: string }
-function mg.generate(t) return released.generate(t) end
+function mg.draw(t) return released.draw(t) end
 
 --- A released model measured on a segment of a corpus's validation split -> { metrics =, series =, tables = }.
 --- @param t table  { model =, data =, tokens =, segment =, batch =, sequence =, ... } (core/train/README.md)

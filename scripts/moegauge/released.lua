@@ -62,8 +62,8 @@ end
 --- A model of random weights, from a configuration as a config.json has it: what model:save then writes is a checkpoint like
 --- a released one. `data` is the corpus whose tokenizer it gets; weights start with the deviation `initializer_range`.
 --- @param t { config: table, data?: table, seed?: integer, precision?: string, backend?: string }
-function released.generate(t)
-  local where <const> = "mg.generate"
+function released.draw(t)
+  local where <const> = "mg.draw"
   strict.keys(t, { "config", "data", "seed", "precision", "backend" }, where)
   strict.field(t, "config", "table", where)
   local read = families.read { file = where, config = t.config, names = sorted.keys(t.config) }
@@ -75,7 +75,7 @@ function released.generate(t)
   local wanted = { spec = read.spec, backend = t.backend or core.backend_name(), precision = fields.precision, seed = t.seed or 1, options = threads and { threads = threads } or nil }
   local data, filter
   if t.data then data, filter = tuning.corpus(nil, t.data) end
-  fields.model = core.generate_released(wanted, data, filter)
+  fields.model = core.draw_released(wanted, data, filter)
   return new(fields)
 end
 
@@ -297,6 +297,48 @@ function Model:speed(options)
   return speed.summary(rounds, { prompt = prompt, generate = generate, depth = depth, decode_bytes = decode_bytes })
 end
 
+-- ---- going on from a prompt -----------------------------------------------------------------------------------------
+
+-- What a family's configuration says ends a text: an id, a list of them, or nothing.
+local function ends_of(self)
+  local named = self.config and self.config.eos_token_id
+  if math.type(named) == "integer" then return { named } end
+  return type(named) == "table" and named or {}
+end
+
+local function number_in(options, key, default, low, high, where)
+  local value = options[key]
+  if value == nil then return default end
+  if type(value) ~= "number" or not (value >= low and value <= high) then
+    core.fail("usage", ("%s: '%s' must be a number from %g to %g, not %s"):format(where, key, low, high, strict.describe(value)))
+  end
+  return value
+end
+
+--- Goes on from a prompt, a text or ids, by at most `tokens` tokens, until one that ends a text: each is the likeliest
+--- (temperature 0, the default), or drawn with weights e^(logit / temperature) from the `top_k` likeliest (0 = all) and of
+--- those the fewest that hold the share `top_p`. The prompt is read as it stands: no chat template is put around it. Gives
+--- ids, text (nil without a tokenizer), ended and prompt_tokens; `each(id, piece)` is told every token and the text that it
+--- completed, at the end perhaps with nil and half a character.
+--- @param options { prompt: string|integer[], tokens?: integer, temperature?: number, top_k?: integer, top_p?: number, seed?: integer, each?: fun(id: integer|nil, piece: string) }
+function Model:generate(options)
+  local where <const> = "model:generate"
+  strict.keys(options, { "prompt", "tokens", "temperature", "top_k", "top_p", "seed", "each" }, where)
+  need_decoder(self, where)
+  local prompt = options.prompt
+  if type(prompt) ~= "string" and type(prompt) ~= "table" then core.fail("usage", where .. ": 'prompt' must be a text or a list of ids") end
+  if options.each ~= nil then strict.field(options, "each", "function", where) end
+  local settings <const> = {
+    tokens = whole(options, "tokens", 64, 1, where), temperature = number_in(options, "temperature", 0, 0, 1e6, where),
+    top_k = whole(options, "top_k", 0, 0, where), top_p = number_in(options, "top_p", 1, 1e-9, 1, where), seed = whole(options, "seed", 1, 0, where),
+    ends = ends_of(self),
+  }
+  if core.probing() then core.fail("nothing", "the probe ends where the model runs") end
+  local ids <const> = type(prompt) == "string" and self.model:encode(prompt, true) or prompt
+  local written <const>, text <const>, ended <const> = self.model:generate(ids, settings, options.each)
+  return { ids = written, text = text, ended = ended, prompt_tokens = #ids }
+end
+
 -- ---- saving ------------------------------------------------------------------------------------------------------
 
 --- Writes the model to a folder under the names of its family, with its config.json and tokenizer.json, so that other
@@ -332,13 +374,42 @@ end
 
 local function given(value) return value ~= "" and value or nil end
 
---- For `moegauge model eval` and `moegauge model trace`: { result =, text = }.
+-- The text with U+FFFD in place of bytes that are no UTF-8, as models over bytes may write.
+local function readable(text)
+  local parts, from = {}, 1
+  while true do
+    local _, bad = utf8.len(text, from)
+    if not bad then break end
+    parts[#parts + 1] = text:sub(from, bad - 1) .. utf8.char(0xfffd)
+    from = bad + 1
+  end
+  return table.concat(parts) .. text:sub(from)
+end
+
+-- Without --json the prompt and what follows are shown as they come; what is left to say is the end of the line.
+local function generate(model, text, set)
+  local each
+  if not set.json then
+    core.show(readable(text))
+    function each(_, piece) core.show(readable(piece)) end
+  end
+  local made <const> = model:generate {
+    prompt = text, tokens = set.tokens, temperature = set.temperature, top_k = set.top_k, top_p = set.top_p, seed = set.seed, each = each,
+  }
+  local result <const> = {
+    family = model.family, precision = set.precision, prompt = text, prompt_tokens = made.prompt_tokens, ids = made.ids, text = readable(made.text), ended = made.ended,
+  }
+  return { result = result, text = "\n" }
+end
+
+--- For those `moegauge model` commands that run a model: { result =, text = }.
 function released.command(action, path, set)
   local load = { backend = given(set.backend), precision = set.precision, threads = set.threads > 0 and set.threads or nil }
   local text, choices, limit = given(set.text), given(set.choices), set.limit > 0 and set.limit or nil
   if action == "trace" and not (text and given(set.output)) then core.fail_plain("usage", "model trace: --text FILE and --output FILE are needed") end
   if action == "eval" and not (text or choices) then core.fail_plain("usage", "model eval: --text FILE or --choices FILE is needed") end
   local model = released.load(path, load)
+  if action == "generate" then return generate(model, set.prompt_text, set) end
   local result, lines = { family = model.family, precision = load.precision }, {}
   if action == "bench" then
     result.backend = model.model:backend()

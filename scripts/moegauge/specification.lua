@@ -180,7 +180,7 @@ end
 function specification.train(t)
   local spec = copy(t, "mg.train")
   local model, data = spec.model, spec.data
-  if type(model) ~= "table" then core.fail("usage", "mg.train: 'model' must be made with mg.model{...}, mg.load or mg.generate") end
+  if type(model) ~= "table" then core.fail("usage", "mg.train: 'model' must be made with mg.model{...}, mg.load or mg.draw") end
   if type(data) ~= "table" then core.fail("usage", "mg.train: 'data' must be made with mg.corpus") end
   spec.model, spec.data = nil, nil
   spec = setmetatable(spec, nil)
@@ -188,7 +188,7 @@ function specification.train(t)
     if key == "precision" then spec[key] = value end
   end
   if released.is(model) then return tuning.train(model, data, spec) end
-  if spec.trainable ~= nil then core.fail("usage", "mg.train: 'trainable' chooses among the parameters of a model that mg.load or mg.generate gave; a model of mg.model is trained whole") end
+  if spec.trainable ~= nil then core.fail("usage", "mg.train: 'trainable' chooses among the parameters of a model that mg.load or mg.draw gave; a model of mg.model is trained whole") end
   local folder, trace = spec.save, specification.trace(spec.trace, spec.sequence, "mg.train")
   spec.save, spec.trace = nil, nil
   if spec.seed == nil then spec.seed = model.seed end

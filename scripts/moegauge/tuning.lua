@@ -14,7 +14,7 @@ local function fail(where, message, ...) core.fail("usage", (where .. ": " .. me
 
 --- The corpus as core opens it, and its filter: a copy that is tokenized as `model` does (nil: as the corpus says).
 function tuning.corpus(model, data, where)
-  if type(data) ~= "table" or type(data.corpus) ~= "string" then fail(where or "mg.generate", "'data' must be made with mg.corpus") end
+  if type(data) ~= "table" or type(data.corpus) ~= "string" then fail(where or "mg.draw", "'data' must be made with mg.corpus") end
   local spec = {}
   for key, value in pairs(data) do spec[key] = value end
   local filter = specification.filter_of(data)
@@ -40,7 +40,7 @@ local function options_of(t, kind, others, precision)
 end
 
 local function need_model(model, where)
-  if not released.is(model) then fail(where, "'model' must be made with mg.load or mg.generate") end
+  if not released.is(model) then fail(where, "'model' must be made with mg.load or mg.draw") end
   if model.has_encoder then fail(where, "%s has an encoder; corpora are read by decoders alone", model.family) end
 end
 

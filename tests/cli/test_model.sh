@@ -2,7 +2,7 @@
 # A released model from the command line: evaluation on text and on questions, routing traces; each wrong input gives one
 # clear message and its exit code.
 . "$MOEGAUGE_SOURCE/tests/cli/common.sh"
-golden="$MOEGAUGE_SOURCE/tests/golden/models"
+golden="$MOEGAUGE_SOURCE/tests/golden/models" gguf="$MOEGAUGE_SOURCE/tests/golden/gguf"
 
 printf 'The owl looks at the moon. %.0s' 1 2 3 4 5 6 7 8 >text
 cat >questions.jsonl <<'JSON'
@@ -34,13 +34,27 @@ grep -q '"questions": 2' out || complain "not both questions were asked: $(cat o
 "$MOEGAUGE" model eval "$golden/mixtral" --choices questions.jsonl --limit 1 >out || complain "one question fails"
 grep -q '1 questions' out || complain "the limit is not kept: $(cat out)"
 
+# Text: shown as it is written, or as JSON; from a word, standard input or a file.
+written=$("$MOEGAUGE" model generate "$golden/mixtral" 'The owl' --tokens 9 --precision f32 --json | jq -er .text) || complain "generate --json fails"
+[ "${#written}" = 9 ] || complain "nine tokens of one character each are '$written'"
+printf 'The owl' >owl
+for words in "- --seed 5" "--text owl --top-k 1 --temperature 2"; do
+  # shellcheck disable=SC2086
+  [ "$("$MOEGAUGE" model generate "$golden/mixtral" $words --tokens 9 --precision f32 <owl)" = "The owl$written" ] || complain "model generate $words"
+done
+"$MOEGAUGE" model generate "$gguf/olmoe.gguf" 'The owl' --tokens 3 --json | jq -e '.prompt_tokens == 7 and (.ids | length) == 3 and .prompt == "The owl"' >/dev/null || complain "generate from a GGUF file"
+expect 2 "TEXT is missing" model generate "$golden/mixtral"
+expect 2 "the prompt has no token" model generate "$golden/mixtral" ''
+expect 2 "'top_p' must be a number" model generate "$golden/mixtral" owl --top-p 2
+expect 3 "not UTF-8" model generate "$golden/mixtral" "$(printf 'owl \xff')"
+expect 2 "has an encoder" model generate "$golden/switch_transformers" owl
+
 # Traces.
 "$MOEGAUGE" model trace "$golden/mixtral" --text text --output trace --context 50 >out || complain "trace fails"
 grep -q '216 tokens traced' out || complain "trace says: $(cat out)"
 grep -aq '"layers.2.weights"' trace || complain "the trace has no third layer"
 
 # Ids: of a text, of standard input, of a file; the same in a GGUF file with that vocabulary.
-gguf="$MOEGAUGE_SOURCE/tests/golden/gguf"
 [ "$("$MOEGAUGE" model tokenize "$golden/mixtral" 'The owl')" = "51 71 68 94 78 86 75" ] || complain "the ids of a text are wrong"
 for words in "$golden/mixtral -" "$gguf/olmoe.gguf -" "$golden/mixtral/tokenizer.json --text owl"; do
   printf 'The owl' >owl

@@ -84,7 +84,7 @@ refuse "unknown key 'tokns'; did you mean 'tokens'" 'return mg.evaluate { model 
 refuse "'trainable' must be" 'return mg.train { model = m, data = data, trainable = 3 }'
 refuse "save it with model:save" 'return mg.train { model = m, data = data, checkpoint = "x" }'
 refuse "a model of mg.model is trained whole" 'return mg.train { model = mg.model { layers = 1 }, data = data, trainable = "all" }'
-refuse "must be made with mg.load or mg.generate" 'return mg.evaluate { model = mg.model { layers = 1 }, data = data }'
+refuse "must be made with mg.load or mg.draw" 'return mg.evaluate { model = mg.model { layers = 1 }, data = data }'
 refuse "leave the options of the stage 'tokenize' out" 'return mg.evaluate { model = m, data = mg.corpus { corpus = "corpus", stages = { "split", { stage = "tokenize" }, "encode", "pack" } } }'
 
 # What is only seen when it runs is a failed case with the same words.

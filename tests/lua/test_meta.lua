@@ -17,7 +17,7 @@ for name, signature in pairs(core.var_methods()) do
 end
 assert(next(annotated) == nil, "annotated, but not there: Var:" .. tostring(next(annotated)))
 
-for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "evaluate", "cluster", "inspect", "load", "generate", "skip", "random_floor", "serving", "step_cost", "sorted_pairs", "router.define" } do
+for _, name in ipairs { "experiment", "dense", "moe", "model", "corpus", "train", "evaluate", "cluster", "inspect", "load", "draw", "skip", "random_floor", "serving", "step_cost", "sorted_pairs", "router.define" } do
   assert(text:find("function mg." .. name .. "(", 1, true), "mg." .. name .. " is not annotated")
 end
 
@@ -28,7 +28,7 @@ for name in pairs(getmetatable(require("moegauge.result").new {}).__index) do
 end
 
 -- And every method of a released model.
-for name, method in pairs(getmetatable(require("moegauge").generate { config = { model_type = "mixtral", vocab_size = 8, hidden_size = 8, num_hidden_layers = 1,
+for name, method in pairs(getmetatable(require("moegauge").draw { config = { model_type = "mixtral", vocab_size = 8, hidden_size = 8, num_hidden_layers = 1,
   num_attention_heads = 1, intermediate_size = 8, num_local_experts = 2, num_experts_per_tok = 2 } })) do
   local private = type(method) ~= "function" or name == "derived"
   assert(private or text:find("---@field " .. name .. " fun(self: Released", 1, true), "Released:" .. name .. " is not annotated")

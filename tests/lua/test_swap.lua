@@ -106,7 +106,7 @@ mixtral:with_router { capacity = 1 }:save(folder .. "/drops")
 assert(core.stamp(folder .. "/drops") ~= stamp)
 
 -- A model of random weights is written as a checkpoint of its family.
-local made = mg.generate { config = config_in "k4", seed = 3, precision = "f32" }
+local made = mg.draw { config = config_in "k4", seed = 3, precision = "f32" }
 assert(made:gate_source() == "random")
 made:save(folder .. "/made")
 assert(not pcall(made.perplexity, made, { text = text }))
