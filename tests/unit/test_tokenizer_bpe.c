@@ -159,6 +159,28 @@ static void training_equals_the_naive_trainer(void **state) {
   }
 }
 
+/* The merges that Hugging Face tokenizers learns from the same text, ties included (tests/golden/training). */
+static void training_equals_hugging_face(void **state) {
+  mg_context *context = *state;
+  const char *source = getenv("MOEGAUGE_SOURCE");
+  char path[4096];
+  snprintf(path, sizeof path, "%s/tests/golden/training/merges.json", source ? source : ".");
+  json_t *golden = json_load_file(path, 0, NULL);
+  assert_non_null(golden);
+  const json_t *merges = json_object_get(golden, "merges");
+  const char *documents[] = {json_string_value(json_object_get(golden, "text"))};
+  mg_tokenizer *tokenizer = train(context, documents, 1, json_string_value(json_object_get(golden, "pattern")),
+                                  256 + (int64_t)json_array_size(merges));
+  json_t *own = mg_tokenizer_to_json(tokenizer);
+  assert_int_equal(json_array_size(merges), 344);
+  for (size_t i = 0; i < json_array_size(merges); i++)
+    if (!json_equal(json_array_get(json_object_get(own, "merges"), i), json_array_get(merges, i)))
+      fail_msg("merge %zu is another", i);
+  json_decref(own);
+  json_decref(golden);
+  mg_tokenizer_destroy(tokenizer);
+}
+
 static void order_of_documents_does_not_matter(void **state) {
   mg_context *context = *state;
   const char *forward[] = {sample, "experts route tokens", "tokens of experts"};
@@ -334,6 +356,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(training_by_hand, mg_testing_open_context, mg_testing_close_context),
       cmocka_unit_test_setup_teardown(training_equals_the_naive_trainer, mg_testing_open_context,
                                       mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(training_equals_hugging_face, mg_testing_open_context, mg_testing_close_context),
       cmocka_unit_test_setup_teardown(order_of_documents_does_not_matter, mg_testing_open_context,
                                       mg_testing_close_context),
       cmocka_unit_test_setup_teardown(training_stops_when_nothing_repeats, mg_testing_open_context,
