@@ -52,8 +52,6 @@ void mg_dataset_count_tokens(const mg_dataset *dataset, mg_split split, int64_t 
 /* Writes at most `most` token ids of a split in running order, -1 behind each document: the beginning of every domain, as
  * large a share of it as of the others. Returns how many were written. */
 int64_t mg_dataset_sample_tokens(const mg_dataset *dataset, mg_split split, int32_t *ids, int64_t most);
-/* Bytes of text per token of a split, which turns nats per token into bits per byte. */
-double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split);
 /* The exact entropy in nats per target, given the domain and all earlier tokens of the document, for `synthetic`; NaN
  * where it is not known. No predictor is better on average. */
 double mg_dataset_entropy(const mg_dataset *dataset);
@@ -75,6 +73,10 @@ typedef struct mg_batch {
 } mg_batch;
 mg_status mg_dataset_batch(mg_dataset *dataset, mg_split split, uint64_t seed, int64_t index, mg_batch *batch,
                            int64_t *sequences_filled);
+
+/* Bytes of text that the targets of a batch's first `sequences` sequences stand for, which turns nats into bits per byte;
+ * one for each target of `synthetic`. */
+mg_status mg_dataset_target_bytes(const mg_dataset *dataset, const mg_batch *batch, int64_t sequences, int64_t *bytes);
 
 /* Its tokenizer as mg_tokenizer_to_json writes it, a new reference; NULL where it has none (synthetic). */
 json_t *mg_dataset_tokenizer(const mg_dataset *dataset);

@@ -58,7 +58,7 @@ static bool read_stream(const json_t *row, mg__stream *stream, size_t tokens) {
     numbers[i] = json_integer_value(number);
     if (!json_is_integer(number) || numbers[i] < 0) return false;
   }
-  *stream = (mg__stream){(size_t)numbers[0], (size_t)numbers[1], (size_t)numbers[2]};
+  *stream = (mg__stream){(size_t)numbers[0], (size_t)numbers[1]};
   return stream->start <= tokens && stream->count <= tokens - stream->start;
 }
 
@@ -69,7 +69,6 @@ static bool read_layout(mg_dataset *dataset, const json_t *layout) {
       mg__stream *stream = &dataset->streams[split * dataset->domains + domain];
       if (!read_stream(json_array_get(json_array_get(layout, split), domain), stream, tokens)) return false;
       dataset->tokens[split] += stream->count;
-      dataset->bytes[split] += stream->bytes;
     }
   return true;
 }
@@ -224,10 +223,6 @@ int64_t mg_dataset_sample_tokens(const mg_dataset *dataset, mg_split split, int3
   return written;
 }
 
-double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split) {
-  return dataset->tokens[split] ? (double)dataset->bytes[split] / (double)dataset->tokens[split] : NAN;
-}
-
 double mg_dataset_entropy(const mg_dataset *dataset) {
   return dataset->entropy;
 }
@@ -261,6 +256,53 @@ static size_t decode_text(mg_context *context, mg_tokenizer *tokenizer, const in
   if (needed) memcpy(text, decoded.bytes, needed < bytes ? needed : bytes);
   mg_text_free(context, &decoded);
   return needed;
+}
+
+static mg_status decoded_bytes(const mg_dataset *dataset, const int32_t *ids, int64_t count, mg_text *text,
+                               int64_t *bytes) {
+  text->count = 0;
+  MG_TRY(mg_tokenizer_decode(dataset->tokenizer, ids, count, 0, text));
+  *bytes = (int64_t)text->count;
+  return MG_OK;
+}
+
+/* Adds the bytes of one sequence. Each run of targets is decoded behind the token before it, because a tokenizer may drop
+ * a space that begins a text. */
+static mg_status add_target_bytes(const mg_dataset *dataset, const int32_t *inputs, const int32_t *targets,
+                                  int64_t length, int32_t *run, mg_text *text, int64_t *bytes) {
+  for (int64_t first = 0, count; first < length; first += count + 1) {
+    int64_t before, all;
+    run[0] = inputs[first];
+    for (count = 0; first + count < length && targets[first + count] >= 0; count++)
+      run[count + 1] = targets[first + count];
+    if (count == 0) continue;
+    MG_TRY(decoded_bytes(dataset, run, 1, text, &before));
+    MG_TRY(decoded_bytes(dataset, run, count + 1, text, &all));
+    *bytes += all - before;
+  }
+  return MG_OK;
+}
+
+static int64_t count_targets(const mg_batch *batch, int64_t sequences) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < sequences * batch->sequence_tokens; i++) count += batch->targets[i] >= 0;
+  return count;
+}
+
+mg_status mg_dataset_target_bytes(const mg_dataset *dataset, const mg_batch *batch, int64_t sequences, int64_t *bytes) {
+  const int64_t length = batch->sequence_tokens;
+  const size_t run_bytes = (size_t)(length + 1) * sizeof(int32_t);
+  *bytes = dataset->tokenizer ? 0 : count_targets(batch, sequences);
+  if (!dataset->tokenizer) return MG_OK;
+  int32_t *run = mg_alloc(dataset->context, run_bytes);
+  mg_text text = {0};
+  mg_status status = run ? MG_OK : MG_MEMORY;
+  for (int64_t i = 0; i < sequences && status == MG_OK; i++)
+    status =
+        add_target_bytes(dataset, batch->inputs + i * length, batch->targets + i * length, length, run, &text, bytes);
+  mg_text_free(dataset->context, &text);
+  mg_free(dataset->context, run, run ? run_bytes : 0);
+  return status;
 }
 
 json_t *mg_dataset_tokenizer(const mg_dataset *dataset) {

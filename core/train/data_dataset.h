@@ -6,7 +6,6 @@
 
 typedef struct mg__stream {
   size_t start, count; /* tokens in `ids` */
-  size_t bytes;        /* of text */
 } mg__stream;
 
 struct mg_dataset {
@@ -16,7 +15,7 @@ struct mg_dataset {
   const int32_t *ids; /* in the mapped entry; MG__END marks a document's last token */
   size_t domains;
   mg__stream *streams; /* [2 * domains], by split, then domain */
-  size_t tokens[2], bytes[2];
+  size_t tokens[2];
   int64_t vocabulary;
   double entropy;
   mg_tokenizer *tokenizer; /* NULL for synthetic */

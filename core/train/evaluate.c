@@ -82,6 +82,13 @@ static void add_losses(const mg__run *run, const scratch *s, int64_t sequences, 
   }
 }
 
+static mg_status add_bytes(const mg__run *run, int64_t sequences, mg__evaluation *e) {
+  int64_t bytes;
+  MG_TRY(mg_dataset_target_bytes(run->data, &run->batch, sequences, &bytes));
+  e->target_bytes += bytes;
+  return MG_OK;
+}
+
 static mg_status add_accuracy(mg__run *run, scratch *s, int64_t sequences, const mg_model_output *output,
                               mg__evaluation *e) {
   const int64_t tokens = sequences * run->batch.sequence_tokens;
@@ -143,6 +150,7 @@ static mg_status add_batch(mg__run *run, scratch *s, int64_t index, int64_t sequ
   add_losses(run, s, sequences, e);
   e->tokens += (int64_t)tokens;
   if (!full) return MG_OK;
+  MG_TRY(add_bytes(run, sequences, e));
   MG_TRY(add_accuracy(run, s, sequences, &output, e));
   e->sequences += (double)sequences;
   for (int64_t i = 0; i < output.records_count; i++) MG_TRY(add_layer(run, s, sequences, &output.records[i], i, e));

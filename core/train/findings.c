@@ -41,10 +41,10 @@ static void put(target to, const char *name, double value) {
 }
 
 static void put_quality(const mg__run *run, const mg__evaluation *e, target to) {
-  const double bytes = mg_dataset_bytes_per_token(run->data, MG_SPLIT_VALID), entropy = mg_dataset_entropy(run->data);
+  const double entropy = mg_dataset_entropy(run->data);
   put(to, "loss", e->loss);
   put(to, "perplexity", exp(e->loss));
-  put(to, "bits_per_byte", e->loss / (log(2.0) * bytes));
+  put(to, "bits_per_byte", e->loss * (double)e->targets / (log(2.0) * (double)e->target_bytes));
   put(to, "accuracy", e->accuracy);
   put(to, "evaluated_tokens", (double)e->targets);
   if (isfinite(entropy)) put(to, "entropy_gap", e->loss - entropy);

@@ -148,8 +148,8 @@ mg_status mg__routing_snapshot(mg__run *run);
 /* ---- evaluate.c ------------------------------------------------------------------------------------------- */
 
 typedef struct mg__evaluation {
-  double loss, accuracy; /* nats per token; fraction of targets that had the largest logit */
-  int64_t targets, tokens;
+  double loss, accuracy;                 /* nats per token; fraction of targets that had the largest logit */
+  int64_t targets, tokens, target_bytes; /* target_bytes: of the text of the targets */
   double assignments, dropped_assignments, dropped_tokens; /* summed over MoE layers */
   double random_dropped; /* what uniform random choices of as many would lose to the capacities */
   int64_t domains;

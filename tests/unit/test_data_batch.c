@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "support/corpus.h"
+#include "support/golden_file.h"
 #include "support/testing.h"
 
 static const char spec[] = "{\"corpus\": \"%s\", \"tokenizer\": \"bytes\", \"stages\": [\"split\", \"tokenize\", "
@@ -79,6 +80,61 @@ static void counts_are_those_of_the_text(void **state) {
 }
 
 /* Whole when there is room, else the same share of every domain; documents, each of one letter, end in -1. */
+/* Bytes of all validation targets, taken in sequences of `length` tokens, three to a batch. */
+static int64_t target_bytes(const corpus *self, mg_dataset *dataset, int64_t length) {
+  const size_t count = (size_t)(3 * length);
+  int32_t *inputs = malloc(count * sizeof *inputs), *targets = malloc(count * sizeof *targets), domains[3];
+  mg_batch batch = {inputs, targets, domains, 3, length};
+  int64_t sum = 0, filled = 1;
+  for (int64_t i = 0; filled > 0; i++) {
+    int64_t bytes;
+    assert_ok(self->context, mg_dataset_batch(dataset, MG_SPLIT_VALID, 0, i, &batch, &filled));
+    assert_ok(self->context, mg_dataset_target_bytes(dataset, &batch, filled, &bytes));
+    sum += bytes;
+  }
+  free(inputs);
+  free(targets);
+  return sum;
+}
+
+enum { DOCUMENTS = 40, TOKEN_MOST = 24 };
+
+/* All of a document's text but its first token, whatever the length of the sequences. */
+static void assert_target_bytes(const corpus *self, const char *kind, const char *options) {
+  char full[512];
+  mg_dataset *dataset;
+  snprintf(full, sizeof full,
+           "{\"corpus\": \"%%s\", \"stages\": [\"split\", \"tokenize\", \"encode\", \"pack\"], \"split\": "
+           "{\"valid_share\": 0.5}, \"tokenize\": {\"kind\": \"%s\"%s}}",
+           kind, options);
+  assert_ok(self->context, corpus_open(self, full, &dataset));
+  char *text = corpus_text(dataset, MG_SPLIT_VALID);
+  const int64_t bytes = (int64_t)strlen(text), once = target_bytes(self, dataset, 1);
+  assert_in_range(once, bytes - DOCUMENTS * TOKEN_MOST, bytes - 1);
+  const int64_t lengths[] = {2, 7, 64, 100000};
+  for (size_t n = 0; n < MG_COUNT(lengths); n++) assert_int_equal(target_bytes(self, dataset, lengths[n]), once);
+  free(text);
+  mg_dataset_close(dataset);
+}
+
+/* With tokens of one byte, of several, and of a tokenizer that drops the space before the first word that it decodes. */
+static void targets_stand_for_the_bytes_of_the_text(void **state) {
+  corpus *self = *state;
+  char path[128], name[32], option[160];
+  for (uint64_t i = 0; i < DOCUMENTS; i++) {
+    snprintf(name, sizeof name, "prose/%d.txt", (int)i);
+    corpus_write_prose(self, name, i, 300);
+  }
+  snprintf(path, sizeof path, "%s/llama2.json", self->folder);
+  snprintf(option, sizeof option, ", \"path\": \"%s\"", path);
+  json_t *llama2 = mg_golden_tokenizer_json("llama2");
+  assert_int_equal(json_dump_file(llama2, path, 0), 0);
+  json_decref(llama2);
+  assert_target_bytes(self, "bytes", "");
+  assert_target_bytes(self, "bpe", ", \"vocabulary\": 400");
+  assert_target_bytes(self, "file", option);
+}
+
 static void a_sample_is_the_text_in_order(void **state) {
   (void)state;
   corpus *self = *state;
@@ -169,8 +225,8 @@ static void batches_allocate_nothing(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, corpus_setup, corpus_teardown)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length), TEST(counts_are_those_of_the_text),
-                                     TEST(a_sample_is_the_text_in_order), TEST(training_epochs_are_permutations),
-                                     TEST(batches_allocate_nothing)};
+  const struct CMUnitTest tests[] = {TEST(every_target_once_at_any_length),         TEST(counts_are_those_of_the_text),
+                                     TEST(targets_stand_for_the_bytes_of_the_text), TEST(a_sample_is_the_text_in_order),
+                                     TEST(training_epochs_are_permutations),        TEST(batches_allocate_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,10 +29,11 @@ int64_t mg_dataset_sample_tokens(const mg_dataset *dataset, mg_split split, int3
   for (int32_t t = 0; t < VOCABULARY && t < most; t++) ids[t] = t;
   return VOCABULARY;
 }
-double mg_dataset_bytes_per_token(const mg_dataset *dataset, mg_split split) {
+mg_status mg_dataset_target_bytes(const mg_dataset *dataset, const mg_batch *batch, int64_t sequences, int64_t *bytes) {
   (void)dataset;
-  (void)split;
-  return 2.0;
+  *bytes = 0;
+  for (int64_t i = 0; i < sequences * batch->sequence_tokens; i++) *bytes += batch->targets[i] >= 0 ? 2 : 0;
+  return MG_OK;
 }
 double mg_dataset_entropy(const mg_dataset *dataset) {
   (void)dataset;
