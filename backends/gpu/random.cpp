@@ -33,7 +33,8 @@ GPU_DEVICE uint32_t random_bits(mg_stream stream, uint64_t index) {
 }
 
 GPU_DEVICE double uniform_at(mg_stream stream, uint64_t index) {
-  return (static_cast<double>(random_bits(stream, index)) + 0.5) / 4294967296.0;
+  const double most = 1.0 - 1.0 / 16777216.0; /* the largest f32 below 1 */
+  return fmin((static_cast<double>(random_bits(stream, index)) + 0.5) / 4294967296.0, most);
 }
 
 GPU_DEVICE double normal_at(mg_stream stream, uint64_t index) {

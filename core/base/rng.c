@@ -31,7 +31,8 @@ uint32_t mg_random_bits(mg_stream stream, uint64_t index) {
 }
 
 double mg_random_uniform(mg_stream stream, uint64_t index) {
-  return ((double)mg_random_bits(stream, index) + 0.5) / 4294967296.0;
+  static const double most = 1.0 - 1.0 / 16777216.0; /* the largest f32 below 1 */
+  return fmin(((double)mg_random_bits(stream, index) + 0.5) / 4294967296.0, most);
 }
 
 double mg_random_normal(mg_stream stream, uint64_t index) {

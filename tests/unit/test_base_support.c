@@ -92,11 +92,26 @@ static void a_reset_arena_allocates_nothing_new(void **state) {
   mg_arena_destroy(arena);
 }
 
-/* Known answers of Philox4x32-10 from Random123's kat_vectors. */
+/* Known answers of Philox4x32-10: Random123's kat_vectors for zeros, and the words of counter and key all different, from
+ * the formula in Python, which gives all three of kat_vectors. */
 static void random_bits_are_philox(void **state) {
   (void)state;
   static const uint32_t zeros[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+  static const uint32_t mixed[4] = {0x2fe11a02, 0x572a2f27, 0x2f88763b, 0x78d5e325};
+  const mg_stream stream = {0x299f31d0a4093822, 0x0370734413198a2e};
   for (uint64_t i = 0; i < 4; i++) assert_int_equal(mg_random_bits((mg_stream){0, 0}, i), zeros[i]);
+  for (uint64_t i = 0; i < 4; i++) assert_int_equal(mg_random_bits(stream, 4 * 0x05a308d3243f6a88 + i), mixed[i]);
+}
+
+/* Bits near 2^32 and near 0, whose nearest f32 could be an end: -ln(-ln u) must stay finite. */
+static void uniform_draws_lie_inside_as_f32_too(void **state) {
+  (void)state;
+  const mg_stream stream = {12, 34};
+  const uint64_t high = 2167226, low = 132319908;
+  assert_int_equal(mg_random_bits(stream, high), 0xffffff96);
+  assert_int_equal(mg_random_bits(stream, low), 0x0000000e);
+  assert_true((float)mg_random_uniform(stream, high) < 1.0f);
+  assert_true((float)mg_random_uniform(stream, low) > 0.0f);
 }
 
 static void random_draws_have_their_moments(void **state) {
@@ -164,6 +179,7 @@ int main(void) {
       cmocka_unit_test(a_message_may_quote_the_one_before),
       cmocka_unit_test(a_reset_arena_allocates_nothing_new),
       cmocka_unit_test(random_bits_are_philox),
+      cmocka_unit_test(uniform_draws_lie_inside_as_f32_too),
       cmocka_unit_test(random_draws_have_their_moments),
       cmocka_unit_test(streams_of_other_names_differ),
       cmocka_unit_test(a_file_is_replaced_whole),

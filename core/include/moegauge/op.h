@@ -163,7 +163,8 @@ typedef union mg_op_attributes {
   struct { double value; } where;
   struct { double factor; } add_scaled;
   struct { mg_glu_kind kind; } glu; /* also glu_backward */
-  /* uniform on (low, high), or normal with mean low and standard deviation high; element i uses index first + i */
+  /* uniform on (low, high), or normal with mean low and standard deviation high, rounded to out's dtype; element i uses
+   * index first + i */
   struct { mg_random_kind kind; mg_stream stream; uint64_t first; double low, high; } random;
   struct { int64_t first; } slice; /* also slice_backward */
   struct { mg_reduce kind; mg_axis axis; } reduce;

@@ -19,7 +19,7 @@ MG_API mg_stream mg_stream_named(uint64_t seed, const char *purpose, uint64_t fi
  * {i / 4 low, i / 4 high, stream low, stream high} and key {seed low, seed high}. */
 MG_API uint32_t mg_random_bits(mg_stream stream, uint64_t index);
 
-/* Uniform on the open interval (0, 1): (bits + 0.5) / 2^32. */
+/* Uniform on the open interval (0, 1), also when it is rounded to f32: (bits + 0.5) / 2^32, at most 1 - 2^-24. */
 MG_API double mg_random_uniform(mg_stream stream, uint64_t index);
 
 /* Standard normal by Box-Muller from the uniforms at 2 * index and 2 * index + 1: sqrt(-2 ln u0) cos(2 pi u1). */
