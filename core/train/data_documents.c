@@ -28,6 +28,7 @@ mg_status mg__document_add(mg__pipeline *pipeline, const char *text, size_t byte
 }
 
 mg_status mg__document_replace(mg__pipeline *pipeline, mg__document *document, const char *text, size_t bytes) {
+  pipeline->clustered = false; /* whom the new text resembles is not known */
   return keep_text(pipeline, document, text, bytes);
 }
 

@@ -24,7 +24,7 @@ static mg_status run(mg__pipeline *pipeline, const void *options) {
 const mg__stage mg__stage_script = {.name = "script",
                                     .summary = "a filter function of the experiment keeps, drops or rewrites documents",
                                     .kind = MG__TEXT,
-                                    .version = 1,
+                                    .version = 2,
                                     .options = options_table,
                                     .options_size = 0,
                                     .run = run};

@@ -43,7 +43,7 @@ typedef struct mg__pipeline {
   size_t count, room;
   mg_arena *texts;         /* texts that stages made */
   mg__entry mapped;        /* texts that came from the cache */
-  bool clustered;          /* `cluster` is set */
+  bool clustered;          /* `cluster` is that of the documents' present texts */
   mg_tokenizer *tokenizer; /* after "tokenize" */
   mg_token_list tokens;    /* after "encode" */
   int64_t vocabulary;      /* after "tokenize" or synthetic */

@@ -1,4 +1,5 @@
 /* The text stages one by one on hand-made documents, the split, and what bad input says. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,28 @@ static void write_similar(const corpus *self, const char *name, const char *orig
   mg_free(self->context, text, bytes + 1);
 }
 
+/* Of 20 pairs, each is on one side of the split: bytes 200 to 260 are the same in both and in no other. */
+static void assert_pairs_together(const corpus *self, mg_dataset *dataset, bool shouted) {
+  char *train = corpus_text(dataset, MG_SPLIT_TRAIN), *valid = corpus_text(dataset, MG_SPLIT_VALID);
+  int trained = 0;
+  for (int i = 0; i < 20; i++) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/text/a/%d.txt", self->folder, i);
+    char *text, part[61] = "";
+    size_t bytes;
+    assert_ok(self->context, mg__text_read(self->context, path, &text, &bytes));
+    memcpy(part, text + 200, 60);
+    for (char *c = part; shouted && *c; c++) *c = (char)toupper((unsigned char)*c);
+    const bool in_train = strstr(train, part), in_valid = strstr(valid, part);
+    assert_true(in_train != in_valid);
+    trained += in_train;
+    mg_free(self->context, text, bytes + 1);
+  }
+  assert_in_range(trained, 2, 18); /* both sides are there */
+  free(train);
+  free(valid);
+}
+
 static void duplicates_are_dropped_or_kept_together(void **state) {
   corpus *self = *state;
   for (int i = 0; i < 40; i++) {
@@ -122,23 +145,7 @@ static void duplicates_are_dropped_or_kept_together(void **state) {
       BYTES_SPEC("{\"stage\": \"filter\", \"near_duplicates\": \"keep\"}") ", \"split\": {\"valid_share\": 0.5}}";
   assert_ok(self->context, corpus_open(self, spec, &dataset));
   assert_int_equal(corpus_report(dataset, "filter", "out.documents"), 95);
-  char *train = corpus_text(dataset, MG_SPLIT_TRAIN), *valid = corpus_text(dataset, MG_SPLIT_VALID);
-  int trained = 0;
-  for (int i = 0; i < 20; i++) { /* bytes 200 to 260 are the same in both of a pair and in no other */
-    char path[256];
-    snprintf(path, sizeof path, "%s/text/a/%d.txt", self->folder, i);
-    char *text, part[61] = "";
-    size_t bytes;
-    assert_ok(self->context, mg__text_read(self->context, path, &text, &bytes));
-    memcpy(part, text + 200, 60);
-    const bool in_train = strstr(train, part), in_valid = strstr(valid, part);
-    assert_true(in_train != in_valid);
-    trained += in_train;
-    mg_free(self->context, text, bytes + 1);
-  }
-  assert_in_range(trained, 2, 18); /* both sides are there */
-  free(train);
-  free(valid);
+  assert_pairs_together(self, dataset, false);
   mg_dataset_close(dataset);
 }
 
@@ -220,7 +227,7 @@ static void long_files_are_cut_when_asked(void **state) {
 }
 
 static mg_status shout(void *user, const char *text, size_t bytes, const char *domain, mg_document_verdict *verdict) {
-  static char upper[4096];
+  static char upper[8192];
   ++*(int *)user;
   verdict->keep = strcmp(domain, "a") != 0 || !memmem(text, bytes, "drop me", 7);
   verdict->reason = "told_so";
@@ -228,6 +235,27 @@ static mg_status shout(void *user, const char *text, size_t bytes, const char *d
   verdict->text = upper;
   verdict->bytes = bytes;
   return MG_OK;
+}
+
+/* The clusters that the filter saw are those of other texts. */
+static void similar_documents_stay_together_when_a_script_rewrites_them(void **state) {
+  corpus *self = *state;
+  for (int i = 0; i < 20; i++) {
+    char name[64], other[64];
+    snprintf(name, sizeof name, "a/%d.txt", i);
+    corpus_write_prose(self, name, (uint64_t)i, 4000);
+    snprintf(other, sizeof other, "b/%d.txt", i);
+    write_similar(self, other, name);
+  }
+  int calls = 0;
+  const mg_document_filter filter = {shout, &calls, "version 1"};
+  const char *spec = BYTES_SPEC(
+      "{\"stage\": \"filter\", \"near_duplicates\": \"keep\"}, \"script\"") ", \"split\": {\"valid_share\": 0.5}}";
+  mg_dataset *dataset;
+  assert_ok(self->context, corpus_open_filtered(self, spec, &filter, &dataset));
+  assert_int_equal(calls, 40);
+  assert_pairs_together(self, dataset, true);
+  mg_dataset_close(dataset);
 }
 
 static void a_script_filters_and_rewrites(void **state) {
@@ -342,6 +370,7 @@ int main(void) {
       TEST(split_is_by_document),
       TEST(collect_reads_folders_and_gzip),
       TEST(long_files_are_cut_when_asked),
+      TEST(similar_documents_stay_together_when_a_script_rewrites_them),
       TEST(a_script_filters_and_rewrites),
       TEST(limit_balances_domains),
       TEST(bad_input_says_what_and_how),
