@@ -180,7 +180,8 @@ static void push_view(lua_State *L, const route_call *call) {
   lua_remove(L, -2);
 }
 
-static const char *const results[] = {"ids", "weights", "probs", "logits", "load", "loss", "dispatch", "combine"};
+static const char *const results[] = {"ids",  "weights",  "probs",   "logits", "load",
+                                      "loss", "dispatch", "combine", "wanted"};
 
 /* Keys of the returned table that mean nothing. */
 static void check_results(lua_State *L) {
@@ -192,8 +193,8 @@ static void check_results(lua_State *L) {
     const char *nearest = mg_nearest_name(key, results, MG_COUNT(results));
     if (!known)
       mg__raise_text(L, MG_PLUGIN,
-                     "route returned '%s', which is none of ids, weights, probs, logits, load, loss, dispatch "
-                     "and combine%s%s%s",
+                     "route returned '%s', which is none of ids, weights, probs, logits, load, loss, dispatch, "
+                     "combine and wanted%s%s%s",
                      key, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     lua_pop(L, 2);
   }
@@ -216,8 +217,9 @@ static int call_route(lua_State *L) {
   if (!lua_istable(L, -1))
     mg__raise_text(L, MG_PLUGIN, "route must return { ids =, weights =, ... }, not a %s", luaL_typename(L, -1));
   check_results(L);
-  *call->out = (mg_route_output){take(L, "ids"),  take(L, "weights"), take(L, "probs"),    take(L, "logits"),
-                                 take(L, "load"), take(L, "loss"),    take(L, "dispatch"), take(L, "combine")};
+  *call->out =
+      (mg_route_output){take(L, "ids"),  take(L, "weights"),  take(L, "probs"),   take(L, "logits"), take(L, "load"),
+                        take(L, "loss"), take(L, "dispatch"), take(L, "combine"), take(L, "wanted")};
   return 0;
 }
 

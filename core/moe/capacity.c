@@ -3,11 +3,12 @@
  *   C = max(1, floor(factor * T * S / E))     (Fedus et al. 2021, eq. 3, with S choices per token), or a given number
  *
  * none     keep every choice
- * drop     keep the first C of each expert, by order (Lepikhin et al. 2020: all first choices before any second one) or
- *          by weight (Riquelme et al. 2021)
+ * drop     keep the first C of each expert: by position, all first choices before any second one (Lepikhin et al. 2020);
+ *          the same with the tokens sorted by their largest weight (Riquelme et al. 2021); or those of largest weight
  * pad      as drop, and fill every expert to exactly C rows with zero rows, as fixed-shape implementations do
  * reroute  a choice that finds its expert full goes to the token's most probable expert with room */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "moe/internal.h"
@@ -184,6 +185,61 @@ static mg_status apply_reroute(mg_moe *moe, mg_tape *tape, mg_moe_record *record
                    &record->assignment);
 }
 
+/* ---- batch priority ---------------------------------------------------------------------------------------- */
+
+typedef struct urgency {
+  float weight; /* the largest of the token */
+  int32_t token;
+} urgency;
+
+/* Largest weight first, equal ones by position. */
+static int more_urgent(const void *a, const void *b) {
+  const urgency *x = a, *y = b;
+  if (x->weight < y->weight || x->weight > y->weight) return x->weight > y->weight ? -1 : 1;
+  return x->token < y->token ? -1 : 1;
+}
+
+/* weights [T,S] becomes the priorities: minus the place of each choice when tokens are sorted and all first choices come
+ * before any second one. */
+static void number_choices(float *weights, urgency *order, int64_t tokens, int64_t choices) {
+  for (int64_t t = 0; t < tokens; t++) {
+    order[t] = (urgency){-INFINITY, (int32_t)t};
+    for (int64_t s = 0; s < choices; s++) order[t].weight = fmaxf(order[t].weight, weights[t * choices + s]);
+  }
+  qsort(order, (size_t)tokens, sizeof *order, more_urgent);
+  for (int64_t rank = 0; rank < tokens; rank++)
+    for (int64_t s = 0; s < choices; s++) weights[order[rank].token * choices + s] = -(float)(s * tokens + rank);
+}
+
+/* Riquelme et al. 2021, algorithm 2 (arXiv 2106.05974): priorities [T,S], made on the host. */
+static mg_var *batch_priority(mg_moe *moe, mg_tape *tape, mg_var *weights) {
+  const int64_t tokens = mg_var_rows(weights), choices = mg_var_columns(weights), shape[] = {tokens, choices};
+  if (tokens * choices >= f32_integers)
+    return mg_tape_fail(tape, MG_USAGE,
+                        "moe: capacity order 'batch_priority' handles fewer than %lld choices; use order 'priority' or "
+                        "smaller batches",
+                        (long long)f32_integers);
+  if (tokens == 0) return mg_detach(tape, weights);
+  const size_t bytes = (size_t)(tokens * choices) * sizeof(float);
+  urgency *order = mg__moe_scratch(moe, (size_t)tokens * sizeof *order + bytes);
+  if (!order) return mg_tape_fail(tape, MG_MEMORY, "%s", mg_context_message(moe->context));
+  float *numbers = (float *)(void *)(order + tokens);
+  mg_tape_download(tape, mg_cast(tape, mg_detach(tape, weights), MG_F32), numbers, bytes);
+  if (mg_tape_status(tape) != MG_OK) return NULL;
+  number_choices(numbers, order, tokens, choices);
+  return mg_tape_upload(tape, MG_F32, 2, shape, numbers);
+}
+
+/* What decides which choices an expert keeps; NULL where it is their position. */
+static mg_var *priority_of(mg_moe *moe, mg_tape *tape, mg_var *weights) {
+  switch ((mg__order)moe->spec.capacity.order) {
+  case MG__ORDER_POSITION: return NULL;
+  case MG__ORDER_PRIORITY: return mg_detach(tape, weights);
+  case MG__ORDER_BATCH_PRIORITY: return batch_priority(moe, tape, weights);
+  }
+  return NULL;
+}
+
 /* ---- all policies ------------------------------------------------------------------------------------------ */
 
 mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record) {
@@ -194,8 +250,8 @@ mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record) 
   if (rule->policy != MG__POLICY_NONE)
     MG_TRY(capacity_of(moe, tape, mg_var_rows(record->ids), mg_var_columns(record->ids), &record->capacity));
   if (rule->policy == MG__POLICY_REROUTE) return apply_reroute(moe, tape, record);
-  const mg_capacity_order order = (mg_capacity_order)rule->order;
-  mg_var *priority = order == MG_ORDER_PRIORITY ? mg_detach(tape, record->weights) : NULL;
+  mg_var *priority = priority_of(moe, tape, record->weights);
+  const mg_capacity_order order = rule->order == MG__ORDER_POSITION ? MG_ORDER_POSITION : MG_ORDER_PRIORITY;
   mg_var *ids = mg__computing_ids(moe, tape, record->ids);
   const int64_t experts = mg__computing_experts(&moe->spec);
   MG_TRY(mg_assign(tape, ids, priority, experts, record->capacity, order, &record->assignment));

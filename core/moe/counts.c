@@ -5,7 +5,7 @@
 
 typedef struct pass {
   int64_t tokens, choices, experts, computing;
-  int32_t *router_ids; /* [T,S] as the router chose */
+  int32_t *router_ids; /* [T,S] as the router asked for */
   int32_t *ids;        /* [T,S] after re-routing */
   int32_t *position;   /* [T,S] */
 } pass;
@@ -18,7 +18,7 @@ static mg_status read_pass(mg_moe *moe, mg_tape *tape, const mg_moe_record *reco
   p->ids = memory + slots;
   p->position = memory + 2 * slots;
   if (slots == 0) return MG_OK;
-  MG_TRY(mg_tape_download(tape, record->slots ? record->ids : record->route.ids, p->router_ids, bytes));
+  MG_TRY(mg_tape_download(tape, mg__demanded_ids(record), p->router_ids, bytes));
   MG_TRY(mg_tape_download(tape, record->ids, p->ids, bytes));
   return mg_tape_download(tape, record->assignment.position, p->position, bytes);
 }

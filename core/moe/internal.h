@@ -6,6 +6,7 @@
 #include "moe/layer.h"
 
 typedef enum mg__policy { MG__POLICY_NONE, MG__POLICY_DROP, MG__POLICY_REROUTE, MG__POLICY_PAD } mg__policy;
+typedef enum mg__order { MG__ORDER_POSITION, MG__ORDER_PRIORITY, MG__ORDER_BATCH_PRIORITY } mg__order;
 typedef enum mg__loss_kind {
   MG__LOSS_BALANCE,
   MG__LOSS_Z,
@@ -19,14 +20,16 @@ typedef struct mg__capacity {
   int64_t policy; /* mg__policy */
   double factor;
   int64_t tokens; /* the capacity itself; 0 = by factor */
-  int64_t order;  /* mg_capacity_order */
+  int64_t order;  /* mg__order */
 } mg__capacity;
 
 typedef struct mg__loss {
   int64_t kind; /* mg__loss_kind */
   double weight;
-  int64_t scope;  /* mg__scope; balance only */
-  int64_t window; /* batches over which a global balance loss counts load */
+  int64_t scope;   /* mg__scope; balance only */
+  int64_t window;  /* batches over which a global balance loss counts load */
+  int64_t choices; /* of each token that a balance loss counts; 0 = all */
+  int64_t groups;  /* equal runs of experts that a balance loss balances; 0 = experts */
 } mg__loss;
 
 typedef enum mg__shared_gate { MG__SHARED_PLAIN, MG__SHARED_SIGMOID } mg__shared_gate;
@@ -100,6 +103,9 @@ struct mg_moe {
 
 /* Host memory of at least `bytes`, valid until the next call; NULL on failure. */
 void *mg__moe_scratch(mg_moe *moe, size_t bytes);
+
+/* What the router asked for, before any limit: i32 [T,S], or the slots. */
+mg_var *mg__demanded_ids(const mg_moe_record *record);
 
 /* The assignment under the layer's capacity policy: fills capacity, ids, weights and assignment of the record. */
 mg_status mg__capacity_apply(mg_moe *moe, mg_tape *tape, mg_moe_record *record);

@@ -184,6 +184,11 @@ void *mg__moe_scratch(mg_moe *moe, size_t bytes) {
 
 /* ---- forward ----------------------------------------------------------------------------------------------- */
 
+mg_var *mg__demanded_ids(const mg_moe_record *record) {
+  if (record->slots) return record->ids;
+  return record->route.wanted ? record->route.wanted : record->route.ids;
+}
+
 /* From here on matrix products run in full precision; returns what they ran in before. */
 static mg_dtype full_precision(mg_tape *tape) {
   const mg_dtype before = mg_tape_set_compute(tape, MG_F32);
@@ -206,7 +211,7 @@ static mg_status route(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg
   MG_TRY(mg_router_route(moe->router, tape, &in, &record->route));
   if (input->training) moe->router->step_tokens += in.tokens;
   if (record->slots) MG_TRY(mg__slots_begin(moe, tape, record));
-  record->demand = mg_histogram(tape, record->slots ? record->ids : record->route.ids, moe->spec.experts, 1);
+  record->demand = mg_histogram(tape, mg__demanded_ids(record), moe->spec.experts, 1);
   return mg_tape_status(tape);
 }
 

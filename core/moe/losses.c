@@ -1,7 +1,9 @@
 /* Auxiliary losses, each a value of its own that any router composes with; E experts, T tokens.
  *
  *   balance     sum_e f_e P_e, f_e = E * count_e / sum(count), P_e = mean over tokens of probs[t,e]; 1 when uniform.
- *               Fedus et al. 2021, eq. 4 is this (K = 1); core/moe/README.md has the factor of every paper.
+ *               Fedus et al. 2021, eq. 4 is this (K = 1); core/moe/README.md has the factor of every paper. Counted of
+ *               first choices alone it is that of Lepikhin et al. 2020; over groups of experts, with the groups' sums of
+ *               f and P, the device-level loss of Dai et al. 2024, eqs 15-17.
  *   z           mean over tokens of (log sum exp of the logits)^2                       Zoph et al. 2022, eq. 5
  *   importance  CV^2 of I_e = sum over tokens of the combine weights given to e         Shazeer et al. 2017, eq. 7
  *   load        CV^2 of L_e = sum over tokens of the probability that e is chosen       Shazeer et al. 2017, eq. 11
@@ -41,10 +43,18 @@ static mg_var *shuffled_tokens(mg_moe *moe, mg_tape *tape, const mg_moe_input *i
   return mg_tape_upload(tape, MG_I32, 1, &tokens, order);
 }
 
+/* The choices that the loss counts: i32 [T, all or the first few]. */
+static mg_var *counted_ids(mg_tape *tape, const mg__loss *loss, const mg_moe_record *record) {
+  mg_var *ids = mg__demanded_ids(record);
+  if (loss->choices == 0 || loss->choices >= mg_var_columns(ids)) return ids;
+  return mg_cast(tape, mg_slice(tape, mg_cast(tape, ids, MG_F32), 0, loss->choices), MG_I32);
+}
+
 /* Load per segment [segments, E]: one segment, or one per sequence. */
 static mg_var *segment_counts(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_record *record,
                               int64_t segments) {
-  if (loss->scope == MG__SCOPE_SEQUENCE) return mg_histogram(tape, record->route.ids, moe->spec.experts, segments);
+  if (loss->scope == MG__SCOPE_SEQUENCE || loss->choices > 0)
+    return mg_histogram(tape, counted_ids(tape, loss, record), moe->spec.experts, segments);
   return loss->scope == MG__SCOPE_GLOBAL ? windowed_counts(moe, tape, loss, record->demand) : record->demand;
 }
 
@@ -63,13 +73,28 @@ typedef struct balance_terms {
 } balance_terms;
 
 /* Segments as large as a sequence, of tokens drawn from the whole batch. */
-static balance_terms shuffled_terms(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, const mg_moe_record *record,
-                                    int64_t segments) {
-  mg_var *probs = record->route.probs, *ids = record->route.ids, *order = shuffled_tokens(moe, tape, input);
+static balance_terms shuffled_terms(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
+                                    const mg_moe_record *record, int64_t segments) {
+  mg_var *probs = record->route.probs, *ids = counted_ids(tape, loss, record);
+  mg_var *order = shuffled_tokens(moe, tape, input);
   const int64_t shape[] = {mg_var_rows(ids), mg_var_columns(ids)};
   mg_var *chosen = mg_scatter_columns(tape, mg_fill(tape, mg_var_dtype(probs), 2, shape, 1), ids, moe->spec.experts);
   return (balance_terms){segment_means(tape, mg_gather_rows(tape, chosen, order), segments),
                          segment_means(tape, mg_gather_rows(tape, probs, order), segments)};
+}
+
+static balance_terms terms_of(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
+                              const mg_moe_record *record, int64_t segments) {
+  mg_var *probs = record->route.probs;
+  if (loss->scope == MG__SCOPE_SHUFFLE) return shuffled_terms(moe, tape, loss, input, record, segments);
+  return (balance_terms){mg_cast(tape, segment_counts(moe, tape, loss, record, segments), mg_var_dtype(probs)),
+                         segment_means(tape, probs, segments)};
+}
+
+/* Sums over equal runs of experts: [segments,E] -> [segments,groups]. */
+static mg_var *sum_groups(mg_tape *tape, mg_var *x, int64_t groups) {
+  const int64_t segments = mg_var_rows(x), each = mg_var_columns(x) / groups;
+  return mg_reshape2(tape, mg_sum_columns(tape, mg_reshape2(tape, x, segments * groups, each)), segments, groups);
 }
 
 static mg_var *balance(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
@@ -77,19 +102,17 @@ static mg_var *balance(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const m
   mg_var *probs = record->route.probs;
   const bool whole = loss->scope == MG__SCOPE_BATCH || loss->scope == MG__SCOPE_GLOBAL;
   const int64_t segments = whole ? 1 : mg_var_rows(probs) / input->sequence_tokens;
-  balance_terms terms;
-  if (loss->scope == MG__SCOPE_SHUFFLE)
-    terms = shuffled_terms(moe, tape, input, record, segments);
-  else
-    terms = (balance_terms){mg_cast(tape, segment_counts(moe, tape, loss, record, segments), mg_var_dtype(probs)),
-                            segment_means(tape, probs, segments)};
+  const int64_t parts = loss->groups ? loss->groups : moe->spec.experts;
+  balance_terms terms = terms_of(moe, tape, loss, input, record, segments);
+  if (loss->groups)
+    terms = (balance_terms){sum_groups(tape, terms.counts, parts), sum_groups(tape, terms.probs, parts)};
   mg_var *total = mg_unary_op(tape, MG_UNARY_CLAMP, mg_sum_columns(tape, terms.counts), 1e-30, 1e30);
   mg_var *products = mg_mul(tape, terms.probs, mg_div(tape, terms.counts, total));
   if (mg__null_experts(&moe->spec)) {
     mg_var *price = mg_affine(tape, mg__null_row(moe, tape, mg_var_dtype(probs)), moe->spec.null.tau - 1, 1);
     products = mg_mul(tape, products, mg_reshape(tape, price, 1, &moe->spec.experts));
   }
-  return mg_scale(tape, mg_sum(tape, products), (double)moe->spec.experts / (double)segments);
+  return mg_scale(tape, mg_sum(tape, products), (double)parts / (double)segments);
 }
 
 /* ---- the others -------------------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 static const char *const kinds[] = {"moe", NULL};
 static const char *const shared_gates[] = {"none", "sigmoid", NULL};
 static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
-static const char *const orders[] = {"position", "priority", NULL};
+static const char *const orders[] = {"position", "priority", "batch_priority", NULL};
 static const char *const loss_kinds[] = {"balance", "z", "importance", "load", "entropy", NULL};
 static const char *const scopes[] = {"sequence", "shuffle", "batch", "global", NULL};
 
@@ -28,13 +28,15 @@ static const mg_option capacity_options[] = {
     MG_OPTION_CHOICE(mg__capacity, policy, MG__POLICY_DROP, policies, "what happens to choices beyond the capacity"),
     MG_OPTION_FLOAT(mg__capacity, factor, 1.25, 1e-6, 1e6, "capacity in units of the mean load, tokens * k / experts"),
     MG_OPTION_INT(mg__capacity, tokens, 0, 0, 1 << 24, "tokens per expert; 0 = by the factor"),
-    MG_OPTION_CHOICE(mg__capacity, order, MG_ORDER_POSITION, orders, "which choices an expert keeps"), MG_OPTION_END};
+    MG_OPTION_CHOICE(mg__capacity, order, MG__ORDER_POSITION, orders, "which choices an expert keeps"), MG_OPTION_END};
 
 static const mg_option loss_options[] = {
     MG_OPTION_CHOICE(mg__loss, kind, MG__LOSS_BALANCE, loss_kinds, "the loss"),
     MG_OPTION_FLOAT(mg__loss, weight, 0.01, 0, 1e6, "factor in the total loss"),
     MG_OPTION_CHOICE(mg__loss, scope, MG__SCOPE_BATCH, scopes, "tokens over which a balance loss counts load"),
     MG_OPTION_INT(mg__loss, window, 1, 1, 4096, "training batches over which the global scope counts load"),
+    MG_OPTION_INT(mg__loss, choices, 0, 0, 65536, "first choices of each token that a balance loss counts; 0 = all"),
+    MG_OPTION_INT(mg__loss, groups, 0, 0, 65536, "equal runs of experts (devices) to balance; 0 = every expert"),
     MG_OPTION_END};
 
 static const mg_option shared_options[] = {
@@ -72,7 +74,7 @@ static mg_status read_capacity(mg_context *context, const json_t *json, mg__capa
     return status;
   }
   MG_TRY(mg_options_from_json(context, capacity_options, json, "capacity", out));
-  if (out->policy == MG__POLICY_REROUTE && out->order == MG_ORDER_PRIORITY)
+  if (out->policy == MG__POLICY_REROUTE && out->order != MG__ORDER_POSITION)
     return mg_fail(context, MG_USAGE, "capacity: policy 'reroute' serves tokens in order; use order 'position'");
   return MG_OK;
 }
@@ -82,6 +84,12 @@ static mg_status read_loss(mg_context *context, const json_t *json, mg__loss *ou
   if (!json_object_get(json, "weight")) out->weight = default_weights[out->kind];
   if (out->window > 1 && out->scope != MG__SCOPE_GLOBAL)
     return mg_fail(context, MG_USAGE, "losses: 'window' %lld needs scope 'global'", (long long)out->window);
+  if ((out->choices || out->groups) && out->kind != MG__LOSS_BALANCE)
+    return mg_fail(context, MG_USAGE, "losses: '%s' is about kind 'balance', not '%s'",
+                   out->choices ? "choices" : "groups", loss_kinds[out->kind]);
+  if (out->choices && out->window > 1)
+    return mg_fail(context, MG_USAGE,
+                   "losses: 'choices' counts this batch alone; use window = 1, or leave 'choices' out");
   return MG_OK;
 }
 
@@ -164,6 +172,15 @@ static mg_status refuse_need(const mg_router *router, const char *what, const ch
                  what, need, router->plugin->name);
 }
 
+/* A balance loss over groups needs equal ones, all of experts that compute. */
+static mg_status groups_fit(mg_context *context, const mg__moe_spec *spec, int64_t groups) {
+  if (groups == 0 || (spec->experts % groups == 0 && mg__null_experts(spec) == 0)) return MG_OK;
+  return mg_fail(context, MG_USAGE,
+                 "moe: losses: %lld groups of %lld experts, %lld of them null: the experts must be a multiple of the "
+                 "groups, without null experts",
+                 (long long)groups, (long long)spec->experts, (long long)mg__null_experts(spec));
+}
+
 mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
   static const struct {
     uint32_t flag;
@@ -176,6 +193,7 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
       [MG__LOSS_ENTROPY] = {MG_ROUTER_GIVES_PROBS, "loss 'entropy'", "probabilities (probs)"}};
   const uint32_t given = mg_router_promises(router);
   for (int64_t i = 0; i < spec->losses_count; i++) {
+    MG_TRY(groups_fit(router->context, spec, spec->losses[i].groups));
     const uint32_t flag = needs[spec->losses[i].kind].flag;
     if ((given & flag) != flag)
       return refuse_need(router, needs[spec->losses[i].kind].what, needs[spec->losses[i].kind].need);

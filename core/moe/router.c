@@ -425,6 +425,16 @@ static mg_status check_ids(const mg_router *router, mg_tape *tape, const mg_var 
   return MG_OK;
 }
 
+/* `wanted`, like the ids. */
+static mg_status check_wanted(const mg_router *router, mg_tape *tape, const mg_route_output *output) {
+  const mg_var *wanted = output->wanted;
+  if (!wanted) return MG_OK;
+  if (mg_var_dtype(wanted) == MG_I32 && mg_var_rows(wanted) == mg_var_rows(output->ids) &&
+      mg_var_columns(wanted) == mg_var_columns(output->ids))
+    return check_ids(router, tape, wanted);
+  return refuse_output(router, tape, "wanted", wanted, "i32 of the shape of the ids");
+}
+
 static mg_status check_promised(const mg_router *router, mg_tape *tape, uint32_t flag, const mg_var *came,
                                 const char *what) {
   if (came || !(mg_router_promises(router) & flag)) return MG_OK;
@@ -443,6 +453,7 @@ mg_status mg_router_route(mg_router *router, mg_tape *tape, const mg_route_input
   MG_TRY(fill_choices(router, tape, input, output));
   MG_TRY(check_choices(router, tape, input, output));
   MG_TRY(check_ids(router, tape, output->ids));
+  MG_TRY(check_wanted(router, tape, output));
   MG_TRY(check_scores(router, tape, input, "probs", output->probs));
   MG_TRY(check_scores(router, tape, input, "logits", output->logits));
   MG_TRY(check_scores(router, tape, input, "load", output->load));

@@ -1,7 +1,8 @@
 /* GShard gating: the best expert, and the second best with a probability that grows with its weight.
  *
  *   p = softmax(x W_gate^T);  g1, g2 = the two largest p, divided by their sum
- *   in training the second is kept if 2 g2 > uniform(0,1); the first keeps its g1 either way
+ *   in training the second is kept if g2 > threshold * uniform(0,1), or always if g2 > threshold; the first keeps its g1
+ *   either way
  *   with groups: an expert takes C = factor * 2 S / E tokens of each group of S; first choices come before second ones
  *
  * Lepikhin et al. 2020, algorithm 1. */
@@ -9,18 +10,20 @@
 
 #include <moegauge/moegauge.h>
 
-enum { RANDOM, ALL };
+enum { RANDOM, THRESHOLD, ALL };
 
 typedef struct gshard_options {
   int64_t second, groups;
-  double factor;
+  double factor, threshold;
 } gshard_options;
 
-static const char *const seconds[] = {"random", "all", NULL};
+static const char *const seconds[] = {"random", "threshold", "all", NULL};
 
 static const mg_option options[] = {
     MG_OPTION_CHOICE(gshard_options, second, RANDOM, seconds,
-                     "in training, keep the second expert by chance or always"),
+                     "keep the second expert by chance (in training), above a threshold, or always"),
+    MG_OPTION_FLOAT(gshard_options, threshold, 0.5, 1e-6, 1,
+                    "share of the weight that is always kept; 0.5 is 2 g2 > u"),
     MG_OPTION_INT(gshard_options, groups, 0, 0, 65536,
                   "groups of tokens with a capacity of their own; 0 = none, the layer's policy alone"),
     MG_OPTION_FLOAT(gshard_options, factor, 1, 1e-3, 1e6,
@@ -63,14 +66,15 @@ static mg_var *arithmetic_row(mg_tape *tape, mg_dtype dtype, int64_t count, doub
   return mg_affine(tape, mg_cumsum(tape, mg_fill(tape, dtype, 2, shape, 1)), step, -step);
 }
 
-/* [T,2]: 1 where 2 w > (0, u); the first weight is at least 1/2 and always kept. */
-static mg_var *drawn(mg_tape *tape, mg_var *weights, mg_stream noise) {
+/* [T,2]: 1 where w / threshold > (0, u), u drawn or 1; the first weight is at least 1/2 and always kept. */
+static mg_var *important(mg_tape *tape, const gshard_options *o, mg_var *weights, mg_stream noise) {
   const mg_dtype dtype = mg_var_dtype(weights);
   const int64_t tokens = mg_var_rows(weights), one[] = {tokens, 1}, two[] = {tokens, 2}, columns = 2;
-  mg_var *u = mg_random(tape, dtype, 2, one, MG_RANDOM_UNIFORM, noise, 0, 1);
+  mg_var *u = o->second == RANDOM ? mg_random(tape, dtype, 2, one, MG_RANDOM_UNIFORM, noise, 0, 1)
+                                  : mg_fill(tape, dtype, 2, one, 1);
   mg_var *row = mg_reshape(tape, arithmetic_row(tape, dtype, 2, 1), 1, &columns);
   mg_var *least = mg_mul(tape, mg_add(tape, mg_fill(tape, dtype, 2, two, 0), row), u);
-  return mg_detach(tape, mg_binary_op(tape, MG_BINARY_GREATER, mg_scale(tape, weights, 2), least));
+  return mg_detach(tape, mg_binary_op(tape, MG_BINARY_GREATER, mg_scale(tape, weights, 1 / o->threshold), least));
 }
 
 /* [T,1]: the number of each token's group, times `step`; groups are runs of `each` tokens. */
@@ -82,19 +86,26 @@ static mg_var *group_numbers(mg_tape *tape, mg_dtype dtype, int64_t tokens, int6
 }
 
 /* The choices that find room in their group: each (group, expert) is an expert of an assignment with capacity. */
-static mg_var *with_room(const mg_router *router, mg_tape *tape, mg_var *ids) {
+static mg_var *with_room(const mg_router *router, mg_tape *tape, mg_var *chosen_ids, mg_dtype dtype) {
   const gshard_options *o = router->options;
+  mg_var *ids = mg_cast(tape, chosen_ids, dtype);
   const int64_t tokens = mg_var_rows(ids), each = (tokens + o->groups - 1) / o->groups;
   const double wanted = floor(o->factor * 2 * (double)each / (double)router->experts * (1 + 1e-12));
-  mg_var *group = group_numbers(tape, mg_var_dtype(ids), tokens, o->groups, each, (double)router->experts);
+  mg_var *group = group_numbers(tape, dtype, tokens, o->groups, each, (double)router->experts);
   mg_var *chosen = mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, ids, 1, 0.5), 0, 0);
   mg_var *owner = mg_ids_where(tape, chosen, mg_add(tape, ids, group));
   mg_assignment placed;
   mg_assign(tape, owner, NULL, router->experts * o->groups, wanted < 1 ? 1 : (int64_t)fmin(wanted, (double)tokens),
             MG_ORDER_POSITION, &placed);
   if (mg_tape_status(tape) != MG_OK) return NULL;
-  mg_var *place = mg_cast(tape, placed.position, mg_var_dtype(ids));
+  mg_var *place = mg_cast(tape, placed.position, dtype);
   return mg_unary_op(tape, MG_UNARY_STEP, mg_affine(tape, place, 1, 0.5), 0, 0);
+}
+
+/* Leaves out the choices whose mask [T,2] is 0. */
+static void keep(mg_tape *tape, mg_var *kept, mg_route_output *out) {
+  out->ids = mg_ids_where(tape, kept, mg_cast(tape, out->ids, mg_var_dtype(kept)));
+  out->weights = mg_where(tape, kept, out->weights, 0);
 }
 
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
@@ -103,14 +114,12 @@ static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *i
   out->probs = mg_softmax(tape, out->logits);
   out->ids = mg_top_k(tape, out->probs, 2, &out->weights);
   out->weights = mg_shares(tape, out->weights);
-  const bool by_chance = in->training && o->second == RANDOM, limited = o->groups > 0 && in->tokens > 0;
-  if (!by_chance && !limited) return mg_tape_status(tape);
-  mg_var *ids = mg_cast(tape, out->ids, mg_var_dtype(out->weights));
-  mg_var *kept = by_chance ? drawn(tape, out->weights, in->noise) : NULL;
-  if (kept) ids = mg_where(tape, kept, ids, -1);
-  if (limited) kept = with_room(router, tape, ids);
-  out->ids = mg_ids_where(tape, kept, ids);
-  out->weights = mg_where(tape, kept, out->weights, 0);
+  const bool selects = o->second == THRESHOLD || (o->second == RANDOM && in->training);
+  if (selects) keep(tape, important(tape, o, out->weights, in->noise), out);
+  if (o->groups > 0 && in->tokens > 0) {
+    out->wanted = out->ids;
+    keep(tape, with_room(router, tape, out->ids, mg_var_dtype(out->weights)), out);
+  }
   return mg_tape_status(tape);
 }
 
@@ -118,7 +127,7 @@ static const mg_router_plugin plugin = {
     .abi = MG_ABI,
     .size = sizeof(mg_router_plugin),
     .name = "gshard",
-    .summary = "The best expert, and the second best with probability 2 g2; optionally local groups.",
+    .summary = "The best expert, and the second best by chance or above a threshold; optionally local groups.",
     .paper = "Lepikhin et al. 2020, arXiv 2006.16668",
     .formula = "g1, g2 = top 2 of softmax(x W), divided by their sum; the second is kept if 2 g2 > u",
     .options = options,

@@ -311,6 +311,7 @@ function mg.sorted_pairs(t) end
 ---@field ids? moegauge.Var
 ---@field weights? moegauge.Var
 ---@field dispatch? moegauge.Var
+---@field wanted? moegauge.Var  ids before a limit of the router's own; demand and balance losses count these
 ---@field combine? moegauge.Var
 ---@field probs? moegauge.Var
 ---@field logits? moegauge.Var

@@ -56,6 +56,10 @@ typedef struct mg_route_output {
    * tokens; token t gets sum_s combine[t,s] times the slot's output. The core then fills ids [T,E] with all experts and
    * weights [T,E] with the sums of combine over an expert's slots. */
   mg_var *dispatch, *combine;
+
+  /* i32 [T,S]: the choices before a limit of the router's own, which leaves some out of `ids`; NULL = `ids`. Demand and the
+   * counts of balance losses are these, and what is missing in `ids` counts as dropped. */
+  mg_var *wanted;
 } mg_route_output;
 
 /* ---- what a router promises; `moegauge check router` holds it to these ------------------------------------- */
