@@ -16,6 +16,8 @@ typedef enum mg__loss_kind {
 } mg__loss_kind;
 typedef enum mg__scope { MG__SCOPE_SEQUENCE, MG__SCOPE_SHUFFLE, MG__SCOPE_BATCH, MG__SCOPE_GLOBAL } mg__scope;
 
+typedef enum mg__importance { MG__OF_WEIGHTS, MG__OF_PROBS } mg__importance;
+
 typedef struct mg__capacity {
   int64_t policy; /* mg__policy */
   double factor;
@@ -30,6 +32,7 @@ typedef struct mg__loss {
   int64_t window;  /* batches over which a global balance loss counts load */
   int64_t choices; /* of each token that a balance loss counts; 0 = all */
   int64_t groups;  /* equal runs of experts that a balance loss balances; 0 = experts */
+  int64_t of;      /* mg__importance: whose importance */
 } mg__loss;
 
 typedef enum mg__shared_gate { MG__SHARED_PLAIN, MG__SHARED_SIGMOID } mg__shared_gate;

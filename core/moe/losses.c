@@ -6,6 +6,7 @@
  *               f and P, the device-level loss of Dai et al. 2024, eqs 15-17.
  *   z           mean over tokens of (log sum exp of the logits)^2                       Zoph et al. 2022, eq. 5
  *   importance  CV^2 of I_e = sum over tokens of the combine weights given to e         Shazeer et al. 2017, eq. 7
+ *               or of probs[t,e]                                                       Riquelme et al. 2021, appendix A.2
  *   load        CV^2 of L_e = sum over tokens of the probability that e is chosen       Shazeer et al. 2017, eq. 11
  *   entropy     mean over tokens of - sum_e probs log probs                             Huang et al. 2024, L_d
  *
@@ -129,14 +130,20 @@ static mg_var *entropy(mg_tape *tape, mg_var *probs) {
   return mg_scale(tape, mg_mean(tape, mg_sum_columns(tape, mg_mul(tape, probs, logs))), -1);
 }
 
+/* What each expert is given [E]. */
+static mg_var *importance_of(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_route_output *route) {
+  return mg_sum_rows(tape, loss->of == MG__OF_PROBS
+                               ? route->probs
+                               : mg_scatter_columns(tape, route->weights, route->ids, moe->spec.experts));
+}
+
 static mg_var *one_loss(mg_moe *moe, mg_tape *tape, const mg__loss *loss, const mg_moe_input *input,
                         const mg_moe_record *record) {
   const mg_route_output *route = &record->route;
   switch ((mg__loss_kind)loss->kind) {
   case MG__LOSS_BALANCE: return balance(moe, tape, loss, input, record);
   case MG__LOSS_Z: return mg_mean(tape, mg_square(tape, mg_log_sum_exp(tape, route->logits)));
-  case MG__LOSS_IMPORTANCE:
-    return cv_squared(tape, mg_sum_rows(tape, mg_scatter_columns(tape, route->weights, route->ids, moe->spec.experts)));
+  case MG__LOSS_IMPORTANCE: return cv_squared(tape, importance_of(moe, tape, loss, route));
   case MG__LOSS_LOAD: return cv_squared(tape, mg_sum_rows(tape, route->load));
   case MG__LOSS_ENTROPY: return entropy(tape, route->probs);
   }

@@ -11,6 +11,7 @@ static const char *const policies[] = {"none", "drop", "reroute", "pad", NULL};
 static const char *const orders[] = {"position", "priority", "batch_priority", NULL};
 static const char *const loss_kinds[] = {"balance", "z", "importance", "load", "entropy", NULL};
 static const char *const scopes[] = {"sequence", "shuffle", "batch", "global", NULL};
+static const char *const importances[] = {"weights", "probs", NULL};
 
 static const mg_option layer_options[] = {
     MG_OPTION_CHOICE(mg__moe_spec, kind, 0, kinds, "the kind of feed-forward"),
@@ -37,6 +38,7 @@ static const mg_option loss_options[] = {
     MG_OPTION_INT(mg__loss, window, 1, 1, 4096, "training batches over which the global scope counts load"),
     MG_OPTION_INT(mg__loss, choices, 0, 0, 65536, "first choices of each token that a balance loss counts; 0 = all"),
     MG_OPTION_INT(mg__loss, groups, 0, 0, 65536, "equal runs of experts (devices) to balance; 0 = every expert"),
+    MG_OPTION_CHOICE(mg__loss, of, MG__OF_WEIGHTS, importances, "what an importance loss adds up for each expert"),
     MG_OPTION_END};
 
 static const mg_option shared_options[] = {
@@ -87,6 +89,8 @@ static mg_status read_loss(mg_context *context, const json_t *json, mg__loss *ou
   if ((out->choices || out->groups) && out->kind != MG__LOSS_BALANCE)
     return mg_fail(context, MG_USAGE, "losses: '%s' is about kind 'balance', not '%s'",
                    out->choices ? "choices" : "groups", loss_kinds[out->kind]);
+  if (out->of == MG__OF_PROBS && out->kind != MG__LOSS_IMPORTANCE)
+    return mg_fail(context, MG_USAGE, "losses: 'of' is about kind 'importance', not '%s'", loss_kinds[out->kind]);
   if (out->choices && out->window > 1)
     return mg_fail(context, MG_USAGE,
                    "losses: 'choices' counts this batch alone; use window = 1, or leave 'choices' out");
@@ -193,6 +197,8 @@ mg_status mg__moe_spec_fits(const mg__moe_spec *spec, const mg_router *router) {
       [MG__LOSS_ENTROPY] = {MG_ROUTER_GIVES_PROBS, "loss 'entropy'", "probabilities (probs)"}};
   const uint32_t given = mg_router_promises(router);
   for (int64_t i = 0; i < spec->losses_count; i++) {
+    if (spec->losses[i].of == MG__OF_PROBS && !(given & MG_ROUTER_GIVES_PROBS))
+      return refuse_need(router, "loss 'importance' of 'probs'", "probabilities (probs)");
     MG_TRY(groups_fit(router->context, spec, spec->losses[i].groups));
     const uint32_t flag = needs[spec->losses[i].kind].flag;
     if ((given & flag) != flag)

@@ -97,6 +97,38 @@ static void smooth_load_is_the_papers_formula(void **state) {
   }
 }
 
+/* Riquelme et al. 2021, appendix A.2: noise of deviation 1 / E, and the chance of reaching the k-th score of the noisy ones. */
+static void fixed_noise_is_the_one_of_v_moe(void **state) {
+  (void)state;
+  static const char *const specs[] = {"{'name': 'topk', 'k': 2, 'noise': 'fixed'}",
+                                      "{'name': 'topk', 'k': 2, 'noise': 'fixed', 'noise_deviation': 0.5}"};
+  for (int i = 0; i < 2; i++) {
+    router_world r;
+    const mg_stream stream = {3, 4};
+    const double sigma = i ? 0.5 : 1.0 / E;
+    double clean[T * E], h[T * E], load[T * E];
+    router_world_open(&r, specs[i], E, 0.7);
+    assert_true(mg_router_promises(r.router) & MG_ROUTER_GIVES_LOAD);
+    router_world_route(&r, true, stream);
+    logits_of(&r, "gate", clean);
+    moe_read(&r.world, r.out.logits, h, T * E);
+    moe_read(&r.world, r.out.load, load, T * E);
+    for (int t = 0; t < T; t++)
+      for (int e = 0; e < E; e++) {
+        const int at = t * E + e;
+        assert_close(h[at], clean[at] + sigma * mg_random_normal(stream, (uint64_t)at), 1e-12);
+        const double threshold = h[t * E + ranked(h + t * E, 1)];
+        assert_close(load[at], 0.5 * erfc(-(clean[at] - threshold) / sigma / sqrt(2)), 1e-12);
+      }
+    router_world_route(&r, false, stream);
+    moe_read(&r.world, r.out.logits, h, T * E);
+    for (int at = 0; at < T * E; at++) assert_close(h[at], clean[at], 1e-12);
+    router_world_close(&r);
+  }
+  assert_router_refused("{'name': 'topk', 'k': 8, 'noise': 'fixed', 'renormalise': false}", 8,
+                        "fixed noise needs k below");
+}
+
 static void noise_is_drawn_in_training_only_and_by_stream(void **state) {
   (void)state;
   router_world r;
@@ -171,6 +203,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(option_sets_of_released_models_give_their_weights),
       cmocka_unit_test(smooth_load_is_the_papers_formula),
+      cmocka_unit_test(fixed_noise_is_the_one_of_v_moe),
       cmocka_unit_test(noise_is_drawn_in_training_only_and_by_stream),
       cmocka_unit_test(a_bias_moves_the_logits_by_itself),
       cmocka_unit_test(the_noise_matrix_exists_only_when_it_is_used),

@@ -201,6 +201,22 @@ static void the_loss_of_groups_is_the_device_level_balance_loss(void **state) {
   close_pass(&p);
 }
 
+/* Riquelme et al. 2021, appendix A.2: (deviation / mean)^2 of what all tokens give each expert, chosen or not. */
+static void importance_of_probabilities_is_v_moes(void **state) {
+  (void)state;
+  pass p;
+  double given[E] = {0}, mean = 0, variance = 0;
+  open_pass(&p, "{'name': 'topk', 'k': 2, 'renormalise': false}",
+            "'losses': [{'kind': 'importance', 'of': 'probs'}, {'kind': 'importance'}]", T);
+  for (int t = 0; t < T; t++)
+    for (int e = 0; e < E; e++) given[e] += p.probs[t * E + e];
+  for (int e = 0; e < E; e++) mean += given[e] / E;
+  for (int e = 0; e < E; e++) variance += (given[e] - mean) * (given[e] - mean) / E;
+  assert_close(loss_of(&p, 0), variance / (mean * mean), 1e-12);
+  assert_true(fabs(loss_of(&p, 1) - loss_of(&p, 0)) > 1e-3);
+  close_pass(&p);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(batch_priority_serves_the_most_certain_tokens_first),
@@ -208,6 +224,7 @@ int main(void) {
       cmocka_unit_test(the_loss_of_first_choices_is_gshards),
       cmocka_unit_test(choices_beyond_a_routers_own_limit_count_as_dropped),
       cmocka_unit_test(the_loss_of_groups_is_the_device_level_balance_loss),
+      cmocka_unit_test(importance_of_probabilities_is_v_moes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

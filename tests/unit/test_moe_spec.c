@@ -48,6 +48,10 @@ static const refusal refusals[] = {
      "'choices' is about kind 'balance'"},
     {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{'kind': 'z', 'groups': 2}]}",
      "'groups' is about kind 'balance'"},
+    {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{'of': 'probs'}]}",
+     "'of' is about kind 'importance'"},
+    {"{'experts': 4, 'width': 8, 'router': {'name': 'relu'}, 'losses': [{'kind': 'importance', 'of': 'probs'}]}",
+     "needs probabilities"},
     {"{'experts': 4, 'width': 8, 'router': {'name': 'topk'}, 'losses': [{'choices': 1, 'scope': 'global',"
      " 'window': 4}]}",
      "use window = 1"},
