@@ -1,9 +1,10 @@
 -- One expert per token or two, at three capacities: quality, speed, and what is dropped, against a dense model.
 --
 -- Fedus et al. 2021 (arXiv 2101.03961), table 1: 128 experts in every other layer of T5-Base. Here 16 experts, each as wide
--- as the dense layer, in the second of two decoder layers; two experts per token cost twice the expert work, as theirs.
--- Every expert computes its whole capacity (policy `pad`), as on their hardware, so that a larger capacity costs time here
--- too. The paper's quality is a negative log perplexity in nats: the loss with its sign turned. Its speed is in examples
+-- as the dense layer, in the second of two decoder layers. A capacity factor counts places per token (their eq. 3 has no
+-- k), so two experts per token get as many places as one, and at 1.0 lose half of their choices; the layer's own factor is
+-- relative to the choices made, hence factor / k. Every expert computes its whole capacity (policy `pad`), as on their
+-- hardware, so that a larger capacity costs time here too. The paper's quality is a negative log perplexity in nats: the loss with its sign turned. Its speed is in examples
 -- per second on 32 TPU cores, so speeds are compared as multiples of the dense model's; they mean something only on a quiet
 -- machine.
 --
@@ -14,7 +15,8 @@
 local mg <const> = require "moegauge"
 
 local function moe(router, factor)
-  return mg.moe { experts = 16, width = 128, router = router, capacity = { policy = "pad", factor = factor }, losses = { { kind = "balance", weight = 0.01 } } }
+  local places = factor / (router.k or 1)
+  return mg.moe { experts = 16, width = 128, router = router, capacity = { policy = "pad", factor = places }, losses = { { kind = "balance", weight = 0.01 } } }
 end
 local two <const>, one <const> = mg.router.topk { k = 2 }, mg.router.switch {}
 
