@@ -28,6 +28,13 @@ static inline vector vector_load_bf16(const uint16_t *from) {
   const __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)from);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
+/* Every other one of 2 VECTOR_FLOATS elements. */
+static inline vector vector_load_even(const uint16_t *from) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(from), 16));
+}
+static inline vector vector_load_odd(const uint16_t *from) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from), _mm512_set1_epi32((int32_t)0xffff0000)));
+}
 static inline vector vector_add(vector a, vector b) {
   return _mm512_add_ps(a, b);
 }
@@ -62,6 +69,14 @@ static inline vector vector_load_bf16(const uint16_t *from) {
   const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)from);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
+static inline vector vector_load_even(const uint16_t *from) {
+  const __m256i all = _mm256_loadu_si256((const __m256i *)(const void *)from);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(all, 16));
+}
+static inline vector vector_load_odd(const uint16_t *from) {
+  const __m256i all = _mm256_loadu_si256((const __m256i *)(const void *)from);
+  return _mm256_castsi256_ps(_mm256_and_si256(all, _mm256_set1_epi32((int32_t)0xffff0000)));
+}
 static inline vector vector_add(vector a, vector b) {
   return _mm256_add_ps(a, b);
 }
@@ -95,6 +110,13 @@ static inline vector vector_load_bf16(const uint16_t *from) {
   vector x;
   memcpy(&x, bits, sizeof x);
   return x;
+}
+static inline vector vector_load_even(const uint16_t *from) {
+  const uint16_t even[] = {from[0], from[2], from[4], from[6]};
+  return vector_load_bf16(even);
+}
+static inline vector vector_load_odd(const uint16_t *from) {
+  return vector_load_even(from + 1);
 }
 static inline vector vector_add(vector a, vector b) {
   return a + b;
