@@ -44,9 +44,16 @@ void mg_context_destroy(mg_context *context) {
   allocator.resize(allocator.user, context, sizeof *context, 0);
 }
 
+/* What a file holds must not steer the terminal that the message is shown on. */
+static void blunt(char *text) {
+  for (; *text; text++)
+    if (((unsigned char)*text < ' ' && *text != '\n' && *text != '\t') || *text == 0x7f) *text = '?';
+}
+
 mg_status mg_fail_va(mg_context *context, mg_status status, const char *format, va_list arguments) {
   char text[MESSAGE_BYTES]; /* an argument may be the old message itself */
   vsnprintf(text, sizeof text, format, arguments);
+  blunt(text);
   memcpy(context->message, text, sizeof text);
   return status;
 }

@@ -47,11 +47,13 @@ static const mg_option options[] = {
     MG_OPTION_END};
 
 static const char generate[] = "generate", tokenize[] = "tokenize";
-static const char *const actions[] = {"inspect", "counts", "eval", "generate", "trace", "bench", "tokenize", NULL};
+static const char *const actions[] = {"inspect", "check", "counts",   "eval", "generate",
+                                      "trace",   "bench", "tokenize", NULL};
 
 static const mg_example examples[] = {
     {"moegauge model inspect models/OLMoE-1B-7B", "parameters, FLOPs and bytes of the model in a folder"},
     {"moegauge model inspect config.json --context 32768 --json", "the same at a long context, for a script"},
+    {"moegauge model check models/OLMoE-1B-7B", "are all weights finite numbers?"},
     {"moegauge model counts tests/golden/models.json", "counted against known parameters"},
     {"moegauge model eval models/OLMoE-1B-7B --text book.txt", "perplexity and bits per byte on a text"},
     {"moegauge model eval models/OLMoE-1B-7B --choices arc.jsonl --limit 500", "multiple choice: acc and acc_norm"},
@@ -133,12 +135,13 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
 
 const mg_command mg__command_model = {
     .name = "model",
-    .words = "inspect|counts|eval|generate|trace|bench|tokenize PATH [TEXT]",
+    .words = "inspect|check|counts|eval|generate|trace|bench|tokenize PATH [TEXT]",
     .summary = "show what a released model costs, or run it: text, questions, routing traces, speed",
     .details =
         "inspect: PATH is a config.json, a GGUF file, or a folder that holds one; no weights are touched. Every field "
         "of the "
-        "configuration is used or listed; one that is unknown and speaks of experts is an error. counts: PATH is a "
+        "configuration is used or listed; one that is unknown and speaks of experts is an error. check: reads every "
+        "weight and names the tensors that hold NaN or infinities, which ends it with 3. counts: PATH is a "
         "file of configurations with known numbers; what differs is printed as Markdown, and a difference ends "
         "it with 7. eval, generate, trace and bench: "
         "PATH is a folder with config.json and the weights in safetensors, and for texts tokenizer.json, or a GGUF "

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/options.h"
 #include "lua/state.h"
+#include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/model.h"
 
@@ -62,6 +63,43 @@ static int stamp(lua_State *L) {
   if (text) mg_hash_bytes(text, strlen(text), hash);
   free(text);
   lua_pushstring(L, hash);
+  return 1;
+}
+
+/* ---- the values of a checkpoint ---------------------------------------------------------------------------------- */
+
+static mg_status count_values(const mg_checkpoint *checkpoint, json_t *wrong, int64_t *values, int64_t *unread) {
+  mg_checkpoint_tensor tensor;
+  int64_t count;
+  for (int64_t i = 0; i < mg_checkpoint_count(checkpoint); i++) {
+    mg_checkpoint_at(checkpoint, i, &tensor);
+    MG_TRY(mg_checkpoint_count_not_finite(checkpoint, &tensor, &count));
+    *unread += count < 0;
+    if (count >= 0) *values += tensor.rows * tensor.columns;
+    if (count > 0)
+      json_array_append_new(wrong, json_pack("{s:s, s:I}", "tensor", tensor.name, "not_finite", (json_int_t)count));
+  }
+  return mg_checkpoint_unchanged(checkpoint);
+}
+
+/* check_values(path) -> { file =, tensors =, values =, unread =, not_finite = list of { tensor =, not_finite = } } */
+static int check_values(lua_State *L) {
+  mg_context *context = mg__engine_of(L)->context;
+  mg_checkpoint *checkpoint;
+  int64_t values = 0, unread = 0;
+  json_t **box = mg__push_box(L);
+  mg_status status = mg_checkpoint_open(context, luaL_checkstring(L, 1), NULL, &checkpoint);
+  if (status == MG_OK) {
+    json_t *wrong = json_array();
+    status = count_values(checkpoint, wrong, &values, &unread);
+    *box = json_pack("{s:s, s:I, s:I, s:I, s:o}", "file", mg_checkpoint_path(checkpoint), "tensors",
+                     (json_int_t)mg_checkpoint_count(checkpoint), "values", (json_int_t)values, "unread",
+                     (json_int_t)unread, "not_finite", wrong);
+    mg_checkpoint_close(checkpoint);
+  }
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(context));
+  if (!*box) mg__raise_text(L, MG_MEMORY, "out of host memory");
+  mg__push_json(L, *box);
   return 1;
 }
 
@@ -137,7 +175,10 @@ static int describe(lua_State *L) {
 }
 
 void mg__add_inspect(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"read_config", read_config}, {"describe", describe}, {"stamp", stamp}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"read_config", read_config},
+                                       {"describe", describe},
+                                       {"stamp", stamp},
+                                       {"check_values", check_values},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

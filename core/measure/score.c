@@ -1,6 +1,7 @@
 /* ln p(token | tokens before it) = -loss of the token as a target (cross entropy in nats). */
 #include "measure/score.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "tensor/tape_work.h"
@@ -36,7 +37,10 @@ static mg_status measure(mg_model *model, mg_tape *tape, const int32_t *ids, int
     out->greedy += h->best[t] == h->targets[t];
     out->tokens++;
   }
-  return MG_OK;
+  if (isfinite(out->log_likelihood)) return MG_OK;
+  return mg_fail(h->context, MG_FILE,
+                 "the probability of a token is no number: weights hold NaN or infinities (`moegauge model check` "
+                 "names them), or what is computed from them grows beyond all numbers");
 }
 
 mg_status mg_score_tokens(mg_model *model, mg_tape *tape, const int32_t *ids, int64_t count, int64_t from,

@@ -1,6 +1,7 @@
 /* Collects ids and weights of every MoE layer on the host. */
 #include "measure/trace.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "measure/trace_file.h"
@@ -91,7 +92,13 @@ static mg_status add_layer(const mg_trace *trace, mg_tape *tape, traced_layer *l
   if (!experts || !weights) return MG_MEMORY;
   const size_t bytes = (size_t)count * NUMBER_BYTES;
   MG_TRY(mg_tape_download(tape, record->ids, experts, bytes));
-  return mg_tape_download(tape, mg_cast(tape, record->weights, MG_F32), weights, bytes);
+  MG_TRY(mg_tape_download(tape, mg_cast(tape, record->weights, MG_F32), weights, bytes));
+  for (int64_t i = 0; i < count; i++)
+    if (!isfinite(((const float *)weights)[i]))
+      return mg_fail(trace->context, MG_FILE,
+                     "trace: an expert's weight is no number: weights of the model hold NaN or infinities (`moegauge "
+                     "model check` names them), or what is computed from them grows beyond all numbers");
+  return MG_OK;
 }
 
 mg_status mg_trace_add(mg_trace *trace, mg_tape *tape, const int32_t *ids, int64_t count,

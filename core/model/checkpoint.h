@@ -78,6 +78,10 @@ int64_t mg_checkpoint_find(const mg_checkpoint *checkpoint, const char *name);
  * it is missing or its scales do not fit. */
 mg_status mg_checkpoint_get(const mg_checkpoint *checkpoint, const char *name, mg_checkpoint_tensor *out);
 
+enum { MG__PRINTABLE_BYTES = 160 };
+/* A name from a file for a message: cut, and with what is not printable as \xNN. */
+const char *mg__printable(const char *name, char text[MG__PRINTABLE_BYTES]);
+
 /* The stored dtype (moegauge/tensor.h) that holds the tensor's values as they are, scales included; false if none does. */
 bool mg_checkpoint_stored_dtype(const mg_checkpoint_tensor *tensor, mg_dtype *out);
 /* Rows [first_row, first_row + rows) as `dtype` into host memory. Integers go to i32 if they fit (else MG_FILE);
@@ -90,6 +94,11 @@ mg_status mg_checkpoint_load_rows(const mg_checkpoint *checkpoint, mg_backend *b
 /* The whole tensor `name`, which must have the shape of `out` (a scalar: [1]). */
 mg_status mg_checkpoint_load(const mg_checkpoint *checkpoint, mg_backend *backend, const char *name,
                              const mg_tensor *out);
+
+/* How many of the stored values are NaN or infinite, integers never; -1 if the type is known by its size alone. Factors in
+ * tensors of their own are not applied. Reads the tensor in small steps. */
+mg_status mg_checkpoint_count_not_finite(const mg_checkpoint *checkpoint, const mg_checkpoint_tensor *tensor,
+                                         int64_t *out);
 
 /* Maps the tensor's file if it is not yet, and points to the tensor's bytes as stored; no copy, no conversion. The
  * address is a multiple of the element's size or block alignment only if the file laid it out so: check before use. */

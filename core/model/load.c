@@ -96,12 +96,13 @@ static bool not_needed(const mg__loader *loader, const char *name) {
 static mg_status refuse_leftovers(const mg__loader *loader) {
   for (int64_t i = 0; i < mg_checkpoint_count(loader->checkpoint); i++) {
     mg_checkpoint_tensor tensor;
+    char name[MG__PRINTABLE_BYTES];
     if (loader->used[i]) continue;
     mg_checkpoint_at(loader->checkpoint, i, &tensor);
     if (not_needed(loader, tensor.name)) continue;
     return mg_fail(loader->context, MG_FILE,
-                   "%s: tensor %s is left over: no part of the model that config.json describes is made from it",
-                   mg_checkpoint_path(loader->checkpoint), tensor.name);
+                   "%s: tensor %s is left over: no part of the model that the configuration describes is made from it",
+                   mg_checkpoint_path(loader->checkpoint), mg__printable(tensor.name, name));
   }
   return MG_OK;
 }

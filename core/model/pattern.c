@@ -32,7 +32,7 @@ static mg_status compile(mg__pattern *pattern) {
   if (!pattern->code) {
     char reason[128] = "";
     pcre2_get_error_message(error, (PCRE2_UCHAR *)reason, sizeof reason);
-    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%s': %s at offset %zu; give a PCRE2 pattern",
+    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%.200s': %s at offset %zu; give a PCRE2 pattern",
                    pattern->text, reason, (size_t)at);
   }
   pattern->match = pcre2_match_data_create(1, NULL);
@@ -99,15 +99,16 @@ mg_status mg__pattern_find(mg__pattern *pattern, const char *text, size_t bytes,
   *match = (mg__match){bytes, bytes, false};
   if (found == PCRE2_ERROR_NOMATCH) return MG_OK;
   if (found == PCRE2_ERROR_MATCHLIMIT || found == PCRE2_ERROR_JIT_STACKLIMIT || found == PCRE2_ERROR_HEAPLIMIT)
-    return mg_fail(pattern->context, MG_USAGE,
-                   "tokenizer pattern '%s' takes more than %d steps at byte %zu of the text; it backtracks too much",
-                   pattern->text, STEPS_MOST, from);
+    return mg_fail(
+        pattern->context, MG_USAGE,
+        "tokenizer pattern '%.200s' takes more than %d steps at byte %zu of the text; it backtracks too much",
+        pattern->text, STEPS_MOST, from);
   if (found < 0)
-    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%s' fails on the text with PCRE2 error %d",
+    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%.200s' fails on the text with PCRE2 error %d",
                    pattern->text, found);
   const PCRE2_SIZE *range = pcre2_get_ovector_pointer(pattern->match);
   if (range[0] < from || range[1] < range[0])
-    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%s' matches before its start; leave out \\K",
+    return mg_fail(pattern->context, MG_USAGE, "tokenizer pattern '%.200s' matches before its start; leave out \\K",
                    pattern->text);
   *match = (mg__match){range[0], range[1], true};
   return MG_OK;

@@ -61,7 +61,7 @@ end
 
 --- Fails, naming the file, the key and the rule.
 function Config:refuse(key, rule)
-  core.fail_plain("file", ("%s: key '%s': %s"):format(self.file, self.told[self.path .. key] or self.path .. key, rule))
+  core.fail_plain("file", ("%s: key '%s': %s"):format(self.file, strict.printable(self.told[self.path .. key] or self.path .. key), rule))
 end
 
 local function describe(value)

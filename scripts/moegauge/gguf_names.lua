@@ -214,7 +214,7 @@ end
 
 local function integer_within(value, most) return math.type(value) == "integer" and value >= 1 and value <= most end
 
-local function shown(value) return type(value) == "table" and "a list" or tostring(value) end
+local function shown(value) return type(value) == "table" and "a list" or strict.describe(value) end
 
 --- What no mixture can do without, checked before anything is computed from it.
 local function check(r)
@@ -235,6 +235,7 @@ local function reader(file, architecture)
     local value = file.metadata[r.full(key)]
     r.asked[r.full(key)] = true
     local tokens = file.metadata["tokenizer.ggml.tokens"]
+    if value == core.null then r.refuse(key, "must be a finite number") end
     if value == nil and key == "vocab_size" then return type(tokens) == "table" and #tokens or tokens end
     return value
   end

@@ -3,6 +3,7 @@
 
 local core = require "moegauge.core"
 local families = require "moegauge.families"
+local strict = require "moegauge.strict"
 
 local inspect = {}
 
@@ -212,7 +213,7 @@ end
 
 local function add_fields(lines, r)
   for _, kind in ipairs { "used", "ignored", "unknown" } do
-    local names = table.concat(r.fields[kind], " ")
+    local names = strict.printable(table.concat(r.fields[kind], " "))
     lines[#lines + 1] = ("fields %s: %s"):format(kind, names == "" and "none" or names)
   end
 end

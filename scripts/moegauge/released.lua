@@ -372,6 +372,23 @@ local function choice_lines(lines, r)
   end
 end
 
+-- The tensors that hold values which are no numbers end it; five of them are named.
+local function check_values(path)
+  local found = core.check_values(path)
+  local named = {}
+  for i = 1, math.min(#found.not_finite, 5) do
+    local one = found.not_finite[i]
+    named[i] = ("%s (%d)"):format(strict.printable(one.tensor), one.not_finite)
+  end
+  if #named > 0 then
+    core.fail_plain("file", ("%s: %d of %d tensors hold NaN or infinities: %s%s"):format(found.file, #found.not_finite, found.tensors,
+      table.concat(named, ", "), #named < #found.not_finite and ", ..." or ""))
+  end
+  local unread = found.unread > 0 and ("; %d tensors are of types that are not decoded"):format(found.unread) or ""
+  found.not_finite = nil
+  return { result = found, text = ("%s: all %d values of %d tensors are finite%s\n"):format(found.file, found.values, found.tensors - found.unread, unread) }
+end
+
 local function given(value) return value ~= "" and value or nil end
 
 -- The text with U+FFFD in place of bytes that are no UTF-8, as models over bytes may write.
@@ -402,8 +419,9 @@ local function generate(model, text, set)
   return { result = result, text = "\n" }
 end
 
---- For those `moegauge model` commands that run a model: { result =, text = }.
+--- For `moegauge model check` and the commands that run a model: { result =, text = }.
 function released.command(action, path, set)
+  if action == "check" then return check_values(path) end
   local load = { backend = given(set.backend), precision = set.precision, threads = set.threads > 0 and set.threads or nil }
   local text, choices, limit = given(set.text), given(set.choices), set.limit > 0 and set.limit or nil
   if action == "trace" and not (text and given(set.output)) then core.fail_plain("usage", "model trace: --text FILE and --output FILE are needed") end

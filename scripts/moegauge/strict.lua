@@ -4,10 +4,13 @@ local core = require "moegauge.core"
 
 local strict = {}
 
+--- A name from a file for a message, on one line and without what steers a terminal.
+function strict.printable(name) return (name:gsub("%c", "?")) end
+
 --- "a number", "an empty text": what a wrong value is, for a message.
 function strict.describe(value)
   if value == nil then return "nothing" end
-  if type(value) == "string" then return ("the text '%s'"):format(#value > 40 and value:sub(1, 37) .. "..." or value) end
+  if type(value) == "string" then return ("the text '%s'"):format(strict.printable(#value > 40 and value:sub(1, 37) .. "..." or value)) end
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
   return "a " .. type(value)
 end

@@ -87,6 +87,28 @@ jq -e '(.speed.prefill | not) and .speed.rounds == 1 and .precision == "f32" and
   .speed.decode.lowest <= .speed.decode.tokens_per_second and .speed.decode.of_bandwidth > 0' out >/dev/null ||
   complain "the numbers of bench are wrong: $(cat out)"
 
+# Weights that are no numbers: found on request, and no result is made from them.
+mkdir infinite
+cp "$golden"/mixtral/*.json infinite
+"$MOEGAUGE" model check "$golden/mixtral" --json | jq -e '.tensors == 96 and .values == 71648 and .unread == 0' >/dev/null || complain "model check --json"
+"$MOEGAUGE" model check "$gguf/olmoe_q8_0.gguf" | grep -q 'values of 27 tensors are finite' || complain "model check of a GGUF file"
+{ head -c -2 "$golden/mixtral/model.safetensors" && printf '\200\177'; } >infinite/model.safetensors # the last bf16 is an infinity
+expect 3 "1 of 96 tensors hold NaN or infinities: model.norm.weight (1)" model check infinite
+expect 3 "the probability of a token is no number" model eval infinite --text text
+expect 3 "the probability of a token is no number" model eval infinite --choices questions.jsonl
+
+# What a file says stays on one line and steers no terminal.
+mkdir steering
+cp "$golden"/mixtral/* steering
+sed -i 's/"hidden_act"/"num_\\u001b[31m\\nexperts": 1, "hidden_act"/' steering/config.json
+expect 3 "key 'num_?[31m?experts': is unknown" model inspect steering
+
+# Links that lead nowhere are named, not passed over.
+mkdir dangling
+cp "$golden"/mixtral/*.json dangling
+ln -s blobs/none dangling/model.safetensors
+expect 3 "dangling/model.safetensors: cannot be opened" model eval dangling --text text
+
 # Wrong inputs.
 expect 2 "at least one token to read or to write" model bench "$golden/olmoe" --prompt 0 --generate 0
 expect 2 "has an encoder" model bench "$golden/switch_transformers"

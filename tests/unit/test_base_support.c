@@ -71,6 +71,13 @@ static void a_message_may_quote_the_one_before(void **state) {
   assert_string_equal(mg_context_message(context), "layer 2: k is 9");
 }
 
+/* A terminal takes ESC and its like as orders; names in files may hold them. */
+static void a_message_cannot_steer_a_terminal(void **state) {
+  (void)state;
+  mg_fail(context, MG_FILE, "%s", "key 'a\x1b[31m\a\x7f': caf\u00e9\n\tis unknown");
+  assert_string_equal(mg_context_message(context), "key 'a?[31m?\?': caf\u00e9\n\tis unknown");
+}
+
 static void a_reset_arena_allocates_nothing_new(void **state) {
   (void)state;
   mg_arena *arena;
@@ -177,6 +184,7 @@ int main(void) {
       cmocka_unit_test(memory_is_accounted_to_the_byte),
       cmocka_unit_test(a_failed_allocation_leaves_a_message),
       cmocka_unit_test(a_message_may_quote_the_one_before),
+      cmocka_unit_test(a_message_cannot_steer_a_terminal),
       cmocka_unit_test(a_reset_arena_allocates_nothing_new),
       cmocka_unit_test(random_bits_are_philox),
       cmocka_unit_test(uniform_draws_lie_inside_as_f32_too),

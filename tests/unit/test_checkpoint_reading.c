@@ -258,6 +258,42 @@ static void undecodable_types_say_so(void **state) {
   mg_checkpoint_close(checkpoint);
 }
 
+/* NaN and infinities in every kind of form, across the steps of reading; integers and unread types have none to find. */
+static void values_that_are_no_numbers_are_counted(void **state) {
+  (void)state;
+  enum { LONG = 40000 };
+  static const struct {
+    const char *dtype;
+    int64_t wrong;
+  } cases[] = {{"F32", 2},     {"F64", 2},     {"BF16", 2}, {"F16", 2},
+               {"F8_E4M3", 2}, {"F8_E5M2", 2}, {"I32", 0},  {"C64", -1}};
+  static const uint64_t infinite[] = {0x7f800000, UINT64_C(0x7ff0000000000000), 0x7f80, 0x7c00, 0x7f, 0x7c, 0x7f800000};
+  static const size_t width[] = {4, 8, 2, 2, 1, 1, 4, 8};
+  static unsigned char data[LONG * 8];
+  for (size_t i = 0; i < MG_COUNT(cases); i++) {
+    char header[128];
+    mg_checkpoint_tensor tensor;
+    int64_t found = -2;
+    memset(data, 0, sizeof data);
+    if (i < MG_COUNT(infinite)) {
+      memcpy(&data[3 * width[i]], &infinite[i], width[i]);
+      memcpy(&data[(LONG - 1) * width[i]], &infinite[i], width[i]);
+    }
+    snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[0,%zu]}}",
+             cases[i].dtype, LONG, LONG * width[i]);
+    write_file(header, data, LONG * width[i]);
+    mg_checkpoint *checkpoint = open_checkpoint(path);
+    mg_checkpoint_at(checkpoint, 0, &tensor);
+    assert_ok(world.context, mg_checkpoint_count_not_finite(checkpoint, &tensor, &found));
+    assert_int_equal(found, cases[i].wrong);
+    assert_int_equal(truncate(path, 100), 0);
+    if (cases[i].wrong > 0)
+      assert_refused(world.context, MG_FILE, "tensor 'w': its data cannot be read",
+                     mg_checkpoint_count_not_finite(checkpoint, &tensor, &found));
+    mg_checkpoint_close(checkpoint);
+  }
+}
+
 /* Into a backend, by way of the host's memory and by uploads of several pieces. */
 static void backends_get_rows(void **state) {
   (void)state;
@@ -441,6 +477,7 @@ int main(void) {
                                      cmocka_unit_test(scales_that_do_not_fit_are_refused),
                                      cmocka_unit_test(integers_must_fit),
                                      cmocka_unit_test(undecodable_types_say_so),
+                                     cmocka_unit_test(values_that_are_no_numbers_are_counted),
                                      cmocka_unit_test(backends_get_rows),
                                      cmocka_unit_test(changed_files_are_noticed),
                                      cmocka_unit_test(lost_pages_become_an_error),

@@ -160,7 +160,7 @@ static void names_that_fit_no_family_are_refused(void **state) {
       "key 'deepseek2.expert_shaped_count': is unknown, and its name says that it changes the "
       "mixture of experts; the nearest known key is");
   assert_text_change_is_refused("llama", "llama.expert_count", "llama.expert_c0unt",
-                                "key 'llama.expert_count': must be 1 to 65536, not nil");
+                                "key 'llama.expert_count': must be 1 to 65536, not nothing");
 }
 
 /* Sizes [16, 32] stand innermost first as 32, 16; a tensor with them the other way has as many bytes. */

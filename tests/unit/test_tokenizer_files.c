@@ -229,6 +229,29 @@ static void slow_patterns_end_in_an_error(void **state) {
   mg_tokenizer_destroy(tokenizer);
 }
 
+/* Eight stages that each write a hundred letters for one would make 10^16 bytes of one letter. */
+static void stages_that_multiply_end_in_an_error(void **state) {
+  mg_context *context = *state;
+  enum { STAGES = 8, TIMES = 100 };
+  char text[8192], normalizers[4096] = "{\"type\":\"Sequence\",\"normalizers\":[", content[TIMES + 1] = "";
+  mg_tokenizer *tokenizer;
+  mg_token_list list = {0};
+  memset(content, 'a', TIMES);
+  for (int i = 0; i < STAGES; i++) {
+    const size_t used = strlen(normalizers);
+    snprintf(&normalizers[used], sizeof normalizers - used,
+             "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"}", i ? "," : "", content);
+  }
+  strcat(normalizers, "]}");
+  const size_t bytes = write_file(text, sizeof text, NORMALIZER, normalizers);
+  assert_ok(context, load_text(context, text, bytes, &tokenizer));
+  const size_t before = mg_context_bytes(context);
+  assert_refused(context, MG_FILE, "longer than the 1048640 bytes", mg_tokenizer_encode(tokenizer, "a", 1, 0, &list));
+  assert_in_range(mg_context_peak_bytes(context), before, before + 64 * 1024 * 1024);
+  mg_token_list_free(context, &list);
+  mg_tokenizer_destroy(tokenizer);
+}
+
 static void text_outside_the_vocabulary_is_said(void **state) {
   mg_context *context = *state;
   char text[4096];
@@ -288,6 +311,8 @@ int main(void) {
                                       mg_testing_close_context),
       cmocka_unit_test_setup_teardown(deep_sequences_are_refused, mg_testing_open_context, mg_testing_close_context),
       cmocka_unit_test_setup_teardown(slow_patterns_end_in_an_error, mg_testing_open_context, mg_testing_close_context),
+      cmocka_unit_test_setup_teardown(stages_that_multiply_end_in_an_error, mg_testing_open_context,
+                                      mg_testing_close_context),
       cmocka_unit_test_setup_teardown(text_outside_the_vocabulary_is_said, mg_testing_open_context,
                                       mg_testing_close_context),
       cmocka_unit_test_setup_teardown(bpe_without_unknown_drops, mg_testing_open_context, mg_testing_close_context),

@@ -28,7 +28,8 @@ MG_API mg_status mg_context_create(const mg_allocator *allocator, mg_context **o
 MG_API void mg_context_destroy(mg_context *context);
 
 /* Stores a message (what was wanted, what came, what to do) and returns `status`, so that a caller can
- * write `return mg_fail(...)`. A later failure replaces an earlier one. */
+ * write `return mg_fail(...)`. A later failure replaces an earlier one. Control characters but line ends and tabs become
+ * question marks, as a message may quote a file that nobody trusts. */
 MG_API mg_status mg_fail(mg_context *context, mg_status status, const char *format, ...) MG_PRINTF(3, 4);
 MG_API mg_status mg_fail_va(mg_context *context, mg_status status, const char *format, va_list arguments);
 

@@ -84,9 +84,6 @@ bool mg__guard_damaged(int place);
 /* ---- refusals (refuse.c) ---- */
 
 #define MG__NOWHERE UINT64_MAX
-enum { MG__PRINTABLE_BYTES = 160 };
-/* A name from a file, cut and with what is not printable as \xNN. */
-const char *mg__printable(const char *name, char text[MG__PRINTABLE_BYTES]);
 /* MG_FILE with "PATH: byte AT: KIND 'NAME': RULE; ...". `at` may be MG__NOWHERE; kind and name NULL. */
 mg_status mg__file_refuse(const mg_checkpoint *checkpoint, const mg__file *file, uint64_t at, const char *kind,
                           const char *name, const char *rule, ...) MG_PRINTF(6, 7);

@@ -44,8 +44,15 @@ bool mg__json_end(mg__json *json) {
   return json->at == json->bytes;
 }
 
+static const char *expected(char c) {
+  return c == '"'   ? "malformed JSON: a string was expected"
+         : c == '{' ? "malformed JSON: an object was expected"
+         : c == '[' ? "malformed JSON: a list was expected"
+                    : "malformed JSON: a colon was expected";
+}
+
 bool mg__json_take(mg__json *json, char c) {
-  if (look(json) != c || json->at == json->bytes) return wrong(json, "malformed JSON");
+  if (look(json) != c || json->at == json->bytes) return wrong(json, expected(c));
   json->at++;
   return true;
 }

@@ -23,6 +23,7 @@ size_t mg__utf8_valid(const char *text, size_t bytes);
 
 /* True when only white space is left. */
 bool mg__json_end(mg__json *json);
+/* Takes a quote, a colon or an opening bracket. */
 bool mg__json_take(mg__json *json, char c);
 /* Whether a string comes next. */
 bool mg__json_at_string(mg__json *json);

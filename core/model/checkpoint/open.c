@@ -62,7 +62,7 @@ static mg_status choose_file(mg_context *context, const char *named, char path[P
   for (size_t i = 0; i < MG_COUNT(usual); i++) {
     const int length = snprintf(path, PATH_MAX, "%s/%s", named, usual[i]);
     if (length < 0 || length >= PATH_MAX) return mg_fail(context, MG_FILE, "%s: the path is too long", named);
-    if (stat(path, &about) == 0) return MG_OK;
+    if (lstat(path, &about) == 0) return MG_OK; /* a link that leads nowhere is named when it is opened */
   }
   return find_gguf(context, named, path);
 }

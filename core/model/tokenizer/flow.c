@@ -38,6 +38,12 @@ const char *mg__piece_text(const mg__flow *flow, const mg__piece *piece) {
   return flow->in.text.bytes ? flow->in.text.bytes + piece->start : "";
 }
 
+mg_status mg__flow_check(const mg__flow *flow) {
+  if (flow->out.text.count <= flow->bytes_most) return MG_OK;
+  return mg_fail(flow->context, MG_FILE,
+                 "the tokenizer's stages make a text longer than the %zu bytes that are allowed", flow->bytes_most);
+}
+
 void mg__flow_turn(mg__flow *flow) {
   const mg__piece_list used = flow->in;
   flow->in = flow->out;

@@ -96,6 +96,7 @@ static mg_status run_prepend(const mg__stage *stage, mg__flow *flow, const mg__p
   const size_t start = mg__flow_begin(flow);
   MG_TRY(mg__text_add(flow->context, &flow->out.text, stage->content.bytes, stage->content.count));
   MG_TRY(mg__text_add(flow->context, &flow->out.text, mg__piece_text(flow, piece), piece->bytes));
+  MG_TRY(mg__flow_check(flow));
   return mg__flow_end(flow, start, piece->head ? stage->content.count + piece->head : 0);
 }
 
@@ -144,6 +145,7 @@ static mg_status run_charsmap(const mg__stage *stage, mg__flow *flow, const mg__
   for (size_t at = 0, used; at < piece->bytes; at += used) {
     used = grapheme(text + at, piece->bytes - at);
     MG_TRY(map_grapheme(stage, flow, text + at, used));
+    MG_TRY(mg__flow_check(flow));
     if (at < piece->head) head = flow->out.text.count - start;
   }
   return mg__flow_end(flow, start, head);

@@ -37,6 +37,7 @@ typedef struct mg__flow {
   mg__piece_list in, out;
   bool keep_empty;       /* decoding: a token stays a token when its text becomes empty */
   unsigned flags;        /* of mg_tokenizer_encode */
+  size_t bytes_most;     /* that a stage's output may have */
   mg__segment *segments; /* scratch of the stages that cut */
   size_t segments_count, segments_room;
   mg_text scratch;
@@ -57,6 +58,9 @@ mg_status mg__flow_emit(mg__flow *flow, const char *bytes, size_t count, size_t 
 size_t mg__flow_begin(const mg__flow *flow);
 mg_status mg__flow_end(mg__flow *flow, size_t start, size_t head);
 const char *mg__piece_text(const mg__flow *flow, const mg__piece *piece); /* of flow->in */
+/* MG_FILE when the output outgrew its limit: stages that lengthen what they read multiply, and 64 of them would fill any
+ * memory. Those that write more than a few bytes for one ask as they go; all are asked when they end. */
+mg_status mg__flow_check(const mg__flow *flow);
 /* Makes the output the next stage's input. */
 void mg__flow_turn(mg__flow *flow);
 

@@ -74,6 +74,7 @@ static mg_status replace_valid(const mg__stage *stage, mg__flow *flow, const cha
     const mg__segment segment = flow->segments[i];
     if (segment.match) {
       MG_TRY(mg__text_add(flow->context, out, stage->content.bytes, stage->content.count));
+      MG_TRY(mg__flow_check(flow));
       if (segment.end <= old_head) *head = out->count - begin;
     } else {
       MG_TRY(mg__text_add(flow->context, out, text + segment.start, segment.end - segment.start));

@@ -20,10 +20,19 @@ static mg_status run_pieces(const mg__stage *stage, mg__flow *flow) {
   return MG_OK;
 }
 
+/* The most that a stage may make of a text. NFKD and then a byte-level vocabulary make 22 bytes of one; a short text may
+ * get a long beginning. */
+static size_t most_of(size_t bytes) {
+  enum { FACTOR = 64, ALWAYS = 1 << 20 };
+  return bytes > (SIZE_MAX - ALWAYS) / FACTOR ? SIZE_MAX : bytes * FACTOR + ALWAYS;
+}
+
 mg_status mg__stages_run(const mg__stage_list *list, mg__flow *flow) {
+  flow->bytes_most = most_of(flow->in.text.count);
   for (size_t i = 0; i < list->count; i++) {
     const mg__stage *stage = &list->stages[i];
     MG_TRY(stage->kind->run ? stage->kind->run(stage, flow) : run_pieces(stage, flow));
+    MG_TRY(mg__flow_check(flow));
     mg__flow_turn(flow);
   }
   return MG_OK;

@@ -14,6 +14,7 @@ local config = require "moegauge.config"
 local core = require "moegauge.core"
 local gguf_names = require "moegauge.gguf_names"
 local sorted = require "moegauge.sorted"
+local strict = require "moegauge.strict"
 local swapped = require "moegauge.swapped"
 
 local families = {}
@@ -53,7 +54,7 @@ local function find(c)
   local family, known = families.of(model_type)
   if family then return family end
   local nearest = core.nearest(model_type, known)
-  c:refuse("model_type", ("there is no family '%s'%s; `moegauge list families` shows all"):format(model_type:sub(1, 60), nearest and ", the nearest is '" .. nearest .. "'" or ""))
+  c:refuse("model_type", ("there is no family '%s'%s; `moegauge list families` shows all"):format(strict.printable(model_type:sub(1, 60)), nearest and ", the nearest is '" .. nearest .. "'" or ""))
 end
 
 -- Which way weights are stored; the sub-keys belong to the tool that made them.
