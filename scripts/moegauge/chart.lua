@@ -42,10 +42,11 @@ end
 
 local function axis_text(label, word) return word == "" and label or label .. " [" .. word .. "]" end
 
--- The key: beside the picture, or below it where long labels would take the picture's room. Returns the line that sets it, and
+-- The key, under a title if there is one: beside the picture, or below it where long labels would take the picture's room. Returns the line that sets it, and
 -- how much taller the whole must be.
-local function key_for(items, options)
+local function key_for(items, options, title)
   local longest, across = 0, 1
+  if title then options = options .. " title " .. quoted((title:gsub("_", " "))) end
   for _, item in ipairs(items) do longest = math.max(longest, utf8.len(item.label) or #item.label) end
   if longest <= 22 then return "set key outside right top vertical Left reverse " .. options, 0 end
   across = math.max(1, 720 // (7 * longest + 60))
@@ -90,12 +91,12 @@ local function range_of(series)
 end
 
 --- Curves with the band between the lowest and the highest repeat.
---- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_x: boolean|nil, log_y: boolean|nil }
+--- @param spec { x_label: string, y_label: string, series: { label: string, points: number[][], place: integer|nil }[], log_x: boolean|nil, log_y: boolean|nil, key_title: string|nil }
 ---   a point is { x, mean, low, high }; equal places have equal colours in all charts of a report
 --- @return string script
 --- @return boolean cut  the start goes beyond the y axis
 function chart.lines(spec)
-  local key, more = key_for(spec.series, "samplen 2")
+  local key, more = key_for(spec.series, "samplen 2", spec.key_title)
   local lines = preamble(760, 420 + more)
   local lists = {}
   for i, series in ipairs(spec.series) do lists[i] = series.points end
@@ -123,9 +124,9 @@ function chart.lines(spec)
 end
 
 --- Points with intervals on both axes, and the line of those that no other point beats on both.
---- @param spec { x_label: string, y_label: string, points: { label: string, x: number, x_half: number, y: number, y_half: number, front: boolean }[] }
+--- @param spec { x_label: string, y_label: string, points: { label: string, x: number, x_half: number, y: number, y_half: number, front: boolean }[], key_title: string|nil }
 function chart.pareto(spec)
-  local key, more = key_for(spec.points, "samplen 1")
+  local key, more = key_for(spec.points, "samplen 1", spec.key_title)
   local lines = preamble(760, 420 + more)
   local largest = 0
   for _, point in ipairs(spec.points) do largest = math.max(largest, math.abs(point.x)) end

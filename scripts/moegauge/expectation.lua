@@ -11,6 +11,7 @@
 local core = require "moegauge.core"
 local format = require "moegauge.format"
 local metrics = require "moegauge.metrics"
+local repeats = require "moegauge.repeats"
 local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 local strict = require "moegauge.strict"
@@ -51,6 +52,9 @@ local function links_of(statement, where)
       if type(operand) ~= "string" and type(operand) ~= "number" then
         refuse(where, "a row's label or a number was expected beside '%s', not %s", statement[i], strict.describe(operand))
       end
+    end
+    if type(statement[i - 1]) == "number" and type(statement[i + 1]) == "number" then
+      refuse(where, "both sides of '%s' are numbers, so that no result decides; a row is named by its label, a text: \"%s\"", statement[i], tostring(statement[i - 1]))
     end
     links[#links + 1] = { left = statement[i - 1], relation = statement[i], right = statement[i + 1] }
   end
@@ -109,26 +113,18 @@ local function decides(a, b)
   return (a.p or 0) > (b.p or 0)
 end
 
-local function signed(metric, value)
-  if value ~= value then return "–" end
-  return metric.style == "fixed" and ("%+." .. (metric.digits or 4) .. "f"):format(value) or ("%+.3g"):format(value)
-end
-
-local function with_interval(estimate, text_of)
-  if estimate.n < 2 or estimate.deviation == 0 then return text_of(estimate.mean) end
-  return text_of(estimate.mean) .. " ± " .. text_of(estimate.half):gsub("^%+", "")
+local function margin_text(estimate)
+  if estimate.n < 2 or estimate.deviation == 0 then return ("margin %+.3g"):format(estimate.mean) end
+  return ("margin %+.3g ± %.3g"):format(estimate.mean, estimate.half)
 end
 
 -- ---- chains -----------------------------------------------------------------------------------------------------
-
-local function usable(value) return type(value) == "number" and value == value end
 
 -- The value of an operand at a point; a number is the same everywhere.
 local function value_at(point, operand, name)
   if type(operand) == "number" then return operand end
   local case = point[operand]
-  local value = case and case.result.metrics[name]
-  return usable(value) and value or nil
+  return case and repeats.number(case.result.metrics[name])
 end
 
 -- For each seed that has any: { left values, right values } of its points that have both.
@@ -171,7 +167,7 @@ local function measured_text(world, link, name, seeds)
   local left, right = over_points(seeds, function(a) return a end), over_points(seeds, function(_, b) return b end)
   local gap = over_points(seeds, function(a, b) return a - b end)
   return ("%s %s against %s: %s"):format(metrics.of(name).title, operand_text(link.left, left, name), operand_text(link.right, right, name),
-    with_interval(statistics.estimate(gap), function(value) return signed(metrics.of(name), value) end))
+    format.difference(name, statistics.estimate(gap)))
 end
 
 local function judge_link(world, link, name, share)
@@ -216,7 +212,7 @@ local function margins_of(world, points, f, lost, where)
   for _, point in ipairs(points) do
     local done, value = pcall(f, reader(world, point, lost))
     if not done and value ~= missing then error(value, 0) end
-    if done and not usable(value) then refuse(where, "the function must return a number, positive where the statement is true, not %s", strict.describe(value)) end
+    if done and not repeats.number(value) then refuse(where, "the function must return a number, positive where the statement is true, not %s", strict.describe(value)) end
     if done then margins[#margins + 1] = value end
   end
   return margins
@@ -230,7 +226,7 @@ local function judge_function(world, statement, where)
   end
   local verdict, p, estimate = judge(gaps, relations[">"])
   local measured = lost.row and no_row(lost.row) or estimate.n == 0 and "no seed has all that it needs"
-    or "margin " .. with_interval(estimate, function(value) return ("%+.3g"):format(value) end)
+    or margin_text(estimate)
   local finding = finding_of(verdict, p, estimate)
   finding.measured = measured
   return finding
@@ -241,6 +237,7 @@ end
 -- The labels, and for each seed in order its points, a point being the cases by label that differ in nothing else.
 local function world_of(groups)
   local world, seeds = { labels = {}, seeds = {} }, {}
+  for _, group in ipairs(groups.lost or {}) do world.labels[group.label] = true end
   for _, group in ipairs(groups) do
     world.labels[group.label] = true
     for _, case in ipairs(group.cases) do
@@ -279,7 +276,7 @@ end
 function expectation.judge(groups, statements)
   local world, findings = world_of(groups), core.list {}
   local t = { columns = { { title = "expected", wrap = true }, { title = "measured", wrap = true }, { title = "p", right = true }, { title = "verdict" } }, rows = {},
-    note = "Stated before the run and tested by themselves, paired over seeds, with 95 % intervals; \"within noise\" means that the repeats cannot tell. Of a chain the weakest link is shown." .. expectation.averaged(groups) }
+    note = "Stated before the run and tested by themselves, paired over seeds, with 95 % intervals; \"within noise\" means that the repeats cannot tell. Of a chain the weakest link is shown." .. expectation.averaged(groups) .. repeats.lacking(groups, {}) }
   for i, statement in ipairs(statements) do
     local finding = judged(world, statement, ("r:expect[%d]"):format(i))
     findings[i] = finding

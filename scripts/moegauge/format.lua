@@ -54,6 +54,24 @@ function format.estimate(name, estimate)
   return string.format("%s ± %.0f %%", text, 100 * estimate.half / math.abs(estimate.mean))
 end
 
+-- Each style's text of a size, for differences: a share's is in points of a hundred.
+local sizes <const> = {
+  count = format.count, bytes = format.bytes, time = format.time,
+  percent = function(value) return string.format("%.2f", value * 100) end,
+}
+
+--- A difference in a metric with its sign: "+0.0042 ± 0.0011", "-1.20 ± 0.40 points" for one in per cent; without an
+--- interval, or with none to speak of, just the mean.
+--- @param difference { mean: number, half: number }
+function format.difference(name, difference)
+  local mean, half, metric = difference.mean, difference.half, metrics.of(name)
+  if not is_number(mean) then return "–" end
+  local size = sizes[metric.style] or function(value) return string.format("%." .. (metric.digits or 4) .. "f", value) end
+  local text = (mean < 0 and "-" or "+") .. size(math.abs(mean))
+  if is_number(half) and half > 1e-12 * math.abs(mean) then text = text .. " ± " .. size(half) end
+  return metric.style == "percent" and text .. " points" or text
+end
+
 -- East Asian wide characters take two columns, combining marks none; everything else one.
 local function columns_of(code)
   if code >= 0x300 and code <= 0x36F then return 0 end

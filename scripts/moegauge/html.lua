@@ -13,34 +13,42 @@ h1{font-size:1.6rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.15rem;margin:
 .soft{color:var(--soft)}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem;margin:.5rem 0}
 th,td{padding:.3rem .7rem;border-bottom:1px solid var(--line);white-space:nowrap;text-align:left}td.n,th.n{text-align:right}
-thead th{border-bottom:2px solid var(--line)}tbody tr:hover{background:var(--band)}
-th.sort{cursor:pointer}th.sort::after{content:" \2195";color:var(--soft)}
+td.w{white-space:normal;min-width:16rem;overflow-wrap:anywhere}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--page)}
+thead th{border-bottom:2px solid var(--line)}tbody tr:hover,tbody tr:hover td{background:var(--band)}
+th.sort{cursor:pointer}th.sort::after{content:" \2195";color:var(--soft)}th[aria-sort=ascending]::after{content:" \2191"}th[aria-sort=descending]::after{content:" \2193"}
 figure{margin:.6rem 0 1.2rem}figure svg{max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px}
 figcaption{color:var(--soft);font-size:.9rem}details{margin:.5rem 0}summary{cursor:pointer}
 pre{background:var(--band);padding:.7rem;overflow-x:auto;font-size:.8rem}
-@media print{body{max-width:none;font-size:11px}details>*{display:block}h2{break-after:avoid}figure,tr{break-inside:avoid}th.sort::after{content:""}}
+@media print{body{max-width:none;font-size:11px}details>*{display:block}h2{break-after:avoid}figure,tr{break-inside:avoid}th.sort::after{content:""}.wide{overflow:visible}th,td{padding:.2rem .4rem;white-space:normal}th:first-child,td:first-child{position:static}details::details-content{content-visibility:visible;block-size:auto}}
 ]]
 
--- Sorts a table by the clicked column, numbers by their data-v attribute.
+-- Sorts a table by the column whose head is clicked, or has the focus when Enter or the space bar is pressed: numbers by their
+-- data-v attribute, texts as people number them, cells without a number last in either direction.
 local script <const> = [[
-for(const h of document.querySelectorAll("th")){h.classList.add("sort");h.addEventListener("click",()=>{
-const b=h.closest("table").tBodies[0],i=h.cellIndex,d=h.dataset.d=h.dataset.d==="1"?-1:1;
-const v=r=>{const c=r.cells[i];return c.dataset.v!==undefined?+c.dataset.v:c.textContent};
-[...b.rows].sort((x,y)=>{const p=v(x),q=v(y);return(p<q?-1:p>q?1:0)*d}).forEach(r=>b.append(r))})}
+for(const h of document.querySelectorAll("th")){h.classList.add("sort");h.tabIndex=0;
+const sort=()=>{const t=h.closest("table"),b=t.tBodies[0],i=h.cellIndex,d=h.ariaSort==="ascending"?-1:1;
+for(const o of t.querySelectorAll("th"))o.ariaSort=o===h?(d>0?"ascending":"descending"):null;
+const v=r=>r.cells[i].dataset.v,s=r=>r.cells[i].textContent,n=[...b.rows].some(r=>v(r)!==undefined);
+[...b.rows].sort((x,y)=>{const p=v(x),q=v(y);if(!n)return s(x).localeCompare(s(y),undefined,{numeric:true})*d;
+return p===undefined||q===undefined?(p===undefined)-(q===undefined):(p-q)*d}).forEach(r=>b.append(r))};
+h.addEventListener("click",sort);h.addEventListener("keydown",e=>{if(e.key==="Enter"||e.key===" "){e.preventDefault();sort()}})}
 ]]
+
+local function class_of(column) return column.right and ' class="n"' or column.wrap and ' class="w"' or "" end
 
 --- @param t moegauge.Table  rows may carry sort keys in `t.sort[row][column]`
 function html.table(t)
-  local out = { '<div class="wide"><table><thead><tr>' }
+  local out = { '<div class="wide" tabindex="0" role="region" aria-label="table"><table><thead><tr>' }
   for _, column in ipairs(t.columns) do
-    out[#out + 1] = ("<th%s>%s</th>"):format(column.right and ' class="n"' or "", html.escape(column.title))
+    out[#out + 1] = ("<th%s>%s</th>"):format(class_of(column), html.escape(column.title))
   end
   out[#out + 1] = "</tr></thead><tbody>\n"
   for r, row in ipairs(t.rows) do
     out[#out + 1] = "<tr>"
     for c, column in ipairs(t.columns) do
       local key = t.sort and t.sort[r] and t.sort[r][c]
-      out[#out + 1] = ("<td%s%s>%s</td>"):format(column.right and ' class="n"' or "",
+      out[#out + 1] = ("<td%s%s>%s</td>"):format(class_of(column),
         type(key) == "number" and key == key and (' data-v="%.9g"'):format(key) or "", html.escape(row[c] or ""))
     end
     out[#out + 1] = "</tr>\n"

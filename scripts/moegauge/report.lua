@@ -21,11 +21,22 @@ local function flatten(blocks, out)
   return out
 end
 
+-- Cases that ended for the same reason share a row, under the first one's name.
 local function failures_block(r)
   if #r.failed == 0 then return nil end
-  local rows = {}
-  for i, case in ipairs(r.failed) do rows[i] = { case.label or tostring(case.number), case.status, case.reason or "" } end
-  return { kind = "table", title = "Cases without a result", table = { columns = { { title = "case" }, { title = "status" }, { title = "reason" } }, rows = rows } }
+  local rows, alike = {}, {}
+  for _, case in ipairs(r.failed) do
+    local key = case.status .. "|" .. (case.reason or "")
+    if not alike[key] then
+      alike[key] = { row = { case.label or tostring(case.number), case.status, case.reason or "" }, more = 0 }
+      rows[#rows + 1] = alike[key].row
+      alike[key].first = alike[key].row[1]
+    else
+      alike[key].more = alike[key].more + 1
+      alike[key].row[1] = ("%s, and %d more"):format(alike[key].first, alike[key].more)
+    end
+  end
+  return { kind = "table", title = "Cases without a result", table = { columns = { { title = "case", wrap = true }, { title = "status" }, { title = "reason", wrap = true } }, rows = rows } }
 end
 
 --- The blocks of a report, in order: the experiment's own, then what failed.
@@ -133,8 +144,7 @@ local function terminal(stored, experiment)
   return table.concat(out, "\n") .. "\n"
 end
 
-local function markdown(stored, experiment)
-  local blocks, r = report.blocks(stored, experiment)
+local function markdown(stored, blocks, r)
   local out = { "# " .. title_of(stored) .. "\n" }
   for _, block in ipairs(blocks) do
     if block.kind == "table" then
@@ -151,9 +161,14 @@ local function markdown(stored, experiment)
   return table.concat(out, "\n") .. "\n"
 end
 
+-- Two charts of one metric, such as by different axes, get files of their own.
 local function charts_of(blocks, files)
+  local used = {}
   for _, block in ipairs(blocks) do
     if block.kind == "chart" then
+      local name = block.name
+      used[name] = (used[name] or 0) + 1
+      if used[name] > 1 then block.name = ("%s-%d"):format(name, used[name]) end
       block.svg = core.run_gnuplot(block.script)
       files["charts/" .. block.name .. ".gp"] = block.script
       files["charts/" .. block.name .. ".svg"] = block.svg
@@ -174,17 +189,26 @@ local function csv_line(cells)
   return table.concat(texts, ",") .. "\n"
 end
 
--- One line per case.
+-- A parameter in one cell: a specification as its label, where the sweep has given it one.
+local function parameter_cell(case, name)
+  local value = case.params[name]
+  return type(value) == "table" and ((case.labels or {})[name] or core.to_json(value)) or value
+end
+
+-- One line per case: what it is, its parameters as case.NAME, its metrics.
 local function csv_of_cases(stored)
-  local seen = {}
+  local given, measured, heads = {}, {}, { "number", "label", "status", "reason", "wall_seconds" }
   for _, case in ipairs(stored.cases) do
-    for name in pairs(case.result and case.result.metrics or {}) do seen[name] = true end
+    for name in pairs(case.params) do given[name] = true end
+    for name in pairs(case.result and case.result.metrics or {}) do measured[name] = true end
   end
-  local names = sorted.keys(seen)
-  local lines = { csv_line { "number", "label", "status", "reason", "seconds", table.unpack(names) } }
+  local params, names = sorted.keys(given), sorted.keys(measured)
+  for _, name in ipairs(params) do heads[#heads + 1] = "case." .. name end
+  local lines = { csv_line(table.move(names, 1, #names, #heads + 1, heads)) }
   for _, case in ipairs(stored.cases) do
-    local cells = { case.number, case.label, case.status, case.reason, case.seconds, n = 5 + #names }
-    for i, name in ipairs(names) do cells[5 + i] = case.result and case.result.metrics[name] end
+    local cells = { case.number, case.label, case.status, case.reason, case.seconds, n = #heads }
+    for i, name in ipairs(params) do cells[5 + i] = parameter_cell(case, name) end
+    for i, name in ipairs(names) do cells[5 + #params + i] = case.result and case.result.metrics[name] end
     lines[#lines + 1] = csv_line(cells)
   end
   return table.concat(lines)
@@ -256,9 +280,9 @@ function report.write(stored, wanted, experiment)
     files["report.json"] = json(stored, experiment)
     return files["report.json"], files
   elseif wanted == "md" then
-    local blocks = report.blocks(stored, experiment)
+    local blocks, r = report.blocks(stored, experiment)
     charts_of(blocks, files)
-    files["report.md"] = markdown(stored, experiment)
+    files["report.md"] = markdown(stored, blocks, r)
     return files["report.md"], files
   elseif wanted == "html" then
     files["report.html"] = page(stored, experiment, files)

@@ -67,10 +67,12 @@ end
 --- The axes that vary, `seed` left out, in order of name.
 function Result:axes()
   local seen, names = {}, {}
-  for _, case in ipairs(self.cases) do
-    for name, value in pairs(case.params) do
-      seen[name] = seen[name] or {}
-      seen[name][key_of(value)] = true
+  for _, cases in ipairs { self.cases, self.failed } do
+    for _, case in ipairs(cases) do
+      for name, value in pairs(case.params) do
+        seen[name] = seen[name] or {}
+        seen[name][key_of(value)] = true
+      end
     end
   end
   for name, values in sorted.pairs(seen) do
@@ -80,9 +82,10 @@ function Result:axes()
   return names
 end
 
---- Cases grouped by the values of one axis, or by all varying axes but the seed. A group is { label, cases, points }; the
---- cases of a group are ordered by seed and then by place; points[case] is equal for cases of two groups that differ in
---- nothing but the axes grouped by, and the seed.
+--- Cases grouped by the values of one axis, or by all varying axes but the seed. A group is { label, cases, points, missing };
+--- the cases of a group are ordered by seed and then by place; points[case] is equal for cases of two groups that differ in
+--- nothing but the axes grouped by, and the seed; `missing` counts cases without a result. Groups of such cases alone are in
+--- the list's field `lost`. Its field `axis` is the axis, where values alone would not say what they are of.
 --- @param axis string|nil
 function Result:groups(axis)
   if axis ~= nil and type(axis) ~= "string" then
@@ -91,7 +94,7 @@ function Result:groups(axis)
   local names = axis and { axis } or self:axes()
   local groups, by_key, columns, grouped = {}, {}, {}, { seed = true }
   for _, name in ipairs(names) do grouped[name] = true end
-  for _, case in ipairs(self.cases) do
+  local function group_of(case)
     local parts, values = {}, {}
     for i, name in ipairs(names) do
       check_axis(case, name)
@@ -99,11 +102,19 @@ function Result:groups(axis)
     end
     local key = table.concat(parts, "|")
     if not by_key[key] then
-      by_key[key] = { values = values, cases = {}, points = {} }
+      by_key[key] = { values = values, cases = {}, points = {}, missing = 0 }
       groups[#groups + 1] = by_key[key]
     end
-    table.insert(by_key[key].cases, case)
-    by_key[key].points[case] = point_of(case, grouped)
+    return by_key[key]
+  end
+  for _, case in ipairs(self.cases) do
+    local group = group_of(case)
+    table.insert(group.cases, case)
+    group.points[case] = point_of(case, grouped)
+  end
+  for _, case in ipairs(self.failed) do
+    local group = group_of(case)
+    group.missing = group.missing + 1
   end
   for i in ipairs(names) do
     local values = {}
@@ -122,7 +133,9 @@ function Result:groups(axis)
       return a.number < b.number
     end)
   end
-  return groups
+  local found = { lost = {}, axis = axis and groups[1] and type(groups[1].values[1]) ~= "table" and axis or nil }
+  for _, group in ipairs(groups) do table.insert(#group.cases > 0 and found or found.lost, group) end
+  return found
 end
 
 local default_columns <const> = { "loss", "bits_per_byte", "accuracy", "flops_per_token", "cv", "max_over_mean",
@@ -177,7 +190,7 @@ end
 function Result:table(axis, columns)
   local groups = self:groups(axis)
   columns = columns_for(groups, columns)
-  local t = { columns = { { title = axis or "case" } }, rows = {}, sort = {}, note = seeds_note(groups) }
+  local t = { columns = { { title = axis or "case" } }, rows = {}, sort = {}, note = seeds_note(groups) .. repeats.lacking(groups, columns) }
   for c, name in ipairs(columns) do t.columns[c + 1] = { title = metrics.of(name).title, right = true } end
   for g, group in ipairs(groups) do
     t.rows[g], t.sort[g] = { group.label }, {}
@@ -213,7 +226,8 @@ end
 function Result:paper(t)
   paper.check(t)
   local groups = self:groups(t.axis)
-  return paper.block(t, groups, columns_for(groups, t.columns), repeats.values, seeds_note(groups))
+  local columns = columns_for(groups, t.columns)
+  return paper.block(t, groups, columns, repeats.values, seeds_note(groups) .. repeats.lacking(groups, columns))
 end
 
 --- Statements about the expected shape, each judged as holding, not holding, or within noise.
@@ -285,29 +299,34 @@ end
 function Result:differences(axis, name, base)
   name = name or "loss"
   local groups, metric = self:groups(axis), metrics.of(name)
-  local found, tails = {}, {}
+  local found, tails, most = {}, {}, 0
   for i = 1, #groups do
     for j = 1, #groups do
       local wanted = base and j ~= i and groups[j].label == base or not base and j < i
       local difference = wanted and statistics.paired(repeats.pairs(groups[i], groups[j], name)) or { n = 0 } -- no pairs
       if difference.n > 0 then
         found[#found + 1] = { a = groups[i].label, b = groups[j].label, difference = difference }
-        tails[#tails + 1] = difference.p
+        most = math.max(most, difference.n)
+        if difference.n > 1 then tails[#tails + 1] = difference.p end -- one pair tests nothing
       end
     end
   end
-  local corrected = statistics.holm(tails)
+  local corrected, tested, fewer = statistics.holm(tails), 0, {}
   local t = { columns = { { title = "this" }, { title = "against" }, { title = metric.title .. " difference", right = true }, { title = "relative", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {}, keys = 2,
-    note = "Paired over seeds, with 95 % intervals; \"unclear\" means inside the noise." .. expectation.averaged(groups) }
+    note = "Paired over seeds, with 95 % intervals, each by itself; p corrected for all comparisons; \"unclear\" means inside the noise." .. expectation.averaged(groups) .. repeats.lacking(groups, { name }) }
   for i, row in ipairs(found) do
-    local d = row.difference
-    local digits = metric.style == "fixed" and metric.digits or 4
-    t.rows[i] = { row.a, row.b,
-      d.n > 1 and ("%+." .. digits .. "f ± %." .. digits .. "f"):format(d.mean, d.half) or ("%+." .. digits .. "f"):format(d.mean),
-      ("%+.2f %%"):format(100 * d.relative), d.n > 1 and (corrected[i] < 0.001 and "< 0.001" or ("%.3f"):format(corrected[i])) or "–",
-      statistics.verdict(d, metric.better, corrected[i]) }
+    local d, p = row.difference, nil
+    if d.n > 1 then
+      tested = tested + 1
+      p = corrected[tested]
+    end
+    if d.n < most then fewer[#fewer + 1] = ("%s against %s %d"):format(row.a, row.b, d.n) end
+    t.rows[i] = { row.a, row.b, format.difference(name, d), ("%+.2f %%"):format(100 * d.relative),
+      p and (p < 0.001 and "< 0.001" or ("%.3f"):format(p)) or "–", statistics.verdict(d, metric.better, p) }
   end
-  return { kind = "table", title = "Differences in " .. metric.title .. " larger than the noise?", table = t, verdicts = found }
+  if #fewer > 0 then t.note = ("%s Pairs: %d, but %s."):format(t.note, most, table.concat(fewer, ", ")) end
+  local of = axis and #self:axes() > 1 and (" by %s:"):format((axis:gsub("_", " "))) or ""
+  return { kind = "table", title = ("Differences in %s%s larger than the noise?"):format(metric.title, of), table = t, verdicts = found }
 end
 
 --- Curves of a series, one per value of the axis: mean over seeds, band from lowest to highest.
@@ -323,9 +342,10 @@ end
 --- @param t { x: string, y: string, by: string, log_x: boolean|nil, log_y: boolean|nil }
 function Result:curve(t)
   strict.keys(t, { "x", "y", "by", "log_x", "log_y" }, "r:curve")
-  local lines = {}
-  for i, group in ipairs(self:groups(t.by)) do
-    lines[i] = { label = group.label, groups = setmetatable({ cases = group.cases, experiment = self.experiment }, Result):groups(t.x) }
+  local groups = self:groups(t.by)
+  local lines = { axis = groups.axis }
+  for i, group in ipairs(groups) do
+    lines[i] = { label = group.label, groups = setmetatable({ cases = group.cases, failed = {}, experiment = self.experiment }, Result):groups(t.x) }
   end
   return charts.curves(lines, t)
 end

@@ -3,6 +3,7 @@
 local chart = require "moegauge.chart"
 local metrics = require "moegauge.metrics"
 local repeats = require "moegauge.repeats"
+local sorted = require "moegauge.sorted"
 local statistics = require "moegauge.statistics"
 
 local charts = {}
@@ -12,32 +13,42 @@ local function axis_label(name)
   return metric.unit ~= "" and metric.title .. " (" .. metric.unit .. ")" or metric.title
 end
 
--- The mean curve of a group's repeats with its lowest and highest, at the positions of the first repeat.
+-- The mean curve of a group's repeats with its lowest and highest, at the positions where all that recorded the series have a
+-- value. `recorded`: whether any did.
 local function curve_of(group, name)
-  local points = {}
-  local first = group.cases[1].result.series and group.cases[1].result.series[name]
-  for i, sample in ipairs(first or {}) do
-    local values = {}
-    for _, case in ipairs(group.cases) do
-      local series = case.result.series[name]
-      if series and series[i] then values[#values + 1] = repeats.number(series[i][2]) end
+  local at, points, recorded = {}, {}, 0
+  for _, case in ipairs(group.cases) do
+    local series = case.result.series and case.result.series[name]
+    recorded = recorded + (series and 1 or 0)
+    for _, sample in ipairs(series or {}) do
+      local x = sample[1]
+      at[x] = at[x] or {}
+      table.insert(at[x], repeats.number(sample[2]))
     end
-    if #values > 0 then points[#points + 1] = { sample[1], statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
   end
-  return points
+  for x, values in sorted.pairs(at) do
+    if #values == recorded then points[#points + 1] = { x, statistics.mean(values), math.min(table.unpack(values)), math.max(table.unpack(values)) } end
+  end
+  return points, recorded > 0
 end
 
 --- Curves of a recorded series, one for each group.
 function charts.series(groups, name, against, log)
-  local series = {}
+  local series, apart = {}, {}
   for g, group in ipairs(groups) do
-    local points = curve_of(group, name)
-    if #points > 0 then series[#series + 1] = { label = group.label, points = points, place = g } end
+    local points, recorded = curve_of(group, name)
+    if #points > 0 then
+      series[#series + 1] = { label = group.label, points = points, place = g }
+    elseif recorded then
+      apart[#apart + 1] = group.label
+    end
   end
-  if #series == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
-  local script, cut = chart.lines { x_label = against, y_label = axis_label(name), series = series, log_y = log }
+  if #series == 0 and #apart == 0 then return { kind = "text", text = "No run recorded the series '" .. name .. "'." } end
+  if #series == 0 then return { kind = "text", text = ("The runs of a row recorded '%s' at different %s; name the axis they differ by, { axis = ... }."):format(name, against) } end
+  local script, cut = chart.lines { x_label = against, y_label = axis_label(name), series = series, log_y = log, key_title = groups.axis }
   return { kind = "chart", name = name, title = metrics.of(name).title .. " over " .. against,
-    caption = axis_label(name) .. " over " .. against .. "; the band spans all seeds." .. (cut and " The start lies above the axis." or ""),
+    caption = axis_label(name) .. " over " .. against .. "; the band spans all seeds." .. (cut and " The start lies above the axis." or "")
+      .. (#apart > 0 and (" Left out, as their runs recorded at different %s: %s."):format(against, table.concat(apart, ", ")) or ""),
     script = script }
 end
 
@@ -60,7 +71,7 @@ function charts.curves(lines, t)
     if #points > 0 then series[#series + 1] = { label = line.label, points = points, place = i } end
   end
   if #series == 0 then return { kind = "text", text = "No run measured '" .. t.y .. "'." } end
-  local script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y }
+  local script = chart.lines { x_label = t.x:gsub("_", " "), y_label = axis_label(t.y), series = series, log_x = t.log_x, log_y = t.log_y, key_title = lines.axis }
   return { kind = "chart", name = t.y .. "-over-" .. t.x, title = metrics.of(t.y).title .. " over " .. t.x:gsub("_", " "),
     caption = axis_label(t.y) .. " over " .. t.x:gsub("_", " ") .. "; the band spans all seeds.",
     script = script }
@@ -87,7 +98,7 @@ function charts.pareto(groups, x, y)
   if #points == 0 then return { kind = "text", text = "No run measured both '" .. x .. "' and '" .. y .. "'." } end
   return { kind = "chart", name = y .. "-by-" .. x, title = metrics.of(y).title .. " against " .. metrics.of(x).title,
     caption = axis_label(y) .. " against " .. axis_label(x) .. "; bars are 95 % intervals over seeds, the dashed line joins what no other beats on both.",
-    script = chart.pareto { x_label = axis_label(x), y_label = axis_label(y), points = points } }
+    script = chart.pareto { x_label = axis_label(x), y_label = axis_label(y), points = points, key_title = groups.axis } }
 end
 
 local part_order <const> = { "embedding", "attention", "gate", "selection", "dispatch", "routed", "shared", "dense", "combine", "head", "loss", "other" }

@@ -116,7 +116,7 @@ function statistics.paired(a, b)
     local error_of_mean = estimate.deviation / math.sqrt(estimate.n)
     if error_of_mean > 0 then
       p = statistics.student_tail(estimate.mean / error_of_mean, estimate.n - 1)
-    elseif estimate.mean ~= 0 then
+    elseif estimate.mean < 0 or estimate.mean > 0 then -- equal in every pair; NaN is neither
       p = 0
     end
   end

@@ -3,6 +3,7 @@ local core = require "moegauge.core"
 local format = require "moegauge.format"
 local report = require "moegauge.report"
 local result = require "moegauge.result"
+local statistics = require "moegauge.statistics"
 
 local function equal(a, b) assert(a == b, ("'%s' is not '%s'"):format(tostring(a), tostring(b))) end
 local function near(a, b, what) assert(math.abs(a - b) <= 1e-9, ("%s: %.12g is not %.12g"):format(what, a, b)) end
@@ -247,3 +248,61 @@ end
 assert(script_of("short"):find("key outside right", 1, true) and script_of(("long "):rep(9)):find("key outside below", 1, true))
 local function bars_of(text) return chart.stacked { y_label = "y", labels = { text, text .. "2", text .. "3" }, parts = { { label = "p", values = { 1, 2, 3 } } } } end
 assert(not bars_of("short"):find("rotate", 1, true) and bars_of(("long "):rep(9)):find("rotate by -25", 1, true))
+
+-- A statement between two numbers says nothing of the run: a row of an axis of numbers is named by its label.
+fails(function() r:expect { axis = "row", { "words", "loss", 0, ">", 0.1 } } end, "r:expect[1]: both sides of '>' are numbers")
+
+-- Differences keep to the metric's style: shares in points of a hundred, counts short.
+equal(format.difference("loss", { mean = -0.25, half = 0.125 }), "-0.2500 ± 0.1250")
+equal(format.difference("accuracy", { mean = 0.0277, half = 0.0181 }), "+2.77 ± 1.81 points")
+equal(format.difference("tokens_per_second", { mean = -12345, half = 678 }), "-12.3 k ± 678")
+equal(format.difference("seconds", { mean = 2, half = 0 / 0 }), "+2.0 s")
+equal(format.difference("loss", { mean = 0 / 0, half = 0 / 0 }), "–")
+
+-- What is missing is said where the means stand: cases without a result, rows without any, numbers that a case lacks. One
+-- pair tests nothing and does not count among the comparisons.
+local gappy = stored_of({ a = { loss = { 1, 2, 3 } }, b = { loss = { 2, 3.5, 4 } }, c = { loss = { 9, 0 / 0, 1 / 0 } } }, { "a", "b", "c" })
+for i, one in ipairs { { "b", 4, "crashed" }, { "b", 5, "crashed" }, { "b", 6, "crashed" }, { "d", 1, "hung" } } do
+  gappy.cases[9 + i] = { number = 9 + i, status = "failed", reason = one[3], label = one[1] .. " seed=" .. one[2], params = { row = one[1], seed = one[2] } }
+end
+local lacking = result.new(gappy)
+local note = lacking:table("row").table.note
+assert(note:find("Left out for want of a result: 3 of 6 cases of b, 1 of 1 of d. No loss: 2 of 3 cases of c.", 1, true), note)
+local found = lacking:differences "row"
+assert(found.table.note:find("Left out for want of a result", 1, true) and found.table.note:find("Pairs: 3, but c against a 1, c against b 1.", 1, true), found.table.note)
+local single = statistics.paired({ 2, 3.5, 4 }, { 1, 2, 3 })
+equal(table.concat(found.table.rows[1], "|"), ("b|a|+1.1667 ± %.4f|+58.33 %%|%.3f|worse"):format(single.half, single.p))
+equal(table.concat(found.table.rows[2], "|"), "c|a|+8.0000|+800.00 %|–|one seed")
+equal(lacking:expect({ axis = "row", { "words", "loss", "a", "<", "d" } }).findings[1].measured, "no seed has loss of both a and d")
+assert(not r:table("row").table.note:find("Left out", 1, true))
+equal(statistics.paired({ 1 / 0, 1 / 0 }, { 1 / 0, 1 / 0 }).p, 1)
+
+-- Cases that failed alike share a row of the report; the CSV has one line of each, with its parameters.
+local text
+text, files = report.write(gappy, "csv", {})
+local header, first = text:match "([^\n]+)\n([^\n]+)\n"
+equal(header, "number,label,status,reason,wall_seconds,case.row,case.seed,loss")
+equal(first, "1,a,ok,,1,a,1,1")
+assert(text:find("\n13,d seed=1,failed,hung,,d,1,\n", 1, true), text)
+local blocks = report.blocks(gappy, { report = function() return {} end })
+equal(#blocks[1].table.rows, 2)
+equal(table.concat(blocks[1].table.rows[1], "|"), "b seed=4, and 2 more|failed|crashed")
+
+-- Curves are means over the same positions; two charts of one name get two files.
+local curves = { experiment = {}, cases = {} }
+for i, xs in ipairs { { 10, 20, 30 }, { 10, 30 }, { 11, 21 } } do
+  local samples = {}
+  for k, x in ipairs(xs) do samples[k] = { x, i * x } end
+  curves.cases[i] = { number = i, status = "ok", params = { length = i > 2 and "odd" or "even", seed = i }, result = { metrics = { loss = 1 }, series = { loss = samples } } }
+end
+local over_axis = result.new(curves):chart("loss", "tokens", { axis = "length" })
+assert(over_axis.script:find("$curve1 << END\n10 15 10 20\n30 45 30 60\nEND\n$curve2 << END\n11 33 33 33", 1, true), over_axis.script)
+assert(over_axis.script:find('title "length"', 1, true), over_axis.script)
+curves.cases[3].params.length = "even"
+local apart = result.new(curves):chart("loss", "tokens", { axis = "length" })
+equal(apart.text, "The runs of a row recorded 'loss' at different tokens; name the axis they differ by, { axis = ... }.")
+_, files = report.write(stored_of({ a = { loss = { 1 } } }, { "a" }), "md", { report = function(one)
+  local block = function() return { kind = "chart", name = "loss", title = "t", caption = "c", script = "set terminal svg\nplot x\n" } end
+  return { block(), block() }
+end })
+assert(files["charts/loss.svg"] and files["charts/loss-2.svg"] and files["report.md"]:find("charts/loss-2.svg", 1, true))
