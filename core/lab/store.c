@@ -67,6 +67,13 @@ static mg_status execute(const mg_store *store, const char *sql) {
   return code == SQLITE_OK ? MG_OK : refuse(store, code);
 }
 
+/* Commits when `status` is good, else rolls back and keeps the first failure's message. */
+static mg_status finish(const mg_store *store, mg_status status) {
+  if (status == MG_OK) status = execute(store, "COMMIT");
+  if (status != MG_OK) sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
+  return status;
+}
+
 /* ---- opening ---------------------------------------------------------------------------------------------- */
 
 static mg_status read_number(const mg_store *store, const char *sql, int64_t *out) {
@@ -80,15 +87,13 @@ static mg_status read_number(const mg_store *store, const char *sql, int64_t *ou
 
 static mg_status create_layout(const mg_store *store) {
   char sql[sizeof layout + 128];
-  snprintf(sql, sizeof sql, "BEGIN IMMEDIATE; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", layout,
-           STORE_APPLICATION, STORE_LAYOUT);
-  const mg_status status = execute(store, sql);
-  if (status != MG_OK) sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
-  return status;
+  snprintf(sql, sizeof sql, "%s PRAGMA application_id = %d; PRAGMA user_version = %d;", layout, STORE_APPLICATION,
+           STORE_LAYOUT);
+  return execute(store, sql);
 }
 
 /* An empty file is laid out; any other must carry our mark and a layout that we know. */
-static mg_status check_layout(const mg_store *store, bool read_only) {
+static mg_status look_at_layout(const mg_store *store, bool read_only) {
   int64_t application = 0, version = 0, tables = 0;
   MG_TRY(read_number(store, "PRAGMA application_id", &application));
   MG_TRY(read_number(store, "PRAGMA user_version", &version));
@@ -102,6 +107,12 @@ static mg_status check_layout(const mg_store *store, bool read_only) {
                    (long long)version, STORE_LAYOUT,
                    version > STORE_LAYOUT ? "use the newer moegauge that wrote it" : "run the experiment again");
   return MG_OK;
+}
+
+/* In one transaction, so that of two runs that begin at once the second finds the file either empty or laid out. */
+static mg_status check_layout(const mg_store *store, bool read_only) {
+  MG_TRY(execute(store, read_only ? "BEGIN" : "BEGIN IMMEDIATE"));
+  return finish(store, look_at_layout(store, read_only));
 }
 
 static mg_status prepare_database(mg_store *store, bool read_only) {
@@ -278,13 +289,6 @@ static mg_status put_all(const mg_store *store, const json_t *row) {
   MG_TRY(put_metrics(store, hash, json_object_get(result, "metrics")));
   MG_TRY(put_series(store, hash, json_object_get(result, "series")));
   return put_tables(store, hash, json_object_get(result, "tables"));
-}
-
-/* Commits when `status` is good, else rolls back and keeps the first failure's message. */
-static mg_status finish(const mg_store *store, mg_status status) {
-  if (status == MG_OK) status = execute(store, "COMMIT");
-  if (status != MG_OK) sqlite3_exec(store->database, "ROLLBACK", NULL, NULL, NULL);
-  return status;
 }
 
 mg_status mg_store_put(mg_store *store, const json_t *row) {

@@ -249,6 +249,41 @@ static void a_full_disk_is_told_and_loses_no_stored_case(void **state) {
   mg_store_close(store);
 }
 
+enum { OPENERS = 6, ROUNDS = 25 };
+
+/* A process of its own that opens the file, writes and puts a row, as soon as the other end of the pipe is closed. */
+static pid_t start_opener(const int gate[2], int number) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  char byte, hash[8];
+  mg_store *store;
+  close(gate[1]);
+  if (read(gate[0], &byte, 1) != 0) _exit(2);
+  if (mg_store_open(context, path, false, &store) != MG_OK) _exit(3);
+  snprintf(hash, sizeof hash, "h%d", number);
+  json_t *row = row_of(number, hash, "ok");
+  if (mg_store_put(store, row) != MG_OK) _exit(4);
+  json_decref(row);
+  mg_store_close(store);
+  _exit(0);
+}
+
+static void runs_that_begin_at_once_share_a_new_file(void **state) {
+  for (int round = 0; round < ROUNDS; round++) {
+    if (round > 0) assert_int_equal(remove_file(state), 0);
+    int gate[2], status;
+    pid_t children[OPENERS];
+    assert_int_equal(pipe(gate), 0);
+    for (int i = 0; i < OPENERS; i++) assert_true((children[i] = start_opener(gate, i)) > 0);
+    close(gate[0]);
+    close(gate[1]);
+    for (int i = 0; i < OPENERS; i++) {
+      assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+      assert_int_equal(status, 0);
+    }
+  }
+}
+
 #define EACH(test) cmocka_unit_test_teardown(test, remove_file)
 int main(void) {
   const struct CMUnitTest tests[] = {EACH(a_row_comes_back_as_it_was_put),
@@ -260,6 +295,7 @@ int main(void) {
                                      EACH(a_newer_layout_is_refused_with_both_numbers),
                                      EACH(a_damaged_file_is_refused),
                                      cmocka_unit_test(a_missing_file_is_refused_for_reading_and_not_made),
+                                     EACH(runs_that_begin_at_once_share_a_new_file),
                                      EACH(a_full_disk_is_told_and_loses_no_stored_case)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }
