@@ -126,7 +126,7 @@ template <typename T> struct cross_entropy_row {
   template <typename Team> GPU_DEVICE void operator()(int64_t row, Team team) const {
     const T *x = logits + row * columns;
     const float largest = row_max(x, columns, team);
-    const float result = largest + logf(row_exp_sum(x, columns, largest, team));
+    const float sum = row_exp_sum(x, columns, largest, team), result = isinf(largest) ? largest : largest + logf(sum);
     if (team.member() != 0) return;
     const int32_t target = targets[row];
     lse[row] = result;

@@ -1,4 +1,4 @@
-/* cross_entropy: loss[t] = lse[t] - logits[t, target], 0 where the target is -1; lse[t] = log sum exp of the row,
+/* cross_entropy: loss[t] = lse[t] - logits[t, target], 0 where the target is -1; lse[t] = log_sum_exp of the row,
  * always. Its backward: dlogits[t,v] = dloss[t] (exp(logits[t,v] - lse[t]) - (v == target)), 0 where the target is -1.
  */
 #include "reference.h"
@@ -12,8 +12,9 @@ mg_status mg__reference_cross_entropy(mg_backend *backend, const mg_op_call *cal
     double max = -INFINITY, sum = 0;
     for (int64_t v = 0; v < V; v++) max = larger(max, at(logits, t * V + v));
     for (int64_t v = 0; v < V; v++) sum += exp(at(logits, t * V + v) - max);
-    put(lse, t, max + log(sum));
-    put(loss, t, target < 0 ? 0 : max + log(sum) - at(logits, t * V + target));
+    const double whole = isinf(max) ? max : max + log(sum);
+    put(lse, t, whole);
+    put(loss, t, target < 0 ? 0 : whole - at(logits, t * V + target));
   }
   return MG_OK;
 }

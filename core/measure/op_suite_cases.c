@@ -38,9 +38,11 @@
 #define ADD_SCALED(label_, dtypes_, x, out_, ...) \
   {.op = MG_OP_ADD_SCALED, .label = label_, .dtypes = dtypes_, .attributes.add_scaled.factor = -0.375, \
    .in = {OPERAND(x, FILL_NORMAL, 0, __VA_ARGS__)}, .out = {OPERAND(out_, FILL_NORMAL, 0, __VA_ARGS__)}}
-#define GLU(label_, fill, ...) \
+#define GLU_FORWARD(label_, fill, ...) \
   {.op = MG_OP_GLU, .label = label_, .dtypes = REALS, .variants = 5, \
-   .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__)}, .out = {X(__VA_ARGS__)}}, \
+   .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__)}, .out = {X(__VA_ARGS__)}}
+#define GLU(label_, fill, ...) \
+  GLU_FORWARD(label_, fill, __VA_ARGS__), \
   {.op = MG_OP_GLU_BACKWARD, .label = label_, .dtypes = REALS, .variants = 5, \
    .in = {FILLED(fill, __VA_ARGS__), FILLED(fill, __VA_ARGS__), X(__VA_ARGS__)}, \
    .out = {X(__VA_ARGS__), X(__VA_ARGS__)}}
@@ -60,8 +62,8 @@
 #define TRANSPOSE3(label_, B, R, C) \
   {.op = MG_OP_TRANSPOSE, .label = label_, .dtypes = REALS, .in = {X(B, R, C)}, .out = {X(B, C, R)}}
 
-#define REDUCE(label_, R, C) \
-  {.op = MG_OP_REDUCE, .label = label_, .dtypes = REALS, .variants = 8, .in = {X(R, C)}, .out = {WIDE(R, 1)}}
+#define REDUCE(label_, fill, R, C) \
+  {.op = MG_OP_REDUCE, .label = label_, .dtypes = REALS, .variants = 8, .in = {FILLED(fill, R, C)}, .out = {WIDE(R, 1)}}
 #define CUMSUM(label_, R, C) {.op = MG_OP_CUMSUM, .label = label_, .dtypes = REALS, .in = {X(R, C)}, .out = {X(R, C)}}
 #define SOFTMAX(label_, fill, R, C) \
   {.op = MG_OP_SOFTMAX, .label = label_, .dtypes = REALS, .in = {FILLED(fill, R, C)}, .out = {X(R, C)}}, \
@@ -69,8 +71,8 @@
    .out = {X(R, C)}}, \
   {.op = MG_OP_LOG_SUM_EXP, .label = label_, .dtypes = REALS, .in = {FILLED(fill, R, C)}, .out = {X(R, 1)}}
 
-#define MATMUL(label_, M, K, N) \
-  {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(M, K), X(K, N)}, .out = {X(M, N)}}
+#define MATMUL(label_, fill, M, K, N) \
+  {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {FILLED(fill, M, K), X(K, N)}, .out = {X(M, N)}}
 #define MATMUL_BATCH(label_, B, M, K, N) \
   {.op = MG_OP_MATMUL, .label = label_, .dtypes = REALS, .variants = 16, .in = {X(B, M, K), X(B, K, N)}, \
    .out = {X(B, M, N)}}
@@ -172,18 +174,18 @@
    .in = {X(T, D), X((E) * (C), D), X(T, S), I32(FILL_SLOTS, 0, (E) * (C)), I32(FILL_OFFSETS, 0, (E) + 1)}, \
    .out = {X((E) * (C), D), X(T, S)}}
 
-#define NORM(label_, R, C) \
+#define NORM(label_, fill, R, C) \
   {.op = MG_OP_NORM, .label = label_, .dtypes = REALS, .variants = 2, .attributes.norm.epsilon = 1e-5, \
-   .in = {X(R, C), X(C), X(C)}, .out = {X(R, C), WIDE(R, 2)}}, \
+   .in = {FILLED(fill, R, C), X(C), X(C)}, .out = {X(R, C), WIDE(R, 2)}}, \
   {.op = MG_OP_NORM, .label = label_ " bare", .dtypes = REALS, .variants = 2, .attributes.norm.epsilon = 1e-5, \
-   .in = {X(R, C)}, .out = {X(R, C), WIDE(R, 2)}}, \
+   .in = {FILLED(fill, R, C)}, .out = {X(R, C), WIDE(R, 2)}}, \
   {.op = MG_OP_NORM_BACKWARD, .label = label_, .dtypes = REALS, .variants = 2, .attributes.norm.epsilon = 1e-5, \
-   .in = {X(R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C), X(C)}}, \
+   .in = {FILLED(fill, R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C), X(C)}}, \
   {.op = MG_OP_NORM_BACKWARD, .label = label_ " scale only", .dtypes = REALS, .variants = 2, \
-   .attributes.norm.epsilon = 1e-5, .in = {X(R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C)}}, \
+   .attributes.norm.epsilon = 1e-5, .in = {FILLED(fill, R, C), X(C), FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C), X(C)}}, \
   {.op = MG_OP_NORM_BACKWARD, .label = label_ " bare", .dtypes = REALS, .variants = 2, \
    .attributes.norm.epsilon = 1e-5, \
-   .in = {X(R, C), NONE, FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C)}}
+   .in = {FILLED(fill, R, C), NONE, FORWARD(TYPE_WIDE, R, 2), X(R, C)}, .out = {X(R, C)}}
 #define ROPE(label_, T, heads, head_, rotary_, last) \
   {.op = MG_OP_ROPE, .label = label_, .dtypes = REALS, .variants = 4, \
    .attributes.rope = {head_, rotary_, false, false, 1.25}, \
@@ -242,7 +244,7 @@ static const suite_case check_cases[] = {
     ADD_SCALED("nothing", REALS, TYPE_CASE, TYPE_CASE, 0), ADD_SCALED("", REALS, TYPE_CASE, TYPE_CASE, 7, 33),
     ADD_SCALED("bf16 into f32", 1 << MG_F32, TYPE_BF16, TYPE_F32, 7, 33),
     GLU("no row", FILL_NORMAL, 0, 5), GLU("", FILL_NORMAL, 1, 1), GLU("", FILL_NORMAL, 5, 33),
-    GLU("far out", FILL_WIDE, 3, 67), GLU("large", FILL_NORMAL, 130, 157),
+    GLU("far out", FILL_WIDE, 3, 67), GLU_FORWARD("NaN", FILL_SOME_NAN, 5, 33), GLU("large", FILL_NORMAL, 130, 157),
     RANDOM("nothing", 0, 0), RANDOM("", 0, 33), RANDOM("from the middle of a block", 3, 5, 7),
     RANDOM("beyond 32 bits", (UINT64_C(1) << 34) - 6, 17),
     SLICE("no row", 0, 5, 1, 2), SLICE("all", 3, 17, 0, 17), SLICE("middle", 7, 33, 16, 9), SLICE("last", 5, 7, 6, 1),
@@ -252,21 +254,21 @@ static const suite_case check_cases[] = {
     TRANSPOSE2("no row", 0, 5), TRANSPOSE2("", 1, 17), TRANSPOSE2("", 33, 17), TRANSPOSE2("", 64, 64),
     TRANSPOSE2("large", 130, 157),
     TRANSPOSE3("", 3, 17, 5), TRANSPOSE3("no batch", 0, 3, 5),
-    REDUCE("no row", 0, 5), REDUCE("one", 1, 1), REDUCE("", 7, 33), REDUCE("", 33, 3), REDUCE("tall", 300, 2),
-    REDUCE("large", 157, 130), REDUCE("wide", 2, 1030), REDUCE("taller", 4200, 3),
+    REDUCE("no row", FILL_NORMAL, 0, 5), REDUCE("one", FILL_NORMAL, 1, 1), REDUCE("", FILL_NORMAL, 7, 33), REDUCE("", FILL_NORMAL, 33, 3), REDUCE("tall", FILL_NORMAL, 300, 2),
+    REDUCE("large", FILL_NORMAL, 157, 130), REDUCE("wide", FILL_NORMAL, 2, 1030), REDUCE("taller", FILL_NORMAL, 4200, 3), REDUCE("NaN", FILL_SOME_NAN, 9, 17), REDUCE("holes", FILL_HOLES, 9, 17),
     CUMSUM("no row", 0, 5), CUMSUM("", 1, 1), CUMSUM("", 7, 33), CUMSUM("wide", 3, 515),
     SOFTMAX("no row", FILL_NORMAL, 0, 5), SOFTMAX("one column", FILL_NORMAL, 5, 1), SOFTMAX("", FILL_NORMAL, 7, 3),
     SOFTMAX("", FILL_NORMAL, 7, 33), SOFTMAX("far out", FILL_WIDE, 7, 17), SOFTMAX("holes", FILL_HOLES, 9, 17),
     SOFTMAX("wide", FILL_NORMAL, 2, 1030), SOFTMAX("NaN", FILL_SOME_NAN, 9, 5),
     SOFTMAX("large", FILL_NORMAL, 157, 130),
-    MATMUL("no row", 0, 5, 4), MATMUL("no inner", 5, 0, 4), MATMUL("one", 1, 1, 1), MATMUL("one row", 1, 17, 33),
-    MATMUL("", 3, 1, 2), MATMUL("", 17, 3, 33), MATMUL("one column", 33, 17, 1), MATMUL("", 32, 64, 32),
-    MATMUL("", 40, 70, 50), MATMUL("deep", 5, 515, 7), MATMUL("large", 65, 66, 130),
-    MATMUL("few rows", 4, 135, 70), MATMUL("filled rows", 37, 96, 110), MATMUL("filled rows", 6, 130, 35),
-    MATMUL("deeper", 70, 1100, 96), MATMUL("many columns", 30, 20, 1100), MATMUL_BATCH("", 3, 5, 17, 9),
-    MATMUL_BATCH("no batch", 0, 5, 17, 9),
-    MATMUL("whole vectors", 136, 40, 72), MATMUL("whole vectors, deep", 72, 136, 136),
-    MATMUL_BATCH("whole vectors", 2, 72, 40, 72), MATMUL("whole vectors, but of the result", 72, 40, 132),
+    MATMUL("no row", FILL_NORMAL, 0, 5, 4), MATMUL("no inner", FILL_NORMAL, 5, 0, 4), MATMUL("one", FILL_NORMAL, 1, 1, 1), MATMUL("one row", FILL_NORMAL, 1, 17, 33),
+    MATMUL("", FILL_NORMAL, 3, 1, 2), MATMUL("", FILL_NORMAL, 17, 3, 33), MATMUL("one column", FILL_NORMAL, 33, 17, 1), MATMUL("", FILL_NORMAL, 32, 64, 32),
+    MATMUL("", FILL_NORMAL, 40, 70, 50), MATMUL("deep", FILL_NORMAL, 5, 515, 7), MATMUL("large", FILL_NORMAL, 65, 66, 130),
+    MATMUL("few rows", FILL_NORMAL, 4, 135, 70), MATMUL("filled rows", FILL_NORMAL, 37, 96, 110), MATMUL("filled rows", FILL_NORMAL, 6, 130, 35),
+    MATMUL("deeper", FILL_NORMAL, 70, 1100, 96), MATMUL("many columns", FILL_NORMAL, 30, 20, 1100), MATMUL_BATCH("", 3, 5, 17, 9),
+    MATMUL_BATCH("no batch", 0, 5, 17, 9), MATMUL("NaN", FILL_FEW_NAN, 9, 40, 33), MATMUL("NaN", FILL_FEW_NAN, 72, 40, 72),
+    MATMUL("whole vectors", FILL_NORMAL, 136, 40, 72), MATMUL("whole vectors, deep", FILL_NORMAL, 72, 136, 136),
+    MATMUL_BATCH("whole vectors", 2, 72, 40, 72), MATMUL("whole vectors, but of the result", FILL_NORMAL, 72, 40, 132),
     GROUPED("no token", 0, 2, 3, 0, SPREAD_EVEN, 0, 5, 4),
     GROUPED("one token", 1, 1, 3, 0, SPREAD_EVEN, ROWS, 17, 33), GROUPED("", 9, 2, 4, 0, SPREAD_EVEN, ROWS, 17, 33),
     GROUPED("all on one", 11, 2, 3, 0, SPREAD_ONE, ROWS, 3, 17),
@@ -332,8 +334,8 @@ static const suite_case check_cases[] = {
     PADDED("padded", 9, 2, 4, 6, SPREAD_EVEN, 17), PADDED("padded, one choice", 5, 1, 3, 4, SPREAD_SOME, 33),
     DISPATCH("wide", 70, 2, 5, 0, SPREAD_GAP, ROWS, 130), DISPATCH("large", 170, 2, 5, 0, SPREAD_EVEN, ROWS, 70),
     DISPATCH("wider", 3, 2, 4, 0, SPREAD_EVEN, ROWS, 2100),
-    NORM("no row", 0, 5), NORM("one column", 5, 1), NORM("", 7, 3), NORM("", 7, 33), NORM("wide", 3, 515),
-    NORM("tall", 130, 17), NORM("large", 157, 130),
+    NORM("no row", FILL_NORMAL, 0, 5), NORM("one column", FILL_NORMAL, 5, 1), NORM("", FILL_NORMAL, 7, 3), NORM("", FILL_NORMAL, 7, 33), NORM("wide", FILL_NORMAL, 3, 515),
+    NORM("tall", FILL_NORMAL, 130, 17), NORM("large", FILL_NORMAL, 157, 130), NORM("NaN", FILL_FEW_NAN, 9, 33),
     ROPE("no token", 0, 2, 4, 4, 9), ROPE("", 7, 3, 4, 4, 9), ROPE("part of the head", 5, 2, 10, 4, 100),
     ROPE("one pair", 3, 1, 2, 2, 5), ROPE("far", 9, 2, 64, 64, 4000), ROPE("large", 70, 4, 64, 64, 70),
     ATTENTION("no token", true, 0, 1, 0, 0, 2, 2, 4, 4), ATTENTION("one token", true, 0, 1, 1, 1, 1, 1, 1, 1),
@@ -362,6 +364,7 @@ static const suite_case check_cases[] = {
     CROSS_ENTROPY("no token", FILL_NORMAL, FILL_IDS, 0, 5), CROSS_ENTROPY("one word", FILL_NORMAL, FILL_IDS, 5, 1),
     CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 7, 33), CROSS_ENTROPY("-1", FILL_NORMAL, FILL_SOME_IDS, 17, 17),
     CROSS_ENTROPY("far out", FILL_WIDE, FILL_SOME_IDS, 9, 67), CROSS_ENTROPY("wide", FILL_NORMAL, FILL_IDS, 3, 1030),
+    CROSS_ENTROPY("NaN", FILL_FEW_NAN, FILL_SOME_IDS, 9, 33), CROSS_ENTROPY("holes", FILL_HOLES, FILL_SOME_IDS, 17, 33),
     CROSS_ENTROPY("large", FILL_NORMAL, FILL_SOME_IDS, 157, 130),
     ADAMW("nothing", 1e-2, 1, 0), ADAMW("first step", 1e-2, 1, 33), ADAMW("later", 3e-3, 1000, 515),
     ADAMW("rate 0", 0, 3, 17), ADAMW("large", 1e-3, 7, 20410),
@@ -381,10 +384,10 @@ static const suite_case perf_cases[] = {
     SLICE("", 4096, 1024, 256, 512),
     CONCAT("", 4096, 512, 64),
     TRANSPOSE2("", 2048, 1024),
-    REDUCE("", 4096, 1024),
+    REDUCE("", FILL_NORMAL, 4096, 1024),
     CUMSUM("", 4096, 64),
     SOFTMAX("gate", FILL_NORMAL, 8192, 64), SOFTMAX("gate", FILL_NORMAL, 8192, 256),
-    MATMUL("", 512, 1024, 1024),
+    MATMUL("", FILL_NORMAL, 512, 1024, 1024),
     GROUPED("64 tokens per expert", 512, 2, 16, 0, SPREAD_EVEN, ROWS, 1024, 2048),
     GROUPED("block", 512, 8, 64, 0, SPREAD_EVEN, ROWS, 1024, 512),
     GATHER_DOT("", FILL_IDS, 4096, 512, 64, 8), GATHER_ROWS("", FILL_IDS, 8192, 4096, 512),
@@ -394,7 +397,7 @@ static const suite_case perf_cases[] = {
     HISTOGRAM("", FILL_IDS, 8192, 8, 1, 64),
     ASSIGN("", 8192, 8, 64, 0, SPREAD_EVEN), ASSIGN("capacity", 8192, 8, 64, 1280, SPREAD_EVEN),
     DISPATCH("", 4096, 2, 64, 0, SPREAD_EVEN, ROWS, 1024),
-    NORM("", 4096, 1024),
+    NORM("", FILL_NORMAL, 4096, 1024),
     ROPE("", 4096, 8, 64, 64, 4096),
     ATTENTION("", true, 0, 4, 512, 512, 8, 8, 64, 64),
     CROSS_ENTROPY("", FILL_NORMAL, FILL_IDS, 512, 8192),

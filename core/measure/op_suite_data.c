@@ -39,6 +39,7 @@ static double drawn(suite_fill fill, mg_stream stream, uint64_t i, int64_t bound
   case FILL_HOLES: return bits % 4 == 0 ? -INFINITY : mg_random_normal(stream, i);
   case FILL_NAN: return bits % 8 == 0 ? (double)NAN : bits % 8 == 1 ? -(double)INFINITY : (double)(bits % 4);
   case FILL_SOME_NAN: return bits % 8 == 0 ? (double)NAN : mg_random_normal(stream, i);
+  case FILL_FEW_NAN: return bits % 64 == 0 ? (double)NAN : mg_random_normal(stream, i);
   case FILL_INTEGERS: return (double)(bits % 2000001) - 1e6;
   case FILL_SOME_IDS:
     if (bits % 4 == 0) return -1;

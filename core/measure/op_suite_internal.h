@@ -32,6 +32,7 @@ typedef enum suite_fill {
   FILL_HOLES,     /* normal, a quarter of it -inf and the first row wholly so */
   FILL_NAN,       /* ties with some NaN and -inf */
   FILL_SOME_NAN,  /* normal, an eighth of it NaN */
+  FILL_FEW_NAN,   /* normal, a 64th of it NaN */
   FILL_INTEGERS,  /* any integer up to a million */
   FILL_IDS,       /* integers in [0, bound) */
   FILL_SOME_IDS,  /* the same, a quarter of them -1 */
