@@ -211,25 +211,27 @@ static double ring_bytes(mg_collective collective, int64_t ranks, double bytes) 
   return (collective == MG_COLLECTIVE_ALL_REDUCE ? 2 : 1) * share * bytes;
 }
 
-mg_status mg_collective_cost(mg_costs *costs, mg_collective collective, int64_t ranks, double bytes, double *seconds) {
+mg_status mg_collective_cost(mg_costs *costs, mg_collective collective, int64_t ranks, int64_t span, double bytes,
+                             double *seconds) {
   const mg_accelerator *a = costs->accelerator;
-  const bool near = ranks <= a->node_ranks;
+  const bool near = span <= a->node_ranks;
   *seconds = 0;
   if (ranks <= 1 || bytes <= 0) return MG_OK;
-  if (!costs->calibration || !near) {
-    *seconds = ring_bytes(collective, ranks, bytes) / ((near ? a->near_gb_s : a->far_gb_s) * 1e9);
-    return MG_OK;
+  if (costs->calibration) {
+    const mg_collective_table *table = &costs->calibration->collectives;
+    if (near && mg_collective_time(table, table->count, collective, ranks, bytes, seconds)) return MG_OK;
+    if (!costs->extrapolate)
+      return mg_fail(costs->context, MG_USAGE,
+                     "cluster: %s of %g bytes over %lld ranks among %lld lies outside what the calibration measured; "
+                     "measure there, use costs = \"roofline\", or accept it with extrapolate = true",
+                     mg_collective_names[collective], bytes, (long long)ranks, (long long)span);
+    const bool measured = *seconds > 0;
+    costs->collective_outside |= measured;
+    costs->collective_unmeasured |= !measured;
+    if (measured) return MG_OK;
   }
-  const mg_collective_table *table = &costs->calibration->collectives;
-  const bool inside = mg_collective_time(table, table->count, collective, ranks, bytes, seconds);
-  if (inside) return MG_OK;
-  if (*seconds > 0 && costs->extrapolate) {
-    costs->collective_outside = true;
-    return MG_OK;
-  }
-  return mg_fail(costs->context, MG_USAGE,
-                 "cluster: %s over %lld ranks of %g bytes lies outside what the calibration measured",
-                 mg_collective_names[collective], (long long)ranks, bytes);
+  *seconds = ring_bytes(collective, ranks, bytes) / ((near ? a->near_gb_s : a->far_gb_s) * 1e9);
+  return MG_OK;
 }
 
 json_t *mg_costs_outside(const mg_costs *costs) {
@@ -240,8 +242,11 @@ json_t *mg_costs_outside(const mg_costs *costs) {
         json_array_append_new(list, json_pack("{s:s, s:s, s:f}", "form", mg_forms[kind].name, "variable",
                                               mg_forms[kind].variables[v], "factor",
                                               isfinite(costs->outside[kind][v]) ? costs->outside[kind][v] : -1.0));
-  if (costs->collective_outside)
-    json_array_append_new(list,
-                          json_pack("{s:s, s:s, s:f}", "form", "collective", "variable", "bytes", "factor", -1.0));
+  const char *const collective[] = {costs->collective_outside ? "bytes" : NULL,
+                                    costs->collective_unmeasured ? "ranks" : NULL};
+  for (size_t i = 0; i < MG_COUNT(collective); i++)
+    if (collective[i])
+      json_array_append_new(
+          list, json_pack("{s:s, s:s, s:f}", "form", "collective", "variable", collective[i], "factor", -1.0));
   return list;
 }

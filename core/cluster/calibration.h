@@ -29,14 +29,17 @@ typedef struct mg_costs {
   bool extrapolate;                  /* else a variable outside its range is refused */
   /* Per form and variable: the farthest value outside, as a multiple of the end of the range; 0 = none. */
   double outside[MG_FORM_COUNT][MG_FORM_VARIABLES_MAX];
-  bool collective_outside;
+  bool collective_outside;    /* the same of bytes between measured sizes */
+  bool collective_unmeasured; /* no such group of ranks was measured: the ring at the links' peak */
 } mg_costs;
 
 /* Seconds of one operation. MG_USAGE: the calibration lacks the form, or a variable lies outside its range. */
 mg_status mg_cost(mg_costs *costs, mg_form_kind kind, const double *variables, double *seconds);
-/* Seconds of a collective of `bytes` a rank (all-gather, reduce-scatter: of the whole) over ranks of one node, else over
- * `ranks` ranks on several: then always the ring over NICs, at the NICs' peak. */
-mg_status mg_collective_cost(mg_costs *costs, mg_collective collective, int64_t ranks, double bytes, double *seconds);
+/* Seconds of a collective of `bytes` a rank (all-gather, reduce-scatter: of the whole) over `ranks` ranks that lie among
+ * `span` consecutive ones: measured inside a node, else the ring at the peak of the links, over NICs where the span is more
+ * than a node. MG_USAGE as mg_cost: a calibrated cost outside what was measured, a ring too, needs `extrapolate`. */
+mg_status mg_collective_cost(mg_costs *costs, mg_collective collective, int64_t ranks, int64_t span, double bytes,
+                             double *seconds);
 /* [{"form", "variable", "factor"}, ...]: what was extrapolated. New reference. */
 json_t *mg_costs_outside(const mg_costs *costs);
 

@@ -67,7 +67,7 @@ static mg_status core_cost(const mg_layer_work *w, double tokens, mg_pass pass, 
   const double own =
       tokens * 2 * (double)s->heads / heads *
       (double)(s->attention == MG_ATTENTION_MLA ? s->plain_width + s->rope_width + s->value_width : 2 * s->head_width);
-  const double cached = 2 * mg_shape_cache_elements(s);
+  const double cached = 2 * mg_shape_cache_elements(s, w->parallel);
   const double bytes = decode ? tokens * context * cached : own + tokens * cached;
   mg_form_kind kind = decode ? MG_FORM_ATTENTION_DECODE : MG_FORM_ATTENTION_PREFILL;
   double variables[MG_FORM_VARIABLES_MAX] = {bytes, flops}, seconds;
@@ -86,8 +86,8 @@ static mg_status parallel_cost(const mg_layer_work *w, double group_tokens, doub
   const double bytes = group_tokens * (double)w->shape->width * 2;
   double gather, scatter;
   if (w->parallel == 1) return MG_OK;
-  MG_TRY(mg_collective_cost(w->costs, MG_COLLECTIVE_ALL_GATHER, w->parallel, bytes, &gather));
-  MG_TRY(mg_collective_cost(w->costs, MG_COLLECTIVE_REDUCE_SCATTER, w->parallel, bytes, &scatter));
+  MG_TRY(mg_collective_cost(w->costs, MG_COLLECTIVE_ALL_GATHER, w->parallel, w->parallel, bytes, &gather));
+  MG_TRY(mg_collective_cost(w->costs, MG_COLLECTIVE_REDUCE_SCATTER, w->parallel, w->parallel, bytes, &scatter));
   *sum += gather + scatter;
   return MG_OK;
 }

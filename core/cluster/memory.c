@@ -10,18 +10,6 @@ static double slots_of_rank(const mg_placement *p) {
   return (double)p->slots / (double)p->ranks;
 }
 
-static double expert_layers(const mg_shape *s) {
-  return (double)(s->layers + s->prediction_layers - s->dense_layers);
-}
-
-/* Parameters of one block without its routed experts. */
-static double block_parameters(const mg_shape *s, bool expert_layer) {
-  const double width = (double)s->width;
-  const double gate = expert_layer ? width * (double)s->experts : 0;
-  return mg_shape_attention_parameters(s) + gate +
-         3 * width * (double)(expert_layer ? s->shared_hidden : s->dense_hidden);
-}
-
 static void total(mg_memory *m) {
   m->total_bytes = m->expert_bytes + m->other_bytes + m->state_bytes + m->activation_bytes + m->cache_bytes;
 }
@@ -32,12 +20,14 @@ void mg_step_memory(const mg_step_request *q, mg_memory *out) {
   const mg_shape *s = q->work.shape;
   const double element = (double)q->work.element_bytes, width = (double)s->width;
   const double parallel = (double)q->work.parallel, tokens = (double)q->tokens;
-  const double layers = expert_layers(s) - (double)s->prediction_layers;
-  const double blocks = layers * block_parameters(s, true) + (double)s->dense_layers * block_parameters(s, false);
+  const double layers = (double)(s->layers - s->dense_layers);
+  double blocks = 0;
+  for (int64_t block = 0; block < s->layers; block++) blocks += mg_shape_block_parameters(s, block, q->work.parallel);
   *out = (mg_memory){.expert_bytes = layers * slots_of_rank(q->placement) * mg_shape_expert_parameters(s) * element,
-                     .other_bytes = (blocks * element + 2 * 2 * width * (double)s->vocabulary) / parallel,
+                     .other_bytes = blocks * element + 2 * 2 * width * (double)s->vocabulary / parallel,
                      .activation_bytes = tokens * (mg_shape_moved_bytes(s, true) + (double)s->choices * 3 * width),
-                     .cache_bytes = 2 * tokens * (double)s->layers * mg_shape_cache_elements(s) *
+                     .cache_bytes = 2 * tokens * parallel * (double)s->layers *
+                                    mg_shape_cache_elements(s, q->work.parallel) *
                                     (q->work.kind == MG_STEP_DECODE ? (double)q->work.context : 1)};
   total(out);
 }
@@ -63,13 +53,13 @@ static void stage_memory(const mg_training_request *q, const mg_training *t, int
   const double element = (double)b->work.element_bytes;
   double experts = 0, others = 0;
   for (int64_t block = t->first_block[stage]; block < t->first_block[stage + 1]; block++) {
-    const bool expert_layer = block >= s->dense_layers;
-    const double join = block >= s->layers ? mg_shape_join_parameters(s) : 0;
-    others += (block_parameters(s, expert_layer) + join) / (double)b->work.parallel;
-    if (expert_layer) experts += slots_of_rank(b->placement) * mg_shape_expert_parameters(s);
+    others += mg_shape_block_parameters(s, block, b->work.parallel);
+    if (block >= s->dense_layers) experts += slots_of_rank(b->placement) * mg_shape_expert_parameters(s);
   }
-  if (stage == 0 || stage == q->stages - 1) others += (double)(s->width * s->vocabulary) / (double)b->work.parallel;
-  const double replicas = (double)q->replicas, all = replicas * (double)b->placement->ranks;
+  const double vocabularies = (stage == 0 ? 1 : 0) + (stage == q->stages - 1 ? 1 : 0); /* the embedding and the head */
+  others += vocabularies * (double)(s->width * s->vocabulary) / (double)b->work.parallel;
+  const double replicas = (double)q->replicas;
+  const double all = replicas * (double)b->placement->ranks / (double)b->work.parallel;
   const double blocks = (double)(t->first_block[stage + 1] - t->first_block[stage]);
   out->expert_bytes += experts * element;
   out->other_bytes += others * element;

@@ -122,7 +122,14 @@ mg_status mg_replan(mg_context *context, const mg_place_request *r, int64_t most
 
 /* ---- moves ---------------------------------------------------------------------------------------------------- */
 
-/* Puts what both have into the slot where `from` has it; returns how many of `to`'s experts are new to this rank. */
+static bool holds(const int32_t *slots, int64_t count, int32_t expert) {
+  for (int64_t s = 0; s < count; s++)
+    if (slots[s] == expert) return true;
+  return false;
+}
+
+/* Puts what both have into the slot where `from` has it; returns how many of `to`'s experts are new to this rank. A second
+ * copy of an expert that the rank has is not. */
 static int64_t align_rank(const int32_t *from, int32_t *to, int64_t room) {
   int64_t received = 0;
   for (int64_t s = 0; s < room; s++) {
@@ -134,7 +141,7 @@ static int64_t align_rank(const int32_t *from, int32_t *to, int64_t room) {
         break;
       }
   }
-  for (int64_t s = 0; s < room; s++) received += to[s] != from[s];
+  for (int64_t s = 0; s < room; s++) received += !holds(from, room, to[s]) && !holds(to, s, to[s]);
   return received;
 }
 

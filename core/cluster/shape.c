@@ -44,11 +44,15 @@ mg_status mg_shape_read(mg_context *context, const json_t *json, mg_shape *out) 
   return MG_OK;
 }
 
+static double kv_heads_of_rank(const mg_shape *s, int64_t parallel) {
+  return (double)((s->kv_heads + parallel - 1) / parallel);
+}
+
 int mg_shape_projections(const mg_shape *s, bool absorbed, int64_t parallel, mg_product *out) {
   const double width = (double)s->width, heads = (double)s->heads / (double)parallel;
   int count = 0;
   if (s->attention == MG_ATTENTION_GQA) {
-    const double keys = (double)s->kv_heads / (double)parallel, head = (double)s->head_width;
+    const double keys = kv_heads_of_rank(s, parallel), head = (double)s->head_width;
     out[count++] = (mg_product){(heads + 2 * keys) * head, width, 1};
     out[count++] = (mg_product){width, heads * head, 1};
     return count;
@@ -80,21 +84,26 @@ static double parameters(const mg_product *products, int count) {
   return sum;
 }
 
-double mg_shape_attention_parameters(const mg_shape *s) {
+double mg_shape_attention_parameters(const mg_shape *s, int64_t parallel) {
   mg_product products[MG_PRODUCTS_MAX];
-  return parameters(products, mg_shape_projections(s, false, 1, products));
+  return parameters(products, mg_shape_projections(s, false, parallel, products));
 }
 
 double mg_shape_expert_parameters(const mg_shape *s) {
   return 3 * (double)s->width * (double)s->expert_hidden;
 }
 
-double mg_shape_join_parameters(const mg_shape *s) {
-  return 2 * (double)s->width * (double)s->width;
+double mg_shape_block_parameters(const mg_shape *s, int64_t block, int64_t parallel) {
+  const double width = (double)s->width;
+  const double attention = mg_shape_attention_parameters(s, parallel), join = block < s->layers ? 0 : 2 * width * width;
+  if (block < s->dense_layers) return attention + 3 * width * (double)s->dense_hidden / (double)parallel;
+  const double gate = width * (double)s->experts, shared = 3 * width * (double)s->shared_hidden / (double)parallel;
+  return attention + join + gate + shared;
 }
 
-double mg_shape_cache_elements(const mg_shape *s) {
-  return (double)(s->attention == MG_ATTENTION_MLA ? s->latent + s->rope_width : 2 * s->kv_heads * s->head_width);
+double mg_shape_cache_elements(const mg_shape *s, int64_t parallel) {
+  if (s->attention == MG_ATTENTION_MLA) return (double)(s->latent + s->rope_width);
+  return 2 * kv_heads_of_rank(s, parallel) * (double)s->head_width;
 }
 
 double mg_shape_core_flops(const mg_shape *s, bool absorbed) {
@@ -132,7 +141,7 @@ int64_t mg_shape_moving_kernels(bool expert_layer) {
 
 double mg_shape_token_flops(const mg_shape *s, double keys) {
   const double expert_layers = (double)(s->layers - s->dense_layers), width = (double)s->width;
-  const double attention = 2 * mg_shape_attention_parameters(s) + keys * mg_shape_core_flops(s, false);
+  const double attention = 2 * mg_shape_attention_parameters(s, 1) + keys * mg_shape_core_flops(s, false);
   const double routed = 2 * (double)s->choices * mg_shape_expert_parameters(s) + 2 * width * (double)s->experts;
   const double shared = 6 * width * (double)s->shared_hidden, dense = 6 * width * (double)s->dense_hidden;
   return (double)s->layers * attention + expert_layers * (routed + shared) + (double)s->dense_layers * dense +

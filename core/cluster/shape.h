@@ -34,10 +34,12 @@ int mg_shape_projections(const mg_shape *shape, bool absorbed, int64_t parallel,
 /* Both products of a gated feed-forward. */
 int mg_shape_feed_forward(const mg_shape *shape, int64_t hidden, int64_t parallel, mg_product *out);
 
-double mg_shape_attention_parameters(const mg_shape *shape); /* of one layer */
-double mg_shape_expert_parameters(const mg_shape *shape);    /* of one expert */
-double mg_shape_join_parameters(const mg_shape *shape); /* of a prediction block's projection from two widths to one */
-double mg_shape_cache_elements(const mg_shape *shape);  /* of one token and layer */
+double mg_shape_attention_parameters(const mg_shape *shape, int64_t parallel); /* of one layer, on a rank */
+double mg_shape_expert_parameters(const mg_shape *shape);                      /* of one expert */
+/* Of one block without its routed experts, on a rank: block `layers` and those after it are prediction blocks. */
+double mg_shape_block_parameters(const mg_shape *shape, int64_t block, int64_t parallel);
+/* Keys and values of one token and layer on a rank: heads are shared out, each on at least one; a latent is on all. */
+double mg_shape_cache_elements(const mg_shape *shape, int64_t parallel);
 /* FLOPs of the scores and their use for one query and one key: as trained, or absorbed. */
 double mg_shape_core_flops(const mg_shape *shape, bool absorbed);
 /* Bytes that kernels without products move for one token and layer, forward, and how many kernels that are. */

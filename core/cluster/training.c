@@ -136,33 +136,32 @@ static mg_status time_stage(trainer *t, int64_t stage) {
 /* ---- optimiser ------------------------------------------------------------------------------------------------ */
 
 /* Gradients are reduced and weights gathered over the ranks that hold the same (ZeRO-1, Rajbhandari et al. 2020), each of
- * which updates its share. A bidirectional pipeline holds two stages on each rank, and each stage on two. */
+ * which updates its share. A bidirectional pipeline holds two stages on each rank, and each stage on two. Those that hold
+ * the same experts are one of each group. */
 static mg_status time_optimiser(trainer *t) {
   const mg_training_request *q = t->request;
   const mg_shape *s = &t->shape;
+  const int64_t parallel = q->batch.work.parallel;
   const double both = q->order == MG_PIPELINE_DUALPIPE ? 2 : 1, stages = (double)q->stages;
   const double slots = (double)q->batch.placement->slots / (double)q->batch.placement->ranks;
   const double expert_layers = (double)(t->blocks - s->dense_layers), width = (double)s->width;
   const double experts = both * expert_layers / stages * slots * mg_shape_expert_parameters(s);
-  const double others =
-      both / stages *
-      ((double)t->blocks * mg_shape_attention_parameters(s) + expert_layers * 3 * width * (double)s->shared_hidden +
-       (double)s->dense_layers * 3 * width * (double)s->dense_hidden + 2 * width * (double)s->vocabulary +
-       (double)s->prediction_layers * mg_shape_join_parameters(s)) /
-      (double)q->batch.work.parallel;
-  const int64_t copies = q->replicas * (int64_t)both, all = copies * q->batch.placement->ranks;
+  double others = both / stages * 2 * width * (double)s->vocabulary / (double)parallel;
+  for (int64_t block = 0; block < t->blocks; block++)
+    others += both / stages * mg_shape_block_parameters(s, block, parallel);
+  const int64_t copies = q->replicas * (int64_t)both, span = copies * q->batch.placement->ranks;
   const struct {
     double parameters;
     int64_t copies;
-  } parts[] = {{experts, copies}, {others, all}};
+  } parts[] = {{experts, copies}, {others, span / parallel}};
   for (size_t i = 0; i < MG_COUNT(parts); i++) {
     double reduce_s, gather_s, update_s;
     const double update[MG_FORM_VARIABLES_MAX] = {parts[i].parameters / (double)parts[i].copies * adam_bytes};
     mg_costs *costs = q->batch.work.costs;
-    MG_TRY(mg_collective_cost(costs, MG_COLLECTIVE_REDUCE_SCATTER, parts[i].copies,
+    MG_TRY(mg_collective_cost(costs, MG_COLLECTIVE_REDUCE_SCATTER, parts[i].copies, span,
                               parts[i].parameters * gradient_bytes, &reduce_s));
-    MG_TRY(mg_collective_cost(costs, MG_COLLECTIVE_ALL_GATHER, parts[i].copies, parts[i].parameters * weight_bytes,
-                              &gather_s));
+    MG_TRY(mg_collective_cost(costs, MG_COLLECTIVE_ALL_GATHER, parts[i].copies, span,
+                              parts[i].parameters * weight_bytes, &gather_s));
     MG_TRY(mg_cost(costs, MG_FORM_MEMORY, update, &update_s));
     t->out->optimiser_s += reduce_s + gather_s + update_s;
   }

@@ -109,7 +109,7 @@ static void the_roofline_is_the_peak(void **state) {
   assert_near(seconds, 2e9 / 2e15 + (1e6 + 1e6 + 2e6) / 1e12, 1e-12);
   assert_ok(context, mg_cost(&costs, MG_FORM_DISPATCH_NORMAL, far, &seconds));
   assert_near(seconds, 1, 1e-9);
-  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 1e11, &seconds));
+  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 4, 1e11, &seconds));
   assert_near(seconds, 2 * 0.75, 1e-9);
 }
 
@@ -149,11 +149,22 @@ static void collectives_are_interpolated_between_sizes(void **state) {
   assert_ok(context, mg_calibration_read(context, json, &calibration));
   mg_costs costs = {.context = context, .accelerator = &device, .calibration = &calibration};
   double seconds;
-  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 2000, &seconds));
+  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 8, 2000, &seconds));
   assert_near(seconds, 2e-6, 1e-10);
   assert_refused(context, MG_USAGE, "outside what the calibration measured",
-                 mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 2000, &seconds));
-  assert_refused(context, MG_USAGE, "outside", mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 1e9, &seconds));
+                 mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 4, 4, 2000, &seconds));
+  assert_refused(context, MG_USAGE, "outside",
+                 mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 8, 1e9, &seconds));
+  /* Eight ranks of eight nodes meet over NICs, of which nothing was measured: refused, or their peak, and said. */
+  assert_refused(context, MG_USAGE, "over 8 ranks among 64",
+                 mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 64, 2000, &seconds));
+  costs.extrapolate = true;
+  assert_ok(context, mg_collective_cost(&costs, MG_COLLECTIVE_ALL_REDUCE, 8, 64, 2000, &seconds));
+  assert_near(seconds, 2 * 7.0 / 8 * 2000 / (device.far_gb_s * 1e9), 1e-15);
+  json_t *listed = mg_costs_outside(&costs);
+  assert_string_equal(json_string_value(json_object_get(json_array_get(listed, 0), "variable")), "ranks");
+  assert_int_equal(json_array_size(listed), 1);
+  json_decref(listed);
   mg_calibration_free(context, &calibration);
   mg_measurements_free(context, &data);
   json_decref(json);
@@ -212,9 +223,9 @@ static void random_choices_fall_into_groups(void **state) {
 /* The cache of the models' table in bf16, the routed and attention's parameters, and FLOPs without attention's core. */
 static void deepseek_v3_has_its_published_size(void **state) {
   (void)state;
-  assert_near(61 * 2 * mg_shape_cache_elements(&mg_shape_deepseek_v3), 70272, 0);
+  assert_near(61 * 2 * mg_shape_cache_elements(&mg_shape_deepseek_v3, 1), 70272, 0);
   assert_near(58 * 256 * mg_shape_expert_parameters(&mg_shape_deepseek_v3), 653908770816.0, 0);
-  assert_near(61 * (mg_shape_attention_parameters(&mg_shape_deepseek_v3) + 1536 + 512), 11413547008.0,
+  assert_near(61 * (mg_shape_attention_parameters(&mg_shape_deepseek_v3, 1) + 1536 + 512), 11413547008.0,
               0);                                                                  /* and two norms */
   assert_near(mg_shape_token_flops(&mg_shape_deepseek_v3, 0), 73251236864.0, 3e6); /* which counts norms too */
 }
@@ -222,7 +233,7 @@ static void deepseek_v3_has_its_published_size(void **state) {
 static void the_cache_of_grouped_queries(void **state) {
   (void)state;
   const mg_shape qwen = {.layers = 80, .attention = MG_ATTENTION_GQA, .kv_heads = 8, .head_width = 128};
-  assert_near(80 * 2 * mg_shape_cache_elements(&qwen), 327680, 0);
+  assert_near(80 * 2 * mg_shape_cache_elements(&qwen, 1), 327680, 0);
 }
 
 int main(void) {

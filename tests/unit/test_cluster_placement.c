@@ -165,6 +165,45 @@ static void moves_count_what_each_rank_lacks(void **state) {
   assert_int_equal(moves, 2);
 }
 
+/* A copy beside another is made on the rank itself: one expert comes to each rank, however many slots it fills. */
+static void moves_do_not_count_copies_of_what_is_there(void **state) {
+  (void)state;
+  static const double load[] = {1, 1, 1};
+  const mg_place_request request = {.load = load, .experts = 3, .slots = 6, .ranks = 2, .nodes = 1, .groups = 1};
+  const int32_t from[] = {0, 1, 2, 2, 2, 1};
+  int32_t to[] = {0, 0, 1, 0, 0, 2};
+  int64_t received[2], moves;
+  assert_ok(context, mg_placement_moves(context, &request, from, to, received, &moves));
+  assert_int_equal(received[0], 0);
+  assert_int_equal(received[1], 1);
+  assert_int_equal(moves, 1);
+}
+
+/* The published procedure where it has little to say: no load, all of it on one expert, no spare slot, more ranks than
+ * experts. */
+static void eplb_places_degenerate_loads(void **state) {
+  (void)state;
+  static const double none[12] = {0}, one[12] = {0, 0, 0, 0, 0, 7};
+  int32_t expert[24];
+  double rank_load[24];
+  mg_place_request r = example(none, 1, 1);
+  assert_ok(context, mg_place(context, mg_place_eplb, NULL, &r, expert));
+  r.load = one;
+  assert_ok(context, mg_place(context, mg_place_eplb, NULL, &r, expert));
+  assert_ok(context, mg_place_rank_loads(context, &r, expert, rank_load));
+  for (int d = 0; d < 5; d++) assert_near(rank_load[d], 7.0 / 5, 1e-12); /* its five copies lie on five ranks */
+  for (int d = 5; d < 8; d++) assert_near(rank_load[d], 0, 0);
+  r.slots = 12;
+  r.ranks = 4;
+  assert_ok(context, mg_place(context, mg_place_eplb, NULL, &r, expert));
+  assert_ok(context, mg_place_rank_loads(context, &r, expert, rank_load));
+  assert_near(rank_load[0], 7, 0);
+  r.slots = r.ranks = 24;
+  r.load = load0;
+  for (const mg_place_policy *policy = mg_place_policies; policy->name; policy++)
+    assert_ok(context, mg_place(context, policy->place, NULL, &r, expert));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(eplb_gives_the_published_hierarchical_vectors),
                                      cmocka_unit_test(eplb_gives_the_global_vectors),
@@ -175,6 +214,8 @@ int main(void) {
                                      cmocka_unit_test(simple_policies_by_hand),
                                      cmocka_unit_test(wrong_requests_and_results_are_refused),
                                      cmocka_unit_test(replanning_lowers_the_maximum_within_its_budget),
-                                     cmocka_unit_test(moves_count_what_each_rank_lacks)};
+                                     cmocka_unit_test(moves_count_what_each_rank_lacks),
+                                     cmocka_unit_test(moves_do_not_count_copies_of_what_is_there),
+                                     cmocka_unit_test(eplb_places_degenerate_loads)};
   return cmocka_run_group_tests(tests, open_context, close_context);
 }
