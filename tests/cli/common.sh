@@ -23,6 +23,12 @@ ends() {
 expect() { ends err "$@"; }
 says() { ends "out err" "$@"; }
 
+# Two folders of C texts in ./corpus: small stand-ins for the manual pages, without network.
+make_corpus() {
+  mkdir -p corpus/one corpus/two
+  cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1
+}
+
 # await COMMAND...: until it succeeds, a minute at most.
 await() {
   for _ in $(seq 1200); do "$@" 2>/dev/null && return; sleep 0.05; done

@@ -4,8 +4,7 @@
 . "$MOEGAUGE_SOURCE/tests/cli/common.sh"
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
-mkdir -p corpus/one corpus/two
-cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1
+make_corpus
 
 ran=0
 for script in "$MOEGAUGE_SOURCE"/experiments/*.lua "$MOEGAUGE_SOURCE"/experiments/{papers,cluster}/*.lua; do

@@ -23,8 +23,7 @@ for router in $("$MOEGAUGE" list routers --names); do
 done
 
 # An experiment trains on the kernels unchanged.
-mkdir "$work/corpus" "$work/corpus/one" "$work/corpus/two"
-cp "$MOEGAUGE_SOURCE"/core/base/*.c "$work/corpus/one" && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c "$work/corpus/two"
+make_corpus
 says 0 "5 cases finished" run "$MOEGAUGE_SOURCE/experiments/quickstart.lua" --set backend=gpu_host32 --set corpus="$work/corpus" --smoke --seeds 1 --out "$work/trained"
 
 for backend in cuda hip; do

@@ -6,8 +6,8 @@ export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # The leak check wants to trace its process, which a sandbox does not allow.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 
-mkdir -p home/.secret elsewhere corpus/one corpus/two script && echo "kept-to-itself" >home/.secret/key && echo words >corpus/one/a.txt
-cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1
+make_corpus
+mkdir -p home/.secret elsewhere script && echo "kept-to-itself" >home/.secret/key && echo words >corpus/one/a.txt
 
 # experiment NAME BODY [LOAD [REPORT]]: script/NAME.lua, whose run function is BODY.
 experiment() {

@@ -5,8 +5,7 @@
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 golden="$MOEGAUGE_SOURCE/tests/golden/models/mixtral"
 
-mkdir -p corpus/one corpus/two
-cp "$MOEGAUGE_SOURCE"/core/base/*.c corpus/one && cp "$MOEGAUGE_SOURCE"/core/tensor/ops/*.c corpus/two || exit 1
+make_corpus
 
 cat >swap.lua <<'LUA'
 local mg <const> = require "moegauge"

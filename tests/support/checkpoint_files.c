@@ -1,9 +1,11 @@
 /* Builders of checkpoint files, and the rules for opening them. */
 #include "support/checkpoint_files.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static int64_t refused;
 
@@ -215,6 +217,34 @@ void mg_must_open_bytes(const char *what, const char *path, mg_bytes bytes) {
   mg_bytes_write(&bytes, path);
   mg_must_open(what, path, bytes.bytes);
   mg_bytes_free(&bytes);
+}
+
+void mg_must_refuse_prefixes(const char *path, const mg_bytes *bytes) {
+  mg_bytes_write(bytes, path);
+  const int descriptor = open(path, O_RDWR);
+  for (size_t length = bytes->bytes; length-- > 0;) {
+    char what[64];
+    snprintf(what, sizeof what, "%zu of %zu bytes", length, bytes->bytes);
+    assert_int_equal(ftruncate(descriptor, (off_t)length), 0);
+    mg_must_refuse(what, path, length, path);
+  }
+  close(descriptor);
+}
+
+int64_t mg_open_with_flipped_bits(const char *path, const mg_bytes *bytes, size_t bits) {
+  int64_t found = 0;
+  mg_bytes_write(bytes, path);
+  const int descriptor = open(path, O_RDWR);
+  for (size_t bit = 0; bit < bits; bit++) {
+    const unsigned char kept = bytes->data[bit / 8], flipped = (unsigned char)(kept ^ 1U << bit % 8);
+    char what[64];
+    snprintf(what, sizeof what, "bit %zu flipped", bit);
+    assert_int_equal(pwrite(descriptor, &flipped, 1, (off_t)(bit / 8)), 1);
+    found += mg_open_within_rules(what, path, bytes->bytes) != MG_OK;
+    assert_int_equal(pwrite(descriptor, &kept, 1, (off_t)(bit / 8)), 1);
+  }
+  close(descriptor);
+  return found;
 }
 
 int64_t mg_refused_count(void) {

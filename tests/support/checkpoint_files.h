@@ -47,6 +47,10 @@ void mg_must_open(const char *what, const char *path, size_t of_bytes);
 /* The same for bytes that are written to `path` first, and freed. */
 void mg_must_refuse_bytes(const char *what, const char *path, mg_bytes bytes, const char *words);
 void mg_must_open_bytes(const char *what, const char *path, mg_bytes bytes);
+/* The file that begins with these bytes and ends after each number of them is refused with its path. */
+void mg_must_refuse_prefixes(const char *path, const mg_bytes *bytes);
+/* Opens the file by the rules with each of its first bits turned, one at a time; returns how many times it was refused. */
+int64_t mg_open_with_flipped_bits(const char *path, const mg_bytes *bytes, size_t bits);
 /* How many files mg_must_refuse has seen refused in this program. */
 int64_t mg_refused_count(void);
 

@@ -20,6 +20,16 @@ void mg_world_close(mg_world *world) {
   mg_context_destroy(world->context);
 }
 
+mg_model *mg_world_model(mg_world *world, const char *spec) {
+  json_error_t error;
+  mg_model *model;
+  json_t *json = json_loads(spec, 0, &error);
+  if (!json) fail_msg("%s: %s", spec, error.text);
+  assert_ok(world->context, mg_model_create(world->context, world->registry, world->backend, json, MG_F32, 3, &model));
+  json_decref(json);
+  return model;
+}
+
 /* ---- values -------------------------------------------------------------------------------------------------- */
 
 static void store(mg_dtype dtype, void *block, int64_t i, double value) {

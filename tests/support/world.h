@@ -2,6 +2,7 @@
 #ifndef MG_TESTS_SUPPORT_WORLD_H
 #define MG_TESTS_SUPPORT_WORLD_H
 
+#include "model/model.h"
 #include "support/testing.h"
 
 typedef struct mg_world {
@@ -15,6 +16,9 @@ typedef struct mg_world {
 void mg_world_open(mg_world *world, const char *backend, mg_dtype compute);
 /* Closes all, and fails the test if any byte of the context is still in use. */
 void mg_world_close(mg_world *world);
+
+/* A model of this specification (JSON), in f32, its weights drawn from seed 3. */
+mg_model *mg_world_model(mg_world *world, const char *spec);
 
 /* A tensor in the backend's memory with these values (f32, f64 or i32 by dtype); NULL values leave zeros. */
 mg_tensor mg_world_tensor(mg_world *world, mg_dtype dtype, int32_t dims, const int64_t *shape, const double *values);

@@ -120,15 +120,7 @@ static void every_prefix_is_refused(void **state) {
   field fields[FIELDS_MAX];
   size_t count;
   mg_bytes bytes = good_file(fields, &count);
-  mg_bytes_write(&bytes, path);
-  const int descriptor = open(path, O_RDWR);
-  for (size_t length = bytes.bytes; length-- > 0;) {
-    char what[64];
-    snprintf(what, sizeof what, "%zu of %zu bytes", length, bytes.bytes);
-    assert_int_equal(ftruncate(descriptor, (off_t)length), 0);
-    mg_must_refuse(what, path, length, path);
-  }
-  close(descriptor);
+  mg_must_refuse_prefixes(path, &bytes);
   mg_bytes_free(&bytes);
 }
 
@@ -137,17 +129,7 @@ static void no_flipped_bit_does_harm(void **state) {
   field fields[FIELDS_MAX];
   size_t count;
   mg_bytes bytes = good_file(fields, &count);
-  mg_bytes_write(&bytes, path);
-  const int descriptor = open(path, O_RDWR);
-  for (size_t bit = 0; bit < 8 * (bytes.bytes - 96); bit++) {
-    const unsigned char kept = bytes.data[bit / 8], flipped = (unsigned char)(kept ^ 1U << bit % 8);
-    char what[64];
-    snprintf(what, sizeof what, "bit %zu flipped", bit);
-    assert_int_equal(pwrite(descriptor, &flipped, 1, (off_t)(bit / 8)), 1);
-    mg_open_within_rules(what, path, bytes.bytes);
-    assert_int_equal(pwrite(descriptor, &kept, 1, (off_t)(bit / 8)), 1);
-  }
-  close(descriptor);
+  mg_open_with_flipped_bits(path, &bytes, 8 * (bytes.bytes - 96));
   mg_bytes_free(&bytes);
 }
 

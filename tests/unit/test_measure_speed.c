@@ -24,15 +24,6 @@ static int close_world(void **state) {
   return 0;
 }
 
-static mg_model *make_model(const char *text) {
-  mg_model *model;
-  json_t *spec = json_loads(text, 0, NULL);
-  assert_non_null(spec);
-  assert_ok(world.context, mg_model_create(world.context, world.registry, world.backend, spec, MG_F32, 3, &model));
-  json_decref(spec);
-  return model;
-}
-
 static mg_speed speed_of(mg_model *model, int64_t prompt, int64_t generate, int64_t depth) {
   const mg_speed_settings settings = {.prompt = prompt, .generate = generate, .depth = depth, .rounds = 2, .seed = 5};
   mg_speed rounds[2];
@@ -48,15 +39,15 @@ static mg_speed speed_of(mg_model *model, int64_t prompt, int64_t generate, int6
  * computes every token too; without one, a prefill costs less. */
 static void flops_are_those_of_the_tokens_asked_for(void **state) {
   (void)state;
-  mg_model *model =
-      make_model(LIMITED("\"tie_embeddings\": false, ", ", \"capacity\": {\"policy\": \"drop\", \"factor\": 6}"));
+  mg_model *model = mg_world_model(
+      &world, LIMITED("\"tie_embeddings\": false, ", ", \"capacity\": {\"policy\": \"drop\", \"factor\": 6}"));
   const double head = 2.0 * WIDTH * VOCABULARY + 4.0 * WIDTH;
   const mg_speed whole = speed_of(model, 12, 0, 0), part = speed_of(model, 9, 3, 9), apart = speed_of(model, 0, 3, 9);
   assert_near(part.decode_flops, whole.prefill_flops - part.prefill_flops + 3.0 * head, 0.5);
   assert_true(apart.decode_flops == part.decode_flops && apart.prefill_flops == 0.0 && whole.decode_flops == 0.0);
   assert_true(speed_of(model, 0, 12, 0).decode_flops > part.prefill_flops);
   mg_model_destroy(model);
-  model = make_model(MODEL("\"tie_embeddings\": false, "));
+  model = mg_world_model(&world, MODEL("\"tie_embeddings\": false, "));
   assert_true(speed_of(model, 0, 3, 9).decode_flops == part.decode_flops);
   assert_true(speed_of(model, 12, 0, 0).prefill_flops < 0.75 * whole.prefill_flops);
   mg_model_destroy(model);
@@ -71,7 +62,7 @@ static void a_decoded_token_reads_what_it_uses(void **state) {
   const double used = LAYERS * layer + WIDTH + table, cached = LAYERS * 2.0 * WIDTH;
   static const char *const texts[] = {MODEL("\"tie_embeddings\": false, "), MODEL("\"tie_embeddings\": true, ")};
   for (size_t i = 0; i < MG_COUNT(texts); i++) {
-    mg_model *model = make_model(texts[i]);
+    mg_model *model = mg_world_model(&world, texts[i]);
     assert_near(mg_speed_decode_bytes(model, MG_F32, 0), 4.0 * used, 0.5);
     assert_near(mg_speed_decode_bytes(model, MG_F32, 10), 4.0 * used + 40.0 * cached, 0.5);
     assert_near(mg_speed_decode_bytes(model, MG_BF16, 10), 4.0 * used + 20.0 * cached, 0.5);
@@ -81,7 +72,7 @@ static void a_decoded_token_reads_what_it_uses(void **state) {
 
 static void nothing_to_measure_is_refused(void **state) {
   (void)state;
-  mg_model *model = make_model(MODEL(""));
+  mg_model *model = mg_world_model(&world, MODEL(""));
   mg_speed speed;
   assert_refused(world.context, MG_USAGE, "at least one token",
                  mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.depth = 3, .rounds = 1}, &speed));
@@ -90,7 +81,8 @@ static void nothing_to_measure_is_refused(void **state) {
   assert_refused(world.context, MG_USAGE, "at least one round",
                  mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = 3}, &speed));
   mg_model_destroy(model);
-  model = make_model("{\"layers\": 1, \"width\": 8, \"vocabulary\": 32, \"heads\": 2, \"encoder\": {\"layers\": 1}}");
+  model = mg_world_model(
+      &world, "{\"layers\": 1, \"width\": 8, \"vocabulary\": 32, \"heads\": 2, \"encoder\": {\"layers\": 1}}");
   assert_refused(world.context, MG_USAGE, "it has an encoder",
                  mg_speed_run(model, world.tape, MG_F32, &(mg_speed_settings){.prompt = 3, .rounds = 1}, &speed));
   mg_model_destroy(model);

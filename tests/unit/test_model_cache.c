@@ -24,16 +24,6 @@ static int close_world(void **state) {
   return 0;
 }
 
-static mg_model *make_model(const char *text) {
-  json_error_t error;
-  mg_model *model;
-  json_t *spec = json_loads(text, 0, &error);
-  if (!spec) fail_msg("%s: %s", text, error.text);
-  assert_ok(world.context, mg_model_create(world.context, world.registry, world.backend, spec, MG_F32, 3, &model));
-  json_decref(spec);
-  return model;
-}
-
 enum { TOKENS = 40 };
 static const char windowed[] = "{\"vocabulary\": 11, \"layers\": 2, \"width\": 8, \"heads\": 2, \"window\": [3, 0]}";
 
@@ -46,7 +36,7 @@ static mg_status run(mg_model *model, mg_cache *cache, const int32_t *ids, int64
 /* A prompt of ten windows, then passes of 3 and of 1, against one pass over all. */
 static void a_window_forgets_and_gives_the_same(void **state) {
   (void)state;
-  mg_model *model = make_model(windowed);
+  mg_model *model = mg_world_model(&world, windowed);
   mg_model_output out;
   mg_cache *cache;
   int32_t ids[TOKENS];
@@ -74,7 +64,7 @@ static void a_window_forgets_and_gives_the_same(void **state) {
 
 static void what_does_not_fit_is_refused(void **state) {
   (void)state;
-  mg_model *model = make_model(windowed), *other = make_model(windowed);
+  mg_model *model = mg_world_model(&world, windowed), *other = mg_world_model(&world, windowed);
   mg_model_output out;
   mg_cache *cache;
   int32_t ids[TOKENS] = {0};
@@ -103,7 +93,7 @@ static void what_does_not_fit_is_refused(void **state) {
 /* Logits of the last tokens alone are those of all. */
 static void last_logits_are_those_of_all(void **state) {
   (void)state;
-  mg_model *model = make_model(windowed);
+  mg_model *model = mg_world_model(&world, windowed);
   const int32_t ids[] = {1, 2, 3, 4, 5, 6};
   mg_model_batch batch = {.inputs = ids, .sequences = 2, .sequence_tokens = 3};
   mg_model_output out;
@@ -123,7 +113,7 @@ static void last_logits_are_those_of_all(void **state) {
 /* The FLOPs of a pass of which nothing but the last logits is wanted, and of one that keeps hidden states too; the logits
  * are the same. */
 static double flops_of_last(const char *text, double *of_all) {
-  mg_model *model = make_model(text);
+  mg_model *model = mg_world_model(&world, text);
   const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8};
   mg_model_batch batch = {.inputs = ids, .sequences = 2, .sequence_tokens = 4, .last_only = true};
   mg_model_output out;
@@ -241,9 +231,9 @@ static void assert_last_equals_one_pass(mg_model *model, const mg_model_output *
 static void a_cache_does_not_cross_from_short_factors_to_long_ones(void **state) {
   (void)state;
   mg_model *model =
-      make_model("{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"attention\": {\"rope\":"
-                 " {\"columns\": 4, \"scaling\": {\"kind\": \"longrope\", \"original_positions\": 16,"
-                 "  \"short_factors\": [1, 2], \"long_factors\": [4, 5]}}}}");
+      mg_world_model(&world, "{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"attention\": {\"rope\":"
+                             " {\"columns\": 4, \"scaling\": {\"kind\": \"longrope\", \"original_positions\": 16,"
+                             "  \"short_factors\": [1, 2], \"long_factors\": [4, 5]}}}}");
   mg_cache *cache;
   mg_model_output out;
   int32_t ids[TOKENS];
@@ -267,9 +257,10 @@ static void a_cache_does_not_cross_from_short_factors_to_long_ones(void **state)
 /* One token after the other from a cache: each is sent somewhere else, not where the first went. */
 static void every_pass_over_a_cache_draws_anew(void **state) {
   (void)state;
-  mg_model *model = make_model("{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"feed_forward\":"
-                               " {\"kind\": \"moe\", \"experts\": 4, \"width\": 2,"
-                               "  \"router\": {\"name\": \"random\", \"k\": 1}}}");
+  mg_model *model =
+      mg_world_model(&world, "{\"vocabulary\": 11, \"layers\": 1, \"width\": 8, \"heads\": 2, \"feed_forward\":"
+                             " {\"kind\": \"moe\", \"experts\": 4, \"width\": 2,"
+                             "  \"router\": {\"name\": \"random\", \"k\": 1}}}");
   int chosen[4] = {0};
   mg_cache *cache;
   mg_model_output out;

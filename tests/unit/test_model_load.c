@@ -2,28 +2,26 @@
  * they are needed are used in place, the rest takes no more than the file, and a saved model holds the same tensors. */
 #include "model/save.h"
 #include "support/golden.h"
+#include "support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static mg_world world;
-static char path[] = "/tmp/moegauge-load-XXXXXX";
+static mg_scratch scratch;
+static const char *const path = scratch.path;
 
 static int open_world(void **state) {
   (void)state;
   mg_world_open(&world, "cpu", MG_F32);
-  const int file = mkstemp(path);
-  if (file >= 0) close(file);
-  return file < 0;
+  return mg_scratch_open(&scratch, "a.safetensors");
 }
 
 static int close_world(void **state) {
   (void)state;
-  unlink(path);
   mg_world_close(&world);
-  return 0;
+  return mg_scratch_close(&scratch);
 }
 
 /* Writes the family's file to `path` with one text of its header, of the same length, for another. */
