@@ -4,7 +4,8 @@
 ---   A  aiconfigurator, systems/*.yaml (ai-dynamo, Apache-2.0)
 ---   B  stas00/ml-engineering, tables of accelerators and networks (2026-08)
 ---   C  jax-ml/scaling-book
----   G  Google Cloud's documentation of TPUs
+---   G  Google Cloud's documentation of TPUs; its bandwidth between chips is that of all ports in both directions together, and
+---      its bisection of a pod holds the two apart (v5e: 32 links of 50 make 1.6 TB/s)
 ---   I  DeepSeek-V3 at ISCA 2025 (arXiv 2505.09343), DeepEP's README
 ---   P  the maker's data sheet, recalled and not checked
 ---   $  a round price of an hour: 2 is what DeepSeek calculates an H800 with; others are left out
@@ -50,12 +51,12 @@ catalogue.accelerators = {
   mi355x = { name = "MI355X", bf16_tflops = 2500, fp8_tflops = 5000, memory_gb = 288, memory_gb_s = 8000, sms = 256, near_gb_s = 535.5, far_gb_s = 50, power_w = 1400 },
   -- C; a torus of 4 x 4 x 4 is the node; two TensorCores; data-centre network of 25 GB/s for a host of 4
   tpu_v4 = { name = "TPU v4", bf16_tflops = 275, memory_gb = 32, memory_gb_s = 1200, sms = 2, node_ranks = 64, near_gb_s = torus(45, { 4, 4, 4 }), far_gb_s = 6.25 },
-  -- C, G; 16 x 16; one TensorCore; 2 x 100 Gb/s for a host of 8
-  tpu_v5e = { name = "TPU v5e", bf16_tflops = 197, memory_gb = 16, memory_gb_s = 810, sms = 1, node_ranks = 256, near_gb_s = torus(45, { 16, 16 }), far_gb_s = 3.125 },
-  -- C, G; 4 x 4 x 4 of the torus
-  tpu_v5p = { name = "TPU v5p", bf16_tflops = 459, memory_gb = 95, memory_gb_s = 2765, sms = 2, node_ranks = 64, near_gb_s = torus(90, { 4, 4, 4 }), far_gb_s = 6.25 },
-  -- C; fp8 B; 16 x 16
-  tpu_v6e = { name = "TPU v6e", bf16_tflops = 918, fp8_tflops = 918, memory_gb = 32, memory_gb_s = 1600, sms = 1, node_ranks = 256, near_gb_s = torus(90, { 16, 16 }), far_gb_s = 6.25 },
+  -- G; 16 x 16; one TensorCore; 400 GB/s of 4 ports; 2 x 100 Gb/s for a host of 8
+  tpu_v5e = { name = "TPU v5e", bf16_tflops = 197, memory_gb = 16, memory_gb_s = 819, sms = 1, node_ranks = 256, near_gb_s = torus(50, { 16, 16 }), far_gb_s = 3.125 },
+  -- G; 4 x 4 x 4 of the torus; 1200 GB/s of 6 ports; 50 Gb/s of network for a chip
+  tpu_v5p = { name = "TPU v5p", bf16_tflops = 459, memory_gb = 95, memory_gb_s = 2765, sms = 2, node_ranks = 64, near_gb_s = torus(100, { 4, 4, 4 }), far_gb_s = 6.25 },
+  -- G; fp8 B; 16 x 16; 800 GB/s of 4 ports; 4 x 200 Gb/s for a host of 8
+  tpu_v6e = { name = "TPU v6e", bf16_tflops = 918, fp8_tflops = 918, memory_gb = 32, memory_gb_s = 1638, sms = 1, node_ranks = 256, near_gb_s = torus(100, { 16, 16 }), far_gb_s = 12.5 },
 }
 
 --- Which calibration an accelerator is predicted with: coefficients are relative to the peaks, so that an H800 takes the
