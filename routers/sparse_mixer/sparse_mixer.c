@@ -55,23 +55,33 @@ static mg_var *beside(mg_tape *tape, mg_var *columns, mg_var *column, int64_t at
   return columns ? mg_add(tape, columns, wide) : wide;
 }
 
+/* What an expert is chosen by: one that is open, though its score be NaN, comes before all chosen already. */
+static mg_var *choosable(mg_tape *tape, mg_var *scores, mg_var *open) {
+  const int64_t one = 1;
+  const double least = -1e38;
+  mg_var *known = mg_binary_op(tape, MG_BINARY_GREATER, scores, mg_fill(tape, mg_var_dtype(scores), 1, &one, least));
+  return mg_where(tape, open, mg_where(tape, known, scores, least), -(double)INFINITY);
+}
+
 static mg_status route(mg_router *router, mg_tape *tape, const mg_route_input *in, mg_route_output *out) {
   const sparse_mixer_options *o = router->options;
-  const int64_t one[] = {in->tokens, 1};
+  const int64_t one[] = {in->tokens, 1}, all[] = {in->tokens, router->experts};
   out->logits = mg_linear(tape, in->x, mg_router_param(router, tape, "gate"));
   out->probs = mg_softmax(tape, out->logits);
   mg_var *left = out->logits, *ids = NULL, *noise = NULL;
+  mg_var *open = mg_fill(tape, mg_var_dtype(out->logits), 2, all, 1);
   if (in->training) noise = gumbel(tape, out->logits, o->k, in->noise);
   for (int64_t i = 0; i < o->k; i++) {
     mg_var *near = near_best(tape, out->logits, left, o->jitter);
     mg_var *drawn = noise ? mg_slice(tape, noise, i * router->experts, router->experts) : NULL;
     mg_var *scores = drawn ? mg_add(tape, near, drawn) : near;
-    mg_var *id = mg_top_k(tape, mg_detach(tape, scores), 1, NULL);
+    mg_var *id = mg_top_k(tape, choosable(tape, mg_detach(tape, scores), open), 1, NULL);
     mg_var *weight = mg_gather_columns(tape, mg_softmax(tape, near), id);
     out->weights = beside(tape, out->weights, weight, i, o->k);
     ids = beside(tape, ids, mg_cast(tape, id, MG_F32), i, o->k);
     mg_var *chosen = mg_scatter_columns(tape, mg_fill(tape, mg_var_dtype(left), 2, one, 1), id, router->experts);
-    left = mg_where(tape, mg_affine(tape, chosen, -1, 1), left, -(double)INFINITY);
+    open = mg_sub(tape, open, chosen);
+    left = mg_where(tape, open, left, -(double)INFINITY);
   }
   out->ids = mg_cast(tape, ids, MG_I32);
   return mg_tape_status(tape);
