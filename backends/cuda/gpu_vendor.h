@@ -20,6 +20,8 @@
 typedef cudaError_t gpu_error;
 typedef cudaStream_t gpu_stream;
 typedef cudaEvent_t gpu_event;
+typedef cudaGraph_t gpu_graph;
+typedef cudaGraphExec_t gpu_graph_exec;
 
 #define GPU_OK cudaSuccess
 #define gpu_error_text cudaGetErrorString
@@ -43,6 +45,25 @@ typedef cudaEvent_t gpu_event;
 #define gpu_event_record cudaEventRecord
 #define gpu_event_wait cudaEventSynchronize
 #define gpu_event_milliseconds cudaEventElapsedTime
+
+/* Graphs of what the stream is told between the begin and the end of a recording. */
+#define GPU_GRAPHS 1
+#define gpu_record_begin(stream) cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed)
+#define gpu_record_end cudaStreamEndCapture
+#define gpu_graph_destroy cudaGraphDestroy
+#define gpu_graph_prepare(exec, graph) cudaGraphInstantiateWithFlags(exec, graph, 0)
+#define gpu_graph_launch cudaGraphLaunch
+#define gpu_graph_exec_destroy cudaGraphExecDestroy
+static inline gpu_error gpu_graph_update(gpu_graph_exec exec, gpu_graph graph) {
+#if CUDART_VERSION >= 12000
+  cudaGraphExecUpdateResultInfo result;
+  return cudaGraphExecUpdate(exec, graph, &result);
+#else
+  cudaGraphNode_t node;
+  enum cudaGraphExecUpdateResult result;
+  return cudaGraphExecUpdate(exec, graph, &node, &result);
+#endif
+}
 
 static inline gpu_problem gpu_problem_of(gpu_error error) {
   switch (error) {

@@ -17,12 +17,14 @@ void mg__gpu_clock_destroy(mg_backend *backend) {
 
 mg_status mg__gpu_clock_start(mg_backend *backend) {
   gpu_state *state = gpu_state_of(backend);
+  MG_TRY(mg__gpu_submit(backend));
   return mg__gpu_check(backend, gpu_event_record(state->clock[0], state->stream), "recording an event");
 }
 
 mg_status mg__gpu_clock_stop(mg_backend *backend, int64_t *out_ns) {
   gpu_state *state = gpu_state_of(backend);
   float milliseconds = 0.0f;
+  MG_TRY(mg__gpu_submit(backend));
   MG_TRY(mg__gpu_check(backend, gpu_event_record(state->clock[1], state->stream), "recording an event"));
   MG_TRY(mg__gpu_check(backend, gpu_event_wait(state->clock[1]), "waiting for the device"));
   MG_TRY(mg__gpu_check(backend, gpu_event_milliseconds(&milliseconds, state->clock[0], state->clock[1]),

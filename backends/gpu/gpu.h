@@ -14,6 +14,7 @@ typedef enum gpu_matmul { GPU_MATMUL_AUTO, GPU_MATMUL_OWN, GPU_MATMUL_LIBRARY } 
 
 typedef struct gpu_options {
   int64_t device, matmul;
+  bool graphs;
 #ifdef GPU_VENDOR_OPTION_FIELDS
   GPU_VENDOR_OPTION_FIELDS
 #endif
@@ -40,19 +41,29 @@ typedef struct gpu_cache {
 
 enum { GPU_STAGES = 16, GPU_STAGE_BYTES = 1 << 18 };
 
-/* A page-locked buffer through which the host hands data to the stream without waiting. */
+/* A page-locked buffer through which the host hands data to the stream without waiting. It is filled from its beginning. */
 typedef struct gpu_stage {
-  void *host;
-  gpu_event copied; /* recorded after the copy out of it */
-  bool in_use;
+  char *host;
+  size_t used_bytes;
+  gpu_event copied; /* recorded after the copies out of it, when the next stage's turn comes */
+  bool in_use;      /* `copied` has been recorded */
 } gpu_stage;
+
+/* What graphs.c keeps of steps. */
+typedef struct gpu_graphs {
+  bool wanted;
+  bool warm;           /* a step has run without a graph */
+  bool recording;      /* calls go into a graph that has not been submitted */
+  gpu_graph_exec exec; /* what the last graph was submitted as; NULL = nothing yet */
+} gpu_graphs;
 
 typedef struct gpu_state {
   gpu_device_facts facts;
   gpu_stream stream; /* all work of the backend, in order */
   gpu_cache cache;
   gpu_stage stages[GPU_STAGES];
-  int next_stage;
+  int stage; /* which is being filled */
+  gpu_graphs graphs;
   void *scratch;
   size_t scratch_bytes;
   gpu_fault *fault;      /* on the device */
@@ -95,10 +106,21 @@ void *mg__gpu_scratch(mg_backend *backend, size_t bytes);
 
 mg_status mg__gpu_transfer_create(mg_backend *backend);
 void mg__gpu_transfer_destroy(mg_backend *backend);
+/* Makes room for half a stage of uploads that no wait or event interrupts. */
+mg_status mg__gpu_stage_prepare(mg_backend *backend);
 mg_status mg__gpu_upload(mg_backend *backend, void *device, const void *host, size_t bytes);
 mg_status mg__gpu_download(mg_backend *backend, void *host, const void *device, size_t bytes);
 /* Waits for all launched work, and reports the first wrong id that it met (MG_BUG). */
 mg_status mg__gpu_synchronize(mg_backend *backend);
+
+/* ---- steps as graphs (graphs.c) --------------------------------------------------------------------------------- */
+
+void mg__gpu_graphs_destroy(mg_backend *backend);
+mg_status mg__gpu_step_begin(mg_backend *backend);
+mg_status mg__gpu_step_end(mg_backend *backend);
+/* Submits what a step has recorded; the rest of the step is launched call by call. Whoever waits for the device, records
+ * an event, or asks the device for memory or gives it back, calls this before. */
+mg_status mg__gpu_submit(mg_backend *backend);
 
 /* ---- time and energy (clock.c) ---------------------------------------------------------------------------------- */
 

@@ -29,6 +29,7 @@ static bool take_cached(gpu_cache *cache, size_t bytes, void **out) {
 
 void mg__gpu_cache_empty(mg_backend *backend) {
   gpu_cache *cache = &gpu_state_of(backend)->cache;
+  if (mg__gpu_submit(backend) != MG_OK) return; /* what was recorded uses them */
   (void)gpu_stream_wait(gpu_state_of(backend)->stream);
   for (int64_t i = 0; i < cache->count; i++) (void)gpu_free(cache->blocks[i].pointer);
   cache->count = 0;
@@ -55,6 +56,7 @@ static mg_status out_of_memory(mg_backend *backend, size_t bytes) {
 
 /* Asks the device; what the cache holds goes back first when there is not enough. */
 static mg_status take_new(mg_backend *backend, size_t bytes, void **out) {
+  MG_TRY(mg__gpu_submit(backend));
   gpu_error error = gpu_malloc(out, bytes);
   if (gpu_problem_of(error) == GPU_PROBLEM_MEMORY) {
     (void)gpu_last_error(); /* which is kept until it is read */
@@ -86,7 +88,7 @@ void mg__gpu_release(mg_backend *backend, void *pointer, size_t bytes) {
     gpu_cached *blocks =
         mg_resize(backend->context, cache->blocks, (size_t)cache->room * sizeof *blocks, (size_t)room * sizeof *blocks);
     if (!blocks) { /* no room to remember it: the device takes it back, and waits for its work to do so */
-      (void)gpu_free(pointer);
+      if (mg__gpu_submit(backend) == MG_OK) (void)gpu_free(pointer);
       return;
     }
     cache->blocks = blocks;

@@ -9,6 +9,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(gpu_options, device, 0, 0, 1023, "number of the device, in the runtime's order"),
     MG_OPTION_CHOICE(gpu_options, matmul, GPU_MATMUL_AUTO, matmuls,
                      "dense products by " GPU_BLAS " where it is found, by own kernels, or by the library alone"),
+    MG_OPTION_BOOL(gpu_options, graphs, false, "submit each decoded token's launches and copies as one graph"),
 #ifdef GPU_VENDOR_OPTIONS
     GPU_VENDOR_OPTIONS
 #endif
@@ -17,7 +18,9 @@ static const mg_option options[] = {
 static void gpu_close(mg_backend *backend) {
   gpu_state *state = gpu_state_of(backend);
   if (!state) return;
+  (void)mg__gpu_submit(backend);
   if (state->stream) (void)gpu_stream_wait(state->stream);
+  mg__gpu_graphs_destroy(backend);
   mg__gpu_blas_destroy(backend);
   mg__gpu_clock_destroy(backend);
   mg__gpu_transfer_destroy(backend);
@@ -57,6 +60,9 @@ static mg_status open_device(mg_backend *backend) {
   MG_TRY(mg__gpu_clock_create(backend));
   MG_TRY(mg__gpu_probe(backend));
   MG_TRY(mg__gpu_blas_create(backend, (gpu_matmul)set->matmul));
+  if (set->graphs && !GPU_GRAPHS)
+    return mg_fail(backend->context, MG_DEVICE, "graphs=true was wanted, but " GPU_RUNTIME " has no graphs here");
+  state->graphs.wanted = set->graphs;
   return mg__gpu_synchronize(backend);
 }
 
@@ -74,9 +80,10 @@ static void gpu_describe(const mg_backend *backend, char *text, size_t bytes) {
   const gpu_device_facts *facts = &gpu_state_of(backend)->facts;
   const gpu_blas *blas = &gpu_state_of(backend)->blas;
   snprintf(text, bytes,
-           "device=\"%s\" architecture=%s multiprocessors=%d memory_gib=%.1f driver=%s bus=%s matmul=\"%s\"",
+           "device=\"%s\" architecture=%s multiprocessors=%d memory_gib=%.1f driver=%s bus=%s matmul=\"%s\" graphs=%s",
            facts->name, facts->architecture, facts->multiprocessors, (double)facts->memory_bytes / (1 << 30),
-           facts->driver, facts->bus, blas->ready ? blas->name : "own");
+           facts->driver, facts->bus, blas->ready ? blas->name : "own",
+           gpu_state_of(backend)->graphs.wanted ? "true" : "false");
 }
 
 static mg_status gpu_memory(mg_backend *backend, mg_backend_memory *out) {
@@ -137,5 +144,7 @@ static const mg_backend_plugin plugin = {
     .clock_start = mg__gpu_clock_start,
     .clock_stop = mg__gpu_clock_stop,
     .energy = mg__gpu_energy,
+    .step_begin = mg__gpu_step_begin,
+    .step_end = mg__gpu_step_end,
 };
 MG_BACKEND_PLUGIN(plugin)

@@ -1,14 +1,18 @@
 /* Copies between host and device, and waiting: the only places where the host may stop for the device.
  *
- * Uploads go through a ring of page-locked buffers: the call returns once its bytes are in a buffer, and waits only for
- * a buffer whose earlier copy has not finished. Downloads and synchronising wait for the stream; both then look whether
- * a kernel met a wrong id. */
+ * Uploads go through a ring of page-locked buffers: the call returns once its bytes are in a buffer, and waits only where
+ * the copies out of the next buffer have not finished. What a step records stands in one of them. Downloads and
+ * synchronising wait for the stream; both then look whether a kernel met a wrong id. */
 #include <string.h>
 
 #include "gpu.h"
 
+enum { STAGE_ALIGNMENT = 64 };
+
 static mg_status create_stage(mg_backend *backend, gpu_stage *stage) {
-  MG_TRY(mg__gpu_check(backend, gpu_host_malloc(&stage->host, GPU_STAGE_BYTES), "allocating page-locked memory"));
+  void *host;
+  MG_TRY(mg__gpu_check(backend, gpu_host_malloc(&host, GPU_STAGE_BYTES), "allocating page-locked memory"));
+  stage->host = host;
   return mg__gpu_check(backend, gpu_event_create(&stage->copied), "creating an event");
 }
 
@@ -33,16 +37,33 @@ void mg__gpu_transfer_destroy(mg_backend *backend) {
   mg__gpu_release(backend, state->fault, sizeof(gpu_fault));
 }
 
-/* At most one buffer of bytes. */
+/* The next stage's turn: copies out of this one are in the stream, and those out of the next are waited for. */
+static mg_status turn_stage(mg_backend *backend) {
+  gpu_state *state = gpu_state_of(backend);
+  gpu_stage *full = &state->stages[state->stage], *next = &state->stages[(state->stage + 1) % GPU_STAGES];
+  MG_TRY(mg__gpu_submit(backend));
+  MG_TRY(mg__gpu_check(backend, gpu_event_record(full->copied, state->stream), "recording an event"));
+  full->in_use = true;
+  if (next->in_use) MG_TRY(mg__gpu_check(backend, gpu_event_wait(next->copied), "waiting for an upload"));
+  *next = (gpu_stage){.host = next->host, .copied = next->copied};
+  state->stage = (state->stage + 1) % GPU_STAGES;
+  return MG_OK;
+}
+
+mg_status mg__gpu_stage_prepare(mg_backend *backend) {
+  const gpu_state *state = gpu_state_of(backend);
+  return state->stages[state->stage].used_bytes > GPU_STAGE_BYTES / 2 ? turn_stage(backend) : MG_OK;
+}
+
+/* At most one stage of bytes. */
 static mg_status upload_piece(mg_backend *backend, char *device, const char *host, size_t bytes) {
   gpu_state *state = gpu_state_of(backend);
-  gpu_stage *stage = &state->stages[state->next_stage];
-  state->next_stage = (state->next_stage + 1) % GPU_STAGES;
-  if (stage->in_use) MG_TRY(mg__gpu_check(backend, gpu_event_wait(stage->copied), "waiting for an upload"));
-  memcpy(stage->host, host, bytes);
-  MG_TRY(mg__gpu_check(backend, gpu_upload(device, stage->host, bytes, state->stream), "copying to the device"));
-  stage->in_use = true;
-  return mg__gpu_check(backend, gpu_event_record(stage->copied, state->stream), "recording an event");
+  if (bytes > GPU_STAGE_BYTES - state->stages[state->stage].used_bytes) MG_TRY(turn_stage(backend));
+  gpu_stage *stage = &state->stages[state->stage];
+  char *place = stage->host + stage->used_bytes;
+  memcpy(place, host, bytes);
+  stage->used_bytes += (bytes + STAGE_ALIGNMENT - 1) / STAGE_ALIGNMENT * STAGE_ALIGNMENT;
+  return mg__gpu_check(backend, gpu_upload(device, place, bytes, state->stream), "copying to the device");
 }
 
 mg_status mg__gpu_upload(mg_backend *backend, void *device, const void *host, size_t bytes) {
@@ -69,6 +90,7 @@ static mg_status report_fault(mg_backend *backend) {
 mg_status mg__gpu_synchronize(mg_backend *backend) {
   gpu_state *state = gpu_state_of(backend);
   const char *what = "waiting for the device";
+  MG_TRY(mg__gpu_submit(backend));
   MG_TRY(mg__gpu_check(backend, gpu_download(state->fault_host, state->fault, sizeof(gpu_fault), state->stream), what));
   MG_TRY(mg__gpu_check(backend, gpu_stream_wait(state->stream), what));
   return report_fault(backend);
@@ -76,6 +98,7 @@ mg_status mg__gpu_synchronize(mg_backend *backend) {
 
 mg_status mg__gpu_download(mg_backend *backend, void *host, const void *device, size_t bytes) {
   gpu_state *state = gpu_state_of(backend);
+  MG_TRY(mg__gpu_submit(backend));
   if (bytes > 0)
     MG_TRY(mg__gpu_check(backend, gpu_download(host, device, bytes, state->stream), "copying from the device"));
   return mg__gpu_synchronize(backend);

@@ -20,6 +20,8 @@
 typedef hipError_t gpu_error;
 typedef hipStream_t gpu_stream;
 typedef hipEvent_t gpu_event;
+typedef hipGraph_t gpu_graph;
+typedef hipGraphExec_t gpu_graph_exec;
 
 #define GPU_OK hipSuccess
 #define gpu_error_text hipGetErrorString
@@ -43,6 +45,20 @@ typedef hipEvent_t gpu_event;
 #define gpu_event_record hipEventRecord
 #define gpu_event_wait hipEventSynchronize
 #define gpu_event_milliseconds hipEventElapsedTime
+
+/* Graphs of what the stream is told between the begin and the end of a recording. */
+#define GPU_GRAPHS 1
+#define gpu_record_begin(stream) hipStreamBeginCapture(stream, hipStreamCaptureModeRelaxed)
+#define gpu_record_end hipStreamEndCapture
+#define gpu_graph_destroy hipGraphDestroy
+#define gpu_graph_prepare(exec, graph) hipGraphInstantiate(exec, graph, NULL, NULL, 0)
+#define gpu_graph_launch hipGraphLaunch
+#define gpu_graph_exec_destroy hipGraphExecDestroy
+static inline gpu_error gpu_graph_update(gpu_graph_exec exec, gpu_graph graph) {
+  hipGraphNode_t node;
+  hipGraphExecUpdateResult result;
+  return hipGraphExecUpdate(exec, graph, &node, &result);
+}
 
 static inline gpu_problem gpu_problem_of(gpu_error error) {
   switch (error) {

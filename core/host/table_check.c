@@ -178,6 +178,7 @@ static mg_status check_backend(mg_context *context, const mg_backend_plugin *plu
   if (!plugin->synchronize) return missing(context, where, "synchronize");
   if (!plugin->describe) return missing(context, where, "describe");
   if (!plugin->kernels || plugin->kernels_count == 0) return missing(context, where, "kernels");
+  if (plugin->step_begin && !plugin->step_end) return missing(context, where, "step_end");
   return check_options(context, plugin->options, plugin->options_size, where);
 }
 

@@ -195,15 +195,11 @@ static mg_var *decode(mg_model *model, mg_tape *tape, const mg_model_batch *batc
   return run_stack(model, tape, &pass, batch->inputs, model->relative, hidden);
 }
 
-mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
-  *output = (mg_model_output){0};
+static mg_status forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
   if (!batch->logits_only) {
     output->records = model->records;
     output->records_count = model->moe_layers;
   }
-  if (!model->backend)
-    return mg_fail(model->context, MG_BUG, "model: a description has no weights; create the model to run it");
-  MG_TRY(check_batch(model, tape, batch));
   mg_var *source = encode(model, tape, batch);
   mg_var *x = decode(model, tape, batch, source);
   MG_TRY(mg_tape_status(tape));
@@ -217,4 +213,17 @@ mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch 
   output->logits = head(model, tape, x);
   if (batch->targets) MG_TRY(losses(model, tape, batch, output));
   return mg_tape_status(tape);
+}
+
+mg_status mg_model_forward(mg_model *model, mg_tape *tape, const mg_model_batch *batch, mg_model_output *output) {
+  *output = (mg_model_output){0};
+  if (!model->backend)
+    return mg_fail(model->context, MG_BUG, "model: a description has no weights; create the model to run it");
+  MG_TRY(check_batch(model, tape, batch));
+  const bool decodes = batch->cache && mg_cache_length(batch->cache) > 0;
+  if (!decodes) return forward(model, tape, batch, output);
+  mg_tape_begin_step(tape);
+  const mg_status status = forward(model, tape, batch, output);
+  mg_tape_end_step(tape);
+  return status == MG_OK ? mg_tape_status(tape) : status;
 }

@@ -86,6 +86,16 @@ void mg_tape_go_back(mg_tape *tape, mg_tape_place place) {
   mg__memory_rewind(&tape->memory, place);
 }
 
+void mg_tape_begin_step(mg_tape *tape) {
+  const mg_backend_plugin *plugin = tape->backend->plugin;
+  if (plugin->step_begin) mg__passed(tape, plugin->step_begin(tape->backend));
+}
+
+void mg_tape_end_step(mg_tape *tape) {
+  const mg_backend_plugin *plugin = tape->backend->plugin;
+  if (plugin->step_begin) mg__passed(tape, plugin->step_end(tape->backend));
+}
+
 mg_context *mg_tape_context(const mg_tape *tape) {
   return tape->context;
 }

@@ -14,6 +14,12 @@ void mg_tape_set_timing(mg_tape *tape, bool timing);
 /* Whether the tape remembers what runs, for backward. */
 bool mg_tape_recording(const mg_tape *tape);
 
+/* What runs between the two is a step like the one before but for addresses and sizes, which the backend may submit as one
+ * (step_begin in moegauge/backend.h). The end follows the begin also on a tape that has failed, and fails the tape when
+ * the submission does. */
+void mg_tape_begin_step(mg_tape *tape);
+void mg_tape_end_step(mg_tape *tape);
+
 /* A place in the tape's memory. Going back to it gives back the memory of all variables made since: they must not be used
  * any more. Only where the tape does not record. */
 typedef struct mg_tape_place {

@@ -24,6 +24,10 @@ executor_counts executor_count(void) {
   return device.counts;
 }
 
+executor_counts *executor__counts(void) {
+  return &device.counts;
+}
+
 bool executor_has_meter(void) {
   return executor__settings.meter;
 }
@@ -65,6 +69,7 @@ const char *executor_error_text(executor_error error) {
   case EXECUTOR_NO_CODE:
   case EXECUTOR_BAD_LAUNCH:
   case EXECUTOR_BAD_KERNEL:
+  case EXECUTOR_BAD_GRAPH:
   case EXECUTOR_LOST: break;
   }
   return device.text;
@@ -102,6 +107,8 @@ executor_error executor_memory_free(size_t *free_bytes, size_t *total_bytes) {
 /* New memory is all ones (NaN in every real dtype, -1 in i32), so that reading what nobody wrote shows. */
 executor_error executor_malloc(void **pointer, size_t bytes) {
   *pointer = NULL;
+  const executor_error error = executor__allowed("taking memory");
+  if (error != EXECUTOR_OK) return error;
   if ((int64_t)bytes > executor__settings.memory_bytes - device.counts.bytes) return EXECUTOR_NO_MEMORY;
   *pointer = aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (!*pointer) return EXECUTOR_NO_MEMORY;
@@ -112,25 +119,46 @@ executor_error executor_malloc(void **pointer, size_t bytes) {
 }
 
 executor_error executor_free(void *pointer) {
+  const executor_error error = executor__allowed("giving memory back");
+  if (error != EXECUTOR_OK) return error;
   if (pointer) device.counts.bytes -= (int64_t)malloc_usable_size(pointer);
   free(pointer);
   return EXECUTOR_OK;
 }
 
+/* A copy, or without a source a setting. */
+typedef struct movement {
+  void *to;
+  const void *from;
+  int value;
+  size_t bytes;
+} movement;
+
+static void move(const void *user) {
+  const movement *m = user;
+  if (m->from && m->bytes)
+    memcpy(m->to, m->from, m->bytes);
+  else if (m->bytes)
+    memset(m->to, m->value, m->bytes);
+}
+
 executor_error executor_copy(void *to, const void *from, size_t bytes) {
-  if (bytes) memcpy(to, from, bytes);
+  const movement m = {.to = to, .from = from, .bytes = bytes};
+  executor_call(move, &m, sizeof m);
   return alive();
 }
 
 executor_error executor_set(void *pointer, int value, size_t bytes) {
-  memset(pointer, value, bytes);
+  const movement m = {.to = pointer, .value = value, .bytes = bytes};
+  executor_call(move, &m, sizeof m);
   return alive();
 }
 
 /* ---- waiting and time ------------------------------------------------------------------------------------------- */
 
 executor_error executor_wait(void) {
-  return alive();
+  const executor_error error = executor__allowed("waiting");
+  return error == EXECUTOR_OK ? alive() : error;
 }
 
 executor_error executor_event_create(double **event) {
@@ -145,6 +173,8 @@ executor_error executor_event_destroy(double *event) {
 
 executor_error executor_event_record(double *event) {
   struct timespec now;
+  const executor_error error = executor__allowed("recording an event");
+  if (error != EXECUTOR_OK) return error;
   clock_gettime(CLOCK_MONOTONIC, &now);
   *event = 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
   return alive();

@@ -281,22 +281,38 @@ static bool may_launch(gpu_grid grid, int threads, int warp) {
   return !wrong;
 }
 
-void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, int warp) {
-  if (!executor__begin_launch() || !may_launch(grid, threads, warp)) return;
+static void run_kernel(const executor_launch *launch) {
+  if (!executor__begin_launch() || !may_launch(launch->grid, launch->threads, launch->warp)) return;
   if (!run.caller && !(run.caller = fibre_of_caller())) {
     executor__fail(EXECUTOR_LOST, "no host memory for a fibre");
     return;
   }
-  run.body = body;
-  run.user = user;
-  run.warp = warp;
-  executor_now = (executor_place){.threads = threads, .blocks = grid.x};
-  for (uint32_t y = 0; y < grid.y; y++)
-    for (uint32_t x = 0; x < grid.x; x++) {
+  run.body = launch->body;
+  run.user = launch->user;
+  run.warp = launch->warp;
+  executor_now = (executor_place){.threads = launch->threads, .blocks = launch->grid.x};
+  for (uint32_t y = 0; y < launch->grid.y; y++)
+    for (uint32_t x = 0; x < launch->grid.x; x++) {
       executor_now.block[0] = x;
       executor_now.block[1] = y;
       if (run_block()) continue;
       drop_fibres();
       return;
     }
+}
+
+void executor__run_now(const executor_launch *launch) {
+  if (launch->kernel)
+    run_kernel(launch);
+  else
+    launch->body(launch->user);
+}
+
+void executor_run(const executor_launch *launch) {
+  if (!executor__record(launch)) executor__run_now(launch);
+}
+
+void executor_call(void (*body)(const void *user), const void *user, size_t user_bytes) {
+  const executor_launch launch = {.body = body, .user = user, .user_bytes = user_bytes};
+  if (!executor__record(&launch)) executor__run_now(&launch);
 }

@@ -28,6 +28,7 @@ typedef enum executor_error {
   EXECUTOR_NO_CODE,    /* for this device */
   EXECUTOR_BAD_LAUNCH, /* more threads, blocks or shared memory than there are, or half a warp */
   EXECUTOR_BAD_KERNEL, /* it broke a rule of barriers or exchanges */
+  EXECUTOR_BAD_GRAPH,  /* a call that a recording does not allow, or an update with another graph */
   EXECUTOR_LOST
 } executor_error;
 
@@ -51,6 +52,8 @@ typedef struct executor_counts {
   int64_t allocations; /* since the start */
   int64_t bytes;       /* allocated now */
   int64_t launches;
+  int64_t graphs_prepared, graphs_updated, graphs_refused; /* refused: could not be updated */
+  int64_t graphs_launched, graphs_calls;                   /* calls: of the launched ones */
 } executor_counts;
 
 void executor_configure(const executor_settings *settings);
@@ -76,8 +79,30 @@ executor_error executor_event_milliseconds(float *out, const double *start, cons
 executor_error executor_last_error(void);
 const char *executor_error_text(executor_error error);
 
-/* Runs `body(user)` as each thread of each block; warp is 32 or 64. What goes wrong is told by executor_last_error. */
-void executor_run(void (*body)(const void *user), const void *user, gpu_grid grid, int threads, int warp);
+/* body(user) as each thread of each block; the launch keeps a copy of `user`. */
+typedef struct executor_launch {
+  void (*body)(const void *user);
+  const void *user;
+  size_t user_bytes;
+  void (*kernel)(void); /* which kernel this is: bodies may be shared */
+  gpu_grid grid;
+  int threads, warp; /* warp: 32 or 64 */
+} executor_launch;
+/* What goes wrong is told by executor_last_error. */
+void executor_run(const executor_launch *launch);
+/* body(user) on the host in its turn, for what stands for a library's kernels. */
+void executor_call(void (*body)(const void *user), const void *user, size_t user_bytes);
+
+/* Between begin and end, launches, copies and calls are not done but kept, with their arguments; calls that would wait,
+ * record an event, or take or give back memory are refused. A graph made executable is a copy; updating it takes the
+ * arguments of a graph of the same kernels, copies and calls in the same order, and is refused for another. */
+typedef struct executor_graph executor_graph;
+executor_error executor_record_begin(void);
+executor_error executor_record_end(executor_graph **out);
+executor_error executor_graph_prepare(executor_graph **out, const executor_graph *graph);
+executor_error executor_graph_update(executor_graph *exec, const executor_graph *graph);
+executor_error executor_graph_launch(const executor_graph *exec);
+executor_error executor_graph_destroy(executor_graph *graph);
 
 /* ---- what a kernel sees ----------------------------------------------------------------------------------------- */
 

@@ -16,6 +16,8 @@
 typedef executor_error gpu_error;
 typedef struct executor_stream *gpu_stream; /* everything is done when it was asked for: there is nothing in it */
 typedef double *gpu_event;
+typedef executor_graph *gpu_graph;
+typedef executor_graph *gpu_graph_exec;
 
 #define GPU_OK EXECUTOR_OK
 #define gpu_error_text executor_error_text
@@ -41,6 +43,15 @@ typedef double *gpu_event;
 #define gpu_event_wait(event) ((void)(event), executor_wait())
 #define gpu_event_milliseconds executor_event_milliseconds
 
+#define GPU_GRAPHS 1
+#define gpu_record_begin(stream) ((void)(stream), executor_record_begin())
+#define gpu_record_end(stream, graph) ((void)(stream), executor_record_end(graph))
+#define gpu_graph_destroy executor_graph_destroy
+#define gpu_graph_prepare executor_graph_prepare
+#define gpu_graph_update executor_graph_update
+#define gpu_graph_launch(exec, stream) ((void)(stream), executor_graph_launch(exec))
+#define gpu_graph_exec_destroy executor_graph_destroy
+
 static inline gpu_problem gpu_problem_of(gpu_error error) {
   switch (error) {
   case EXECUTOR_OK: return GPU_PROBLEM_NONE;
@@ -48,6 +59,7 @@ static inline gpu_problem gpu_problem_of(gpu_error error) {
   case EXECUTOR_NO_MEMORY: return GPU_PROBLEM_MEMORY;
   case EXECUTOR_NO_CODE: return GPU_PROBLEM_ARCHITECTURE;
   case EXECUTOR_BAD_LAUNCH:
+  case EXECUTOR_BAD_GRAPH:
   case EXECUTOR_BAD_KERNEL: return GPU_PROBLEM_CALL;
   case EXECUTOR_LOST: break;
   }
@@ -79,6 +91,8 @@ static const char *const executor_failures[] = {"nothing", "no_device", "no_code
 
 #ifdef __cplusplus
 #include <string.h>
+
+#include <type_traits>
 
 #define GPU_KERNEL(threads) static void
 #define GPU_DEVICE inline
@@ -162,7 +176,15 @@ template <typename F> static void gpu_executor_call(const void *body) {
 template <typename... P, typename... A>
 static inline void gpu_launch(void (*kernel)(P...), gpu_grid grid, int threads, gpu_stream, A... arguments) {
   const auto body = [=]() { kernel(arguments...); };
-  executor_run(gpu_executor_call<decltype(body)>, &body, grid, threads, GPU_WARP);
+  static_assert(std::is_trivially_copyable<decltype(body)>::value, "a kernel's arguments are copied as bytes");
+  const executor_launch launch = {gpu_executor_call<decltype(body)>,
+                                  &body,
+                                  sizeof body,
+                                  reinterpret_cast<void (*)()>(kernel),
+                                  grid,
+                                  threads,
+                                  GPU_WARP};
+  executor_run(&launch);
 }
 #endif
 

@@ -90,9 +90,15 @@ static void too_much_shared(const void *user) {
 
 /* ---- the executor ----------------------------------------------------------------------------------------------- */
 
+static void mark(void) {}
+
+static void run(void (*kernel)(const void *user), const void *user, size_t bytes, gpu_grid grid, int threads) {
+  executor_run(&(executor_launch){kernel, user, bytes, mark, grid, threads, WARP});
+}
+
 static executor_error launch(void (*kernel)(const void *user), int *out, bool reverse, int threads) {
   executor_configure(&(executor_settings){.reverse = reverse, .memory_bytes = 1 << 20});
-  executor_run(kernel, &out, (gpu_grid){2, 1}, threads, WARP);
+  run(kernel, &out, sizeof out, (gpu_grid){2, 1}, threads);
   return executor_last_error();
 }
 
@@ -125,7 +131,7 @@ static void copies_are_done_as_early_and_as_late_as_may_be(void **state) {
   const copied_numbers numbers = {out, from};
   for (int reverse = 0; reverse < 2; reverse++) {
     executor_configure(&(executor_settings){.reverse = reverse, .memory_bytes = 1 << 20});
-    executor_run(copy_beside, &numbers, (gpu_grid){1, 1}, THREADS, WARP);
+    run(copy_beside, &numbers, sizeof numbers, (gpu_grid){1, 1}, THREADS);
     assert_int_equal(executor_last_error(), EXECUTOR_OK);
     for (int t = 0; t < THREADS; t++) assert_int_equal(out[t], reverse ? 10 * 4 * t : 0);
   }

@@ -32,8 +32,13 @@ static void multiply_one(const gpu_gemm *g, int64_t matrix, int64_t m, int64_t n
     ((float *)g->out)[i] = (float)sum;
 }
 
-static bool multiply(const gpu_blas *blas, const gpu_gemm *g) {
+static void multiply_all(const void *user) {
+  const gpu_gemm *g = user;
   for (int64_t i = 0; i < g->count * g->M * g->N; i++) multiply_one(g, i / (g->M * g->N), i / g->N % g->M, i % g->N);
+}
+
+static bool multiply(const gpu_blas *blas, const gpu_gemm *g) {
+  executor_call(multiply_all, g, sizeof *g);
   return blas->ready;
 }
 

@@ -21,8 +21,10 @@
 typedef hip_on_cpu_error gpu_error;
 typedef void *gpu_stream;
 typedef void *gpu_event;
+typedef void *gpu_graph;
+typedef void *gpu_graph_exec;
 
-enum { HIP_ON_CPU_OK = 0, HIP_ON_CPU_NO_MEMORY = 2 };
+enum { HIP_ON_CPU_OK = 0, HIP_ON_CPU_NO_MEMORY = 2, HIP_ON_CPU_NO_GRAPHS = 801 /* hipErrorNotSupported */ };
 #define HIP_ON_CPU_MEMORY_BYTES ((size_t)4 << 30) /* said to be there; what is taken is the host's */
 
 #define GPU_OK HIP_ON_CPU_OK
@@ -48,6 +50,16 @@ enum { HIP_ON_CPU_OK = 0, HIP_ON_CPU_NO_MEMORY = 2 };
 #define gpu_event_record hip_on_cpu_event_record
 #define gpu_event_wait hip_on_cpu_event_wait
 #define gpu_event_milliseconds hip_on_cpu_event_milliseconds
+
+/* It has no graphs; the option for them is refused, so that none of these is called. */
+#define GPU_GRAPHS 0
+#define gpu_record_begin(stream) ((void)(stream), HIP_ON_CPU_NO_GRAPHS)
+#define gpu_record_end(stream, graph) ((void)(stream), *(graph) = NULL, HIP_ON_CPU_NO_GRAPHS)
+#define gpu_graph_destroy(graph) ((void)(graph), HIP_ON_CPU_NO_GRAPHS)
+#define gpu_graph_prepare(exec, graph) ((void)(graph), *(exec) = NULL, HIP_ON_CPU_NO_GRAPHS)
+#define gpu_graph_update(exec, graph) ((void)(exec), (void)(graph), HIP_ON_CPU_NO_GRAPHS)
+#define gpu_graph_launch(exec, stream) ((void)(exec), (void)(stream), HIP_ON_CPU_NO_GRAPHS)
+#define gpu_graph_exec_destroy(exec) ((void)(exec), HIP_ON_CPU_NO_GRAPHS)
 
 static inline gpu_problem gpu_problem_of(gpu_error error) {
   if (error == HIP_ON_CPU_OK) return GPU_PROBLEM_NONE;

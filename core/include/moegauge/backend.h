@@ -64,6 +64,11 @@ typedef struct mg_backend_plugin {
   /* Products, gather_rows and cast read stored dtypes (moegauge/tensor.h). Without it weights are decoded when they are
    * loaded. */
   bool stored_dtypes;
+  /* Optional, both or neither: the calls between the two are a step like the one before but for addresses and sizes, as
+   * that of a decoded token is. The backend may keep them back and submit them together; whatever waits for the device or
+   * reads its clock submits what was kept. Every step_begin is followed by a step_end, also when a call has failed. */
+  mg_status (*step_begin)(mg_backend *backend);
+  mg_status (*step_end)(mg_backend *backend);
 } mg_backend_plugin;
 
 /* An open backend. The core creates it; the plugin owns `state`. Used by one thread at a time. */
