@@ -184,9 +184,12 @@ void *mg__moe_scratch(mg_moe *moe, size_t bytes) {
 
 /* ---- forward ----------------------------------------------------------------------------------------------- */
 
-mg_var *mg__demanded_ids(const mg_moe_record *record) {
-  if (record->slots) return record->ids;
+mg_var *mg_moe_wanted(const mg_moe_record *record) {
   return record->route.wanted ? record->route.wanted : record->route.ids;
+}
+
+mg_var *mg__demanded_ids(const mg_moe_record *record) {
+  return record->slots ? record->ids : mg_moe_wanted(record);
 }
 
 /* From here on matrix products run in full precision; returns what they ran in before. */

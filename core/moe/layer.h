@@ -65,6 +65,9 @@ typedef struct mg_moe_record {
   mg_var *losses[MG_MOE_LOSSES_MAX]; /* each unweighted, in the order of the specification */
 } mg_moe_record;
 
+/* The router's choices i32 [T,S] before any limit, its own too. */
+mg_var *mg_moe_wanted(const mg_moe_record *record);
+
 /* [T,D] -> [T,D], without the residual. NULL after a failure (tape). */
 mg_var *mg_moe_forward(mg_moe *moe, mg_tape *tape, const mg_moe_input *input, mg_moe_record *record);
 

@@ -37,6 +37,13 @@ void mg_choices_per_token(mg_choices chosen, double *out) {
   for (int64_t n = 0; n <= chosen.choices; n++) out[n] = ratio(out[n], (double)chosen.tokens);
 }
 
+double mg_choices_mean(mg_choices chosen) {
+  double made = 0;
+  for (int64_t t = 0; t < chosen.tokens; t++)
+    for (int64_t s = 0; s < chosen.choices; s++) made += choices_of(&chosen, t)[s] >= 0;
+  return ratio(made, (double)chosen.tokens);
+}
+
 /* ---- co-activation ----------------------------------------------------------------------------------------- */
 
 void mg_coactivation(mg_choices chosen, double *out) {

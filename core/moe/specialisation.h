@@ -19,6 +19,9 @@ mg_choices mg_first_choices(mg_choices chosen);
 /* out[n] = share of the tokens with exactly n choices, n = 0 .. choices. */
 void mg_choices_per_token(mg_choices chosen, double *out);
 
+/* Choices per token on average; NAN without tokens. */
+double mg_choices_mean(mg_choices chosen);
+
 /* Muennighoff et al. 2024, eq. 6: out[i * E + j] = share of the tokens with expert i that also have expert j; the
  * diagonal is 1. */
 void mg_coactivation(mg_choices chosen, double *out);

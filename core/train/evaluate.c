@@ -132,7 +132,7 @@ static mg_status add_layer(mg__run *run, scratch *s, int64_t sequences, const mg
   e->dropped_assignments += (double)counts.dropped;
   e->dropped_tokens += (double)counts.dropped_tokens;
   e->random_dropped += random_drops(run, layer, &counts, sequences * run->batch.sequence_tokens, record->capacity);
-  mg_var *load = mg_histogram(run->tape, record->route.ids, experts, sequences);
+  mg_var *load = mg_histogram(run->tape, mg_moe_wanted(record), experts, sequences);
   MG_TRY(mg_tape_download(run->tape, load, s->load, (size_t)(sequences * experts) * sizeof *s->load));
   add_sequence_loads(run, s, sequences, layer, e);
   return MG_OK;

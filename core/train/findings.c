@@ -119,10 +119,17 @@ typedef struct floors {
   mg_balance_floor whole, sequence;
 } floors;
 
+static double choices_made(const mg__evaluation *e, int64_t layer, int64_t experts) {
+  double made = 0;
+  for (int64_t i = 0; i < e->domains * experts; i++) made += e->load[layer][i];
+  return made;
+}
+
 /* The floors take a while to draw, and most models have one shape of layer. */
 static void find_floors(const mg__run *run, const mg__evaluation *e, int64_t layer, floors *found) {
   const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, layer));
-  const int64_t choices = (int64_t)fmin(fmax(round(facts.mean_choices), 1), (double)facts.experts);
+  const double mean = facts.slots ? facts.mean_choices : choices_made(e, layer, facts.experts) / (double)e->tokens;
+  const int64_t choices = (int64_t)fmin(fmax(round(mean), 1), (double)facts.experts);
   const uint64_t seed = (uint64_t)run->settings.seed;
   if (facts.experts == found->experts && choices == found->choices) return;
   *found = (floors){

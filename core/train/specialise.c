@@ -75,10 +75,14 @@ typedef struct findings {
   double first, any, chance_first, chance_any, coactivation_largest, domain_largest, words[WORDS];
 } findings;
 
+/* What a token chose on average, in whole experts: the K of chance. */
+static int64_t usual_choices(const mg__routing *routing, int64_t layer) {
+  return (int64_t)fmax(1, round(mg_choices_mean(mg__routing_choices(routing, layer))));
+}
+
 static void add_repetition(const mg__run *run, const mg__routing *routing, int64_t layer, findings *out) {
-  const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, layer));
   const mg_repetition found = repetition_of(routing, layer, -1);
-  const mg_repetition chance = mg_consecutive_chance(facts.experts, (int64_t)fmax(1, round(facts.mean_choices)));
+  const mg_repetition chance = mg_consecutive_chance(routing->experts[layer], usual_choices(routing, layer));
   const double share = 1.0 / (double)routing->layers;
   out->first += share * found.first;
   out->any += share * found.any;
@@ -243,8 +247,9 @@ mg_status mg__saturation_put(mg__run *run, const mg__routing *final, json_t *met
   json_object_set_new(made, "tokens", tokens);
   json_object_set_new(made, "kinds", kinds);
   json_object_set_new(run->tables, "saturation", made);
-  const mg_moe_facts facts = mg_moe_describe(mg_model_moe(run->model, 0));
-  const int64_t choices = (int64_t)fmax(1, round(facts.mean_choices));
-  json_object_set_new(metrics, "saturation_chance", mg__number(mg_saturation_chance(facts.experts, choices)));
+  double chance = 0;
+  for (int64_t i = 0; i < final->layers; i++)
+    chance += mg_saturation_chance(final->experts[i], usual_choices(final, i)) / (double) final->layers;
+  json_object_set_new(metrics, "saturation_chance", mg__number(chance));
   return saturation_series(run, final);
 }

@@ -16,7 +16,7 @@ local metrics = {}
 --- @type table<string, moegauge.Metric>
 metrics.known = {
   loss = { title = "loss", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "mean validation cross entropy" },
-  train_loss = { title = "train loss", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "mean training cross entropy over the last tenth of the run" },
+  train_loss = { title = "train loss", unit = "nats/token", better = "lower", style = "fixed", digits = 4, help = "mean training cross entropy over the last window (of 24) of the run" },
   perplexity = { title = "perplexity", unit = "", better = "lower", style = "fixed", digits = 2, help = "e to the validation loss" },
   bits_per_byte = { title = "bits/byte", unit = "bits/byte", better = "lower", style = "fixed", digits = 4, help = "validation loss in bits per byte of text" },
   accuracy = { title = "accuracy", unit = "", better = "higher", style = "percent", help = "share of validation tokens whose most likely next token was right" },

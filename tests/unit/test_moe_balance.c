@@ -140,6 +140,7 @@ static void choices_per_token_are_shares(void **state) {
   (void)state;
   const int32_t ids[] = {-1, -1, 2, -1, -1, 3, 0, 1};
   double share[3];
+  assert_close(mg_choices_mean(pairs_of(ids, 4)), 1, 1e-12);
   mg_choices_per_token(pairs_of(ids, 4), share);
   assert_close(share[0], 0.25, 0);
   assert_close(share[1], 0.5, 0);

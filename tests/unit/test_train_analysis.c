@@ -197,6 +197,22 @@ static void balance_is_told_per_layer_and_within_sequences(void **state) {
   close_run(&r);
 }
 
+/* A router that may choose every expert and chooses about k is compared with random routing of k, not of all. */
+static void chance_is_that_of_the_choices_made(void **state) {
+  run r;
+  must_train(&r, *state, "{'kind': 'moe', 'experts': 6, 'width': 16, 'router': {'name': 'top_p', 'p': 0.2}}",
+             ", 'specialisation': true, 'snapshots': [0.5]");
+  const json_t *choices = values(&r, "choices_per_token");
+  double mean = 0;
+  for (size_t layer = 0; layer < 2; layer++)
+    for (size_t n = 0; n <= 6; n++) mean += (double)n * number(choices, layer, n) / 2;
+  assert_true(mean < 2.5); /* of 6 at most */
+  assert_true(metric(&r, "random_floor_cv") > 0);
+  assert_true(metric(&r, "repetition_chance_any") < 0.7); /* 1 - C(4,2) / C(6,2) = 0.6 */
+  assert_true(metric(&r, "saturation_chance") <= 2.0 / 6 + 1e-12);
+  close_run(&r);
+}
+
 /* Every expert takes as many tokens of each sequence as any other. */
 static void experts_that_choose_in_a_sequence_are_even_in_it(void **state) {
   run r;
@@ -271,6 +287,7 @@ int main(void) {
                                       corpus_teardown),
       cmocka_unit_test_setup_teardown(shares_of_the_routing_add_up, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(balance_is_told_per_layer_and_within_sequences, corpus_setup, corpus_teardown),
+      cmocka_unit_test_setup_teardown(chance_is_that_of_the_choices_made, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(experts_that_choose_in_a_sequence_are_even_in_it, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(a_hash_router_follows_the_input_id_from_the_start, corpus_setup, corpus_teardown),
       cmocka_unit_test_setup_teardown(saturation_grows_towards_the_end, corpus_setup, corpus_teardown),
