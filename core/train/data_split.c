@@ -2,7 +2,8 @@
  *
  * The side is a hash of the document's cluster and the seed: u = hash / 2^64 < valid_share means validation. So the
  * same text is on the same side whatever else is in the corpus, and near duplicates, which share a cluster, stay
- * together. Only where a domain would have nothing on one side is its cluster nearest to that side moved there. */
+ * together. Only where a domain would have nothing on one side is its cluster nearest to that side moved there, if that
+ * leaves no other domain with nothing on one side. */
 #include <math.h>
 
 #include "base/hash.h"
@@ -23,22 +24,40 @@ static double position(const mg__pipeline *pipeline, const mg__document *documen
   return ldexp((double)(mg_hash64(&document->cluster, sizeof document->cluster, pipeline->seed) >> 11), -53);
 }
 
-/* Moves a domain's cluster that lies nearest to `side`'s end there. MG_FILE if the domain has only one cluster. */
+static bool stays_without(const mg__pipeline *pipeline, const mg__document *document) {
+  for (size_t i = 0; i < pipeline->count; i++) {
+    const mg__document *other = &pipeline->documents[i];
+    if (other->domain == document->domain && other->split == document->split && other->cluster != document->cluster)
+      return true;
+  }
+  return false;
+}
+
+/* True if each domain of the cluster keeps a document on the side that the cluster leaves. */
+static bool can_move(const mg__pipeline *pipeline, uint64_t cluster) {
+  for (size_t i = 0; i < pipeline->count; i++) {
+    const mg__document *document = &pipeline->documents[i];
+    if (document->cluster == cluster && !stays_without(pipeline, document)) return false;
+  }
+  return true;
+}
+
+/* Moves a domain's cluster that lies nearest to `side`'s end there, of those that leave no domain without its other side.
+ * MG_FILE if there is none. */
 static mg_status move_one(mg__pipeline *pipeline, int32_t domain, mg_split side) {
   const mg__document *nearest = NULL;
-  bool several = false;
   for (size_t i = 0; i < pipeline->count; i++) {
     const mg__document *document = &pipeline->documents[i];
     if (document->domain != domain) continue;
-    if (nearest && document->cluster != nearest->cluster) several = true;
-    if (!nearest || (side == MG_SPLIT_VALID) == (position(pipeline, document) < position(pipeline, nearest)))
-      nearest = document;
+    if (nearest && (side == MG_SPLIT_VALID) != (position(pipeline, document) < position(pipeline, nearest))) continue;
+    if (can_move(pipeline, document->cluster)) nearest = document;
   }
-  if (!nearest || !several)
-    return mg_fail(pipeline->context, MG_FILE,
-                   "%s: the domain '%s' has only one document (or only near duplicates), which cannot be split; add "
-                   "files, or set collect's 'document_bytes' to cut long files into documents",
-                   pipeline->corpus, mg__domain_name(pipeline, domain));
+  if (!nearest)
+    return mg_fail(
+        pipeline->context, MG_FILE,
+        "%s: the domain '%s' has only one document (or only near duplicates, its own or another domain's), "
+        "which cannot be split; add files, or set collect's 'document_bytes' to cut long files into documents",
+        pipeline->corpus, mg__domain_name(pipeline, domain));
   const uint64_t cluster = nearest->cluster;
   for (size_t i = 0; i < pipeline->count; i++)
     if (pipeline->documents[i].cluster == cluster) pipeline->documents[i].split = (int32_t)side;
@@ -82,7 +101,7 @@ static mg_status run(mg__pipeline *pipeline, const void *chosen) {
 const mg__stage mg__stage_split = {.name = "split",
                                    .summary = "sends documents to training or validation by a hash of their text",
                                    .kind = MG__SPLIT,
-                                   .version = 1,
+                                   .version = 2,
                                    .options = options_table,
                                    .options_size = sizeof(split_options),
                                    .run = run};

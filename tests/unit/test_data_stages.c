@@ -11,7 +11,7 @@
 #include "moegauge/rng.h"
 #include "support/corpus.h"
 #include "support/testing.h"
-#include "train/data_stage.h"
+#include "train/data_dataset.h"
 
 #define BYTES_SPEC(stages)                                                                                             \
   "{\"corpus\": \"%s\", \"tokenizer\": \"bytes\", \"stages\": [" stages                                                \
@@ -180,6 +180,25 @@ static void split_is_by_document(void **state) {
     mg_dataset_close(dataset);
   }
   free(before);
+}
+
+/* Two domains of two documents, of which one resembles one of the other's: moving it for one of them must not take it from
+ * the other. Every seed puts other documents aside. */
+static void a_shared_document_leaves_every_domain_both_sides(void **state) {
+  corpus *self = *state;
+  corpus_write_prose(self, "a/1.txt", 1, 4000);
+  corpus_write_prose(self, "a/2.txt", 2, 4000);
+  write_similar(self, "b/1.txt", "a/1.txt");
+  corpus_write_prose(self, "b/3.txt", 3, 4000);
+  for (int seed = 1; seed <= 24; seed++) {
+    char spec[256];
+    mg_dataset *dataset;
+    snprintf(spec, sizeof spec, "%s, \"seed\": %d, \"split\": {\"valid_share\": 0.4}}", BYTES_SPEC("\"normalise\""),
+             seed);
+    assert_ok(self->context, corpus_open(self, spec, &dataset));
+    for (size_t i = 0; i < 4; i++) assert_true(dataset->streams[i].count > 0);
+    mg_dataset_close(dataset);
+  }
 }
 
 static void write_gzip(const corpus *self, const char *name, const char *text, size_t cut) {
@@ -368,6 +387,7 @@ int main(void) {
       TEST(filter_drops_by_reason),
       TEST(duplicates_are_dropped_or_kept_together),
       TEST(split_is_by_document),
+      TEST(a_shared_document_leaves_every_domain_both_sides),
       TEST(collect_reads_folders_and_gzip),
       TEST(long_files_are_cut_when_asked),
       TEST(similar_documents_stay_together_when_a_script_rewrites_them),
