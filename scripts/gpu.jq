@@ -57,6 +57,11 @@ def agreement($judged; $seconds):
     seconds: $seconds
   };
 
+# Of `model bench --json`; null when it printed nothing.
+def decoding_row($graphs; $log):
+  {graphs: $graphs} + if . == null then {failed: $log}
+    else .speed.decode | {tokens, depth, tokens_per_second, lowest, highest} end;
+
 # Of one tool of the sanitizer, from its exit code and the last line of its summary.
 def sanitizer_tool($tool; $code; $summary; $seconds): {
     tool: $tool,
@@ -108,6 +113,11 @@ def agreement_table:
   (.agreement.rows[] | [.products, .seeds, (.loss | digits(4)), (.cpu_loss | digits(4)), (.largest_loss_gap | digits(6)),
      (.tolerance | digits(4)), (.flip_rate | percent(3)), (.tokens_per_second | digits(0))] | row);
 
+def decoding_table:
+  (["graphs", "tokens", "tokens/s", "slowest round", "fastest round"] | head),
+  (.decoding.rows[] | if .failed then [.graphs, "not measured: \(.failed | line)", "", "", ""] | row
+    else [.graphs, "\(.tokens) after \(.depth)", (.tokens_per_second | digits(0)), (.lowest | digits(0)), (.highest | digits(0))] | row end);
+
 def benchmark_table:
   (["benchmark", "median ms", "rate", "limit ms", "of the limit"] | head),
   (.benchmarks.rows[] | if .failed then [.name, "not measured: \(.failed | line)", "", "", ""] | row
@@ -138,6 +148,9 @@ def markdown:
   "\n## The same training on the host and on the device\n",
   "The largest gap between the losses is held to the tolerance. Flips are tokens of a layer whose experts differ for the same weights; they are not judged (`experiments/device_agreement.lua` says why).\n",
   agreement_table,
+  "\n## Decoding, each token's launches one by one or as one graph\n",
+  "The small model of that training, one sequence: its time is launches. Medians of rounds.\n",
+  decoding_table,
   "\n## Beside the device's own limits\n",
   (if .benchmarks.not_measured then "Not measured: \(.benchmarks.not_measured)" else
     "Shapes divided by \(.benchmarks.scale); work and limits stand in `tests/bench/README.md`. Medians of rounds by turns, by the device's events.\n",

@@ -116,6 +116,23 @@ worse $((rc == 6 ? 6 : rc != 0))
 jq -s '.[0]' "$work/out" | summary 'agreement($quick == ""; $seconds)' --arg quick "$quick" --argjson seconds $((SECONDS - start)) >"$work/agreement.json"
 [ "$(jq .ok "$work/agreement.json")" = true ] || worse 1
 
+# ---- decoding with and without graphs ---------------------------------------------------------------------------------
+
+# The small model just trained: what a token costs there is its launches, which is what graphs change.
+note "decoding"
+start=$SECONDS
+how=(--prompt 0 --generate 128 --depth 512 --repeats 9)
+[ -z "$quick" ] || how=(--prompt 0 --generate 4 --depth 16 --repeats 1)
+for graphs in false true; do
+  rc=0
+  "$program" model bench "$out/checkpoints/bf16-1" --backend "$backend" --set graphs=$graphs "${how[@]}" --json \
+    >"$work/decoding.$graphs.json" 2>"$work/decoding.log" || rc=$?
+  cat "$work/decoding.log" >>"$out/decoding.log"
+  [ $rc = 0 ] || grep -q "has no graphs" "$work/decoding.log" || worse $((rc == 6 ? 6 : 1))
+  jq -s '.[0]' "$work/decoding.$graphs.json" | summary 'decoding_row($graphs; $log)' --arg graphs $graphs --rawfile log "$work/decoding.log" >"$work/decoding.row.$graphs.json"
+done
+jq -s --argjson seconds $((SECONDS - start)) '{ok: all(.failed == null), rows: ., seconds: $seconds}' "$work"/decoding.row.*.json >"$work/decoding.json"
+
 # ---- memory errors and races ------------------------------------------------------------------------------------------
 
 nvcc=$(sed -n 's/^MG_NVCC:.*=//p' "$build/CMakeCache.txt" 2>/dev/null || true)
@@ -159,7 +176,7 @@ cuda) toolkit=$("${nvcc:-nvcc}" --version 2>/dev/null | sed -n 's/^Cuda compilat
 hip) toolkit=$("${hipcc:-hipcc}" --version 2>/dev/null | sed -n 's/^HIP version: /HIP /p' || true) ;;
 *) toolkit='' ;;
 esac
-parts=(conformance routers agreement sanitizer benchmarks)
+parts=(conformance routers agreement decoding sanitizer benchmarks)
 for part in "${parts[@]}"; do jq -c "{$part: .}" "$work/$part.json"; done | jq -s add >"$work/parts.json"
 "$program" env --json | jq --arg backend "$backend" --arg device "$(entry '.device // ""')" --arg toolkit "${toolkit:-none}" --arg time "$(date -u +%Y-%m-%dT%H:%MZ)" \
   --arg quick "$quick" --argjson code "$code" --argjson seconds $((SECONDS - began)) --slurpfile parts "$work/parts.json" '

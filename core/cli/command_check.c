@@ -40,7 +40,7 @@ mg_status mg__check_settings(mg_cli *cli, const mg_option *table, size_t options
     const char *equals = strchr(words->repeated[i], '=');
     snprintf(key, sizeof key, "%.*s", equals ? (int)(equals - words->repeated[i]) : 0, words->repeated[i]);
     status = equals ? mg_options_from_text(cli->context, table, key, equals + 1, where, values)
-                    : mg_fail(cli->context, MG_USAGE, "check: --set needs KEY=VALUE, not '%s'", words->repeated[i]);
+                    : mg_fail(cli->context, MG_USAGE, "--set needs KEY=VALUE, not '%s'", words->repeated[i]);
   }
   if (status == MG_OK && !(*out = mg_options_to_json(table, values)))
     status = mg_fail(cli->context, MG_MEMORY, "out of host memory while reading options");

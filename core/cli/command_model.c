@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/options.h"
+#include "cli/check.h"
 #include "cli/commands.h"
 #include "cli/model_tokenize.h"
 #include "cli/session.h"
@@ -14,7 +15,7 @@ typedef struct model_options {
   int64_t tokens, top_k, seed;
   double temperature, top_p;
   char text[MG_OPTION_STRING_MAX], choices[MG_OPTION_STRING_MAX], output[MG_OPTION_STRING_MAX];
-  char backend[MG_OPTION_STRING_MAX];
+  char backend[MG_OPTION_STRING_MAX], set[MG_OPTION_STRING_MAX];
 } model_options;
 
 static const char *const precisions[] = {"bf16", "f32", NULL};
@@ -31,6 +32,8 @@ static const mg_option options[] = {
                      "eval, trace, generate, bench: how products are computed"),
     MG_OPTION_STRING(model_options, backend, "",
                      "eval, trace, generate, bench: the backend; default: cpu where there is one"),
+    MG_OPTION_STRING(model_options, set, "",
+                     "eval, trace, generate, bench: KEY=VALUE, an option of the backend that --backend names"),
     MG_OPTION_INT(model_options, threads, 0, 0, 4096,
                   "eval, trace, generate, bench: threads of the backend; 0 = its default"),
     MG_OPTION_INT(model_options, prompt, 512, 0, 1 << 24, "bench: tokens read in one pass; 0 = none"),
@@ -60,6 +63,7 @@ static const mg_example examples[] = {
     {"moegauge model generate models/OLMoE-1B-7B 'The owl' --temperature 0.8 --top-p 0.95", "what it writes next"},
     {"moegauge model trace models/OLMoE-1B-7B --text book.txt --output book.trace", "where each token was routed"},
     {"moegauge model bench models/OLMoE-1B-7B --threads 2", "tokens per second, reading a prompt and writing"},
+    {"moegauge model bench models/OLMoE-1B-7B --backend cuda --set graphs=true", "with an option of the backend"},
     {"moegauge model tokenize models/OLMoE-1B-7B 'The owl'", "the ids of a text"},
     MG_EXAMPLE_END};
 
@@ -71,10 +75,30 @@ static mg_status run_tokenize(mg_cli *cli, const model_options *set, const mg_cl
                                                          .json = set->json});
 }
 
-/* The settings of an action that runs a model, and the text that it goes on from. */
-static mg_status settings_of(mg_context *context, const model_options *set, const mg_cli_words *words, json_t **out) {
+/* Adds the backend's options that were set, as "options". */
+static mg_status add_backend_options(mg_cli *cli, const model_options *set, const mg_cli_words *words,
+                                     json_t *settings) {
+  mg_registry *registry;
+  const mg_backend_plugin *plugin;
+  json_t *chosen;
+  char where[128];
+  if (words->repeated_count == 0) return MG_OK;
+  if (!set->backend[0])
+    return mg_fail(cli->context, MG_USAGE, "model: --set is an option of a backend; name it with --backend");
+  MG_TRY(mg_cli_registry(cli, &registry));
+  MG_TRY(mg_registry_backend(registry, set->backend, &plugin));
+  snprintf(where, sizeof where, "backend %s", plugin->name);
+  MG_TRY(mg__check_settings(cli, plugin->options, plugin->options_size, words, where, &chosen));
+  json_object_set_new(settings, "options", chosen);
+  return MG_OK;
+}
+
+/* The settings of an action that runs a model, with the backend's options and the text that it goes on from. */
+static mg_status settings_of(mg_cli *cli, const model_options *set, const mg_cli_words *words, json_t **out) {
+  mg_context *context = cli->context;
   *out = mg_options_to_json(options, set);
   if (!*out) return mg_fail(context, MG_MEMORY, "model: no memory for its settings");
+  MG_TRY(add_backend_options(cli, set, words, *out));
   if (strcmp(words->word[0], generate) != 0) return MG_OK;
   mg_text text = {0};
   mg_status status = mg__model_text(context, generate, words->count > 2 ? words->word[2] : NULL, set->text, &text);
@@ -85,13 +109,13 @@ static mg_status settings_of(mg_context *context, const model_options *set, cons
   return status;
 }
 
-static mg_status answer_of(mg_engine *engine, mg_context *context, const model_options *set, const mg_cli_words *words,
+static mg_status answer_of(mg_cli *cli, mg_engine *engine, const model_options *set, const mg_cli_words *words,
                            json_t **answer) {
   const char *action = words->word[0], *path = words->word[1];
   if (strcmp(action, "inspect") == 0) return mg_engine_inspect(engine, path, set->context, answer);
   if (strcmp(action, "counts") == 0) return mg_engine_counts(engine, path, answer);
   json_t *settings;
-  mg_status status = settings_of(context, set, words, &settings);
+  mg_status status = settings_of(cli, set, words, &settings);
   if (status == MG_OK) status = mg_engine_released(engine, action, path, settings, answer);
   json_decref(settings);
   return status;
@@ -122,7 +146,7 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   json_t *answer = NULL;
   mg_session session;
   mg_status status = mg_session_open(cli, &(mg_session_request){.show = show}, &session);
-  if (status == MG_OK) status = answer_of(session.engine, cli->context, set, words, &answer);
+  if (status == MG_OK) status = answer_of(cli, session.engine, set, words, &answer);
   mg_session_close(&session);
   if (status == MG_OK && set->json)
     status = mg_cli_print_json(cli, json_incref(json_object_get(answer, "result")));
@@ -155,6 +179,7 @@ const mg_command mg__command_model = {
         "models are known and which run.",
     .options = options,
     .options_size = sizeof(model_options),
+    .repeats = "set",
     .words_least = 2,
     .words_most = 3,
     .first_words = actions,

@@ -235,7 +235,7 @@ function mg.inspect(path, context) end
 
 ---Loads the checkpoint in a folder (config.json, weights in safetensors, tokenizer.json), or a GGUF file. Precision is "bf16" unless given.
 ---@param path string
----@param options? { backend?: string, precision?: "bf16"|"f32", threads?: integer }
+---@param options? { backend?: string, precision?: "bf16"|"f32", threads?: integer, options?: table<string, any> }
 ---@return Released
 function mg.load(path, options) end
 

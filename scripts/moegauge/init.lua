@@ -31,7 +31,7 @@ function mg.inspect(path, context) return inspect.run(path, context) end
 --- A released model that runs, from the folder of its checkpoint: model:perplexity, model:multiple_choice, model:trace,
 --- model:with_router.
 --- @param path string
---- @param options? { backend?: string, precision?: string, threads?: integer }
+--- @param options? { backend?: string, precision?: string, threads?: integer, options?: table<string, any> }
 function mg.load(path, options) return released.load(path, options) end
 
 --- A model of random weights in the shape of a released one.

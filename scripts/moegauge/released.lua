@@ -37,10 +37,11 @@ end
 
 --- Loads the checkpoint in a folder, whose config.json names its family. `precision` is "bf16" (default) or "f32".
 --- @param path string
---- @param options? { backend?: string, precision?: string, threads?: integer }
+--- `options` are the backend's own, as `moegauge help backend NAME` lists them.
+--- @param options? { backend?: string, precision?: string, threads?: integer, options?: table<string, any> }
 function released.load(path, options)
   options = options or {}
-  strict.keys(options, { "backend", "precision", "threads" }, "mg.load")
+  strict.keys(options, { "backend", "precision", "threads", "options" }, "mg.load")
   local read = families.read(path)
   if not read.family.runs then
     core.fail_plain("file", ("%s: %s is a family for accounting only: it can be inspected, not run"):format(read.file, read.family.name))
@@ -51,10 +52,12 @@ function released.load(path, options)
     specification.used_files[path] = core.stamp(path)
     return new(fields)
   end
-  local threads = options.threads or core.run_settings().threads
+  local of_backend = {}
+  for name, value in pairs(options.options or {}) do of_backend[name] = value end
+  of_backend.threads = options.threads or core.run_settings().threads or of_backend.threads
   fields.model = core.load_released {
     path = path, spec = read.spec, tensors = read.tensors, ignored = read.ignored_tensors,
-    backend = options.backend or core.backend_name(), precision = fields.precision, options = threads and { threads = threads } or nil,
+    backend = options.backend or core.backend_name(), precision = fields.precision, options = next(of_backend) and of_backend or nil,
   }
   return new(fields)
 end
@@ -422,7 +425,7 @@ end
 --- For `moegauge model check` and the commands that run a model: { result =, text = }.
 function released.command(action, path, set)
   if action == "check" then return check_values(path) end
-  local load = { backend = given(set.backend), precision = set.precision, threads = set.threads > 0 and set.threads or nil }
+  local load = { backend = given(set.backend), precision = set.precision, threads = set.threads > 0 and set.threads or nil, options = set.options }
   local text, choices, limit = given(set.text), given(set.choices), set.limit > 0 and set.limit or nil
   if action == "trace" and not (text and given(set.output)) then core.fail_plain("usage", "model trace: --text FILE and --output FILE are needed") end
   if action == "eval" and not (text or choices) then core.fail_plain("usage", "model eval: --text FILE or --choices FILE is needed") end

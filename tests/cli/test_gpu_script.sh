@@ -33,6 +33,7 @@ holds all '.conformance | .ok and .passed > 20 and .failed == 0 and .worst <= 1'
 holds all '.routers | .ok and .routers == 1 and .checks > 10'
 holds all '.agreement | .ok and .cases == 2 and (.rows | map(.products)) == ["bf16", "f32"] and all(.rows[]; .loss > 0 and .flip_rate >= 0)'
 holds all '.agreement.rows[1] | .largest_loss_gap < .tolerance'
+holds all '.decoding | .ok and (.rows | map(.graphs)) == ["false", "true"] and all(.rows[]; .tokens == 4 and .tokens_per_second > 0)'
 holds all '.sanitizer == {not_measured: "compute-sanitizer looks at CUDA alone"}'
 grep -qF "| compute-sanitizer | not measured |" all/gpu.md || complain "gpu.md: $(cat all/gpu.md)"
 if [ -x "$MOEGAUGE_BUILD/bin/moegauge-bench" ]; then
@@ -55,6 +56,7 @@ case "$WHAT $1 $2" in
 "parts check router") printf '{"rows": [{"router": "%s", "check": "outputs", "verdict": "passed"}]}' "$3" ;;
 "parts report "*)
   echo '{"cases": [{"status": "ok", "params": {"products": "f32"}, "result": {"metrics": {"loss": 2, "cpu_loss": 1, "loss_gap": 1, "loss_gap_of_tolerance": 500, "flip_rate": 0.5}}}]}' ;;
+*" model bench") echo '{"speed": {"decode": {"tokens": 4, "depth": 16, "tokens_per_second": 9, "lowest": 8, "highest": 10}}}' ;;
 *" bench "*) echo '{"benchmarks": [{"name": "limit/gate/f32", "median_ms": 2, "limit_ms": 1, "of_limit": 0.5, "B/s": 1e12}]}' ;;
 *" run "*) ;;
 *" report "*)

@@ -86,6 +86,8 @@ grep -q 'decode  *3 tokens after 5 .* GB/s' out || complain "bench says nothing 
 jq -e '(.speed.prefill | not) and .speed.rounds == 1 and .precision == "f32" and
   .speed.decode.lowest <= .speed.decode.tokens_per_second and .speed.decode.of_bandwidth > 0' out >/dev/null ||
   complain "the numbers of bench are wrong: $(cat out)"
+"$MOEGAUGE" model bench "$golden/olmoe" --prompt 0 --generate 2 --repeats 1 --backend cpu --set isa=portable --json >out || complain "bench with an option of the backend fails"
+jq -e '.backend | tostring | test("portable")' out >/dev/null || complain "the backend's option had no effect: $(cat out)"
 
 # Weights that are no numbers: found on request, and no result is made from them.
 mkdir infinite
@@ -110,6 +112,8 @@ ln -s blobs/none dangling/model.safetensors
 expect 3 "dangling/model.safetensors: cannot be opened" model eval dangling --text text
 
 # Wrong inputs.
+expect 2 "name it with --backend" model bench "$golden/olmoe" --set isa=portable
+expect 2 "backend cpu: 'isa' must be" model bench "$golden/olmoe" --backend cpu --set isa=quick
 expect 2 "at least one token to read or to write" model bench "$golden/olmoe" --prompt 0 --generate 0
 expect 2 "has an encoder" model bench "$golden/switch_transformers"
 expect 2 "'repeats' must be" model bench "$golden/olmoe" --repeats 0
