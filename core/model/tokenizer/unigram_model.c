@@ -24,7 +24,7 @@ typedef struct unigram_model {
   size_t count;
   double unknown_score;
   int32_t unknown; /* -1 = none */
-  bool byte_fallback;
+  int32_t bytes[256]; /* the token of each byte; -1 = none, or no fallback to bytes */
   place *places;
   size_t places_room;
   mg__segment *segments; /* the best way, from the end */
@@ -80,10 +80,10 @@ static mg_status walk_back(unigram_model *self, size_t bytes) {
 }
 
 static mg_status append_bytes(unigram_model *self, const char *text, size_t bytes, mg_token_list *list, bool *done) {
-  *done = self->byte_fallback;
-  for (size_t i = 0; *done && i < bytes; i++) *done = mg__byte_token(self->base.map, (unsigned char)text[i]) >= 0;
+  *done = true;
+  for (size_t i = 0; *done && i < bytes; i++) *done = self->bytes[(unsigned char)text[i]] >= 0;
   for (size_t i = 0; *done && i < bytes; i++)
-    MG_TRY(mg__token_list_append(self->base.context, list, mg__byte_token(self->base.map, (unsigned char)text[i])));
+    MG_TRY(mg__token_list_append(self->base.context, list, self->bytes[(unsigned char)text[i]]));
   return MG_OK;
 }
 
@@ -180,7 +180,9 @@ static mg_status unigram_create(mg_context *context, const json_t *json, const m
   const json_t *vocabulary = json_object_get(json, "vocab");
   self->count = json_array_size(vocabulary);
   MG_TRY(read_unknown(self, json));
-  MG_TRY(mg__stage_read_bool(context, json, "byte_fallback", false, &self->byte_fallback));
+  bool fallback;
+  MG_TRY(mg__stage_read_bool(context, json, "byte_fallback", false, &fallback));
+  for (int byte = 0; byte < 256; byte++) self->bytes[byte] = fallback ? mg__byte_token(map, (unsigned char)byte) : -1;
   MG_TRY(read_scores(self, vocabulary));
   return build_trie(self);
 }
