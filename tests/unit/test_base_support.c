@@ -181,16 +181,11 @@ static void what_cannot_be_read_or_written_is_said(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(memory_is_accounted_to_the_byte),
-      cmocka_unit_test(a_failed_allocation_leaves_a_message),
-      cmocka_unit_test(a_message_may_quote_the_one_before),
-      cmocka_unit_test(a_message_cannot_steer_a_terminal),
-      cmocka_unit_test(a_reset_arena_allocates_nothing_new),
-      cmocka_unit_test(random_bits_are_philox),
-      cmocka_unit_test(uniform_draws_lie_inside_as_f32_too),
-      cmocka_unit_test(random_draws_have_their_moments),
-      cmocka_unit_test(streams_of_other_names_differ),
-      cmocka_unit_test(a_file_is_replaced_whole),
+      cmocka_unit_test(memory_is_accounted_to_the_byte),        cmocka_unit_test(a_failed_allocation_leaves_a_message),
+      cmocka_unit_test(a_message_may_quote_the_one_before),     cmocka_unit_test(a_message_cannot_steer_a_terminal),
+      cmocka_unit_test(a_reset_arena_allocates_nothing_new),    cmocka_unit_test(random_bits_are_philox),
+      cmocka_unit_test(uniform_draws_lie_inside_as_f32_too),    cmocka_unit_test(random_draws_have_their_moments),
+      cmocka_unit_test(streams_of_other_names_differ),          cmocka_unit_test(a_file_is_replaced_whole),
       cmocka_unit_test(what_cannot_be_read_or_written_is_said),
   };
   return cmocka_run_group_tests(tests, open_world, close_world);
