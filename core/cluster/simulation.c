@@ -92,6 +92,10 @@ static void put_ranks(const mg_schedule *schedule, json_t *metrics, json_t *rank
   }
 }
 
+static double share(double part, double whole) {
+  return whole > 0 ? part / whole : 0;
+}
+
 static void put_messages(const mg_step *step, int64_t ranks, json_t *metrics) {
   const double n = (double)ranks;
   put(metrics, "near_bytes_per_rank", step->near_bytes / n);
@@ -99,7 +103,7 @@ static void put_messages(const mg_step *step, int64_t ranks, json_t *metrics) {
   put(metrics, "most_near_bytes", step->most_near_bytes);
   put(metrics, "most_far_bytes", step->most_far_bytes);
   put(metrics, "rank_max_over_mean", step->rows_max_over_mean);
-  put(metrics, "dropped_assignments", step->assigned > 0 ? step->dropped / step->assigned : 0);
+  put(metrics, "dropped_assignments", share(step->dropped, step->assigned));
 }
 
 static mg_costs costs_of(const mg__setup *s, bool roofline) {
@@ -191,6 +195,7 @@ static void put_training(const mg__setup *s, const mg_training *t, json_t *metri
   put(metrics, "ranks", (double)t->ranks);
   put(metrics, "near_bytes_per_rank", t->near_bytes / (double)t->ranks);
   put(metrics, "far_bytes_per_rank", t->far_bytes / (double)t->ranks);
+  put(metrics, "dropped_assignments", share(t->dropped, t->assigned));
   json_t *blocks = json_array();
   for (int64_t i = 0; i < t->stages; i++)
     json_array_append_new(blocks, json_integer(t->first_block[i + 1] - t->first_block[i]));

@@ -185,6 +185,8 @@ static void sum_up(trainer *t) {
       out->near_bytes += bytes * mg_traffic_of(t->traffic, layer, MG_TRAFFIC_NEAR_SENT)[r];
       out->far_bytes += bytes * mg_traffic_of(t->traffic, layer, MG_TRAFFIC_FAR_SENT)[r];
     }
+    out->assigned += t->traffic->assigned[layer];
+    out->dropped += t->traffic->dropped[layer];
   }
 }
 

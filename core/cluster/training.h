@@ -23,6 +23,7 @@ typedef struct mg_training {
   double tokens;                /* of all ranks in the step */
   int64_t ranks;                /* of all stages and replicas */
   double near_bytes, far_bytes; /* dispatch and combine of all ranks, forward and backward */
+  double assigned, dropped;     /* assignments of all layers of one micro-batch */
 } mg_training;
 
 /* MG_USAGE if there are fewer blocks than stages, or as mg_step_run and mg_pipeline_run. */

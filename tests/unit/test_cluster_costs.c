@@ -71,6 +71,55 @@ static void a_fit_says_how_wrong_it_is(void **state) {
   mg_fit_data_free(context, &data);
 }
 
+/* Each row predicted by a fit that never saw it: fitted anew here without it. */
+static void rows_are_left_out_one_by_one(void **state) {
+  (void)state;
+  enum { ROWS = 40 };
+  mg_fit_data data = {0};
+  mg_fit all, rest;
+  double errors[ROWS], worst = 0;
+  add_attention_rows(&data, 0.1);
+  assert_ok(context, mg_fit_form(context, &device, &data, &all));
+  for (size_t row = 0; row < ROWS; row++) {
+    mg_fit_data others = {.kind = data.kind};
+    for (size_t i = 0; i < ROWS; i++)
+      if (i != row)
+        assert_ok(context,
+                  mg_fit_data_add(context, &others, data.variables + i * MG_FORM_VARIABLES_MAX, data.seconds[i]));
+    assert_ok(context, mg_fit_form(context, &device, &others, &rest));
+    double features[MG_FORM_FEATURES_MAX] = {0};
+    mg_forms[data.kind].evaluate(&device, data.variables + row * MG_FORM_VARIABLES_MAX, features);
+    errors[row] = fabs(mg_form_value(&mg_forms[data.kind], rest.coefficients, features) / data.seconds[row] - 1);
+    worst = fmax(worst, errors[row]);
+    mg_fit_data_free(context, &others);
+  }
+  assert_near(all.worst_left_out, worst, 1e-12);
+  int below = 0;
+  for (size_t row = 0; row < ROWS; row++) below += errors[row] <= all.median_left_out;
+  assert_int_equal(below, ROWS / 2);
+  mg_fit_data_free(context, &data);
+}
+
+/* Whatever the coefficients, no amount of work that grows makes an operation quicker. */
+static void more_work_never_takes_less(void **state) {
+  (void)state;
+  static const char *const sizes[] = {"element_bytes", "nodes", "sms", NULL}; /* which are no amounts of work */
+  static const double coefficients[MG_FORM_FEATURES_MAX] = {1e-6, 1.5, 0.7, 2, 3, 0.2, 1, 1};
+  for (int kind = 0; kind < MG_FORM_COUNT; kind++)
+    for (int v = 0; mg_forms[kind].variables[v]; v++) {
+      bool size = false;
+      for (int i = 0; sizes[i]; i++) size |= strcmp(mg_forms[kind].variables[v], sizes[i]) == 0;
+      double variables[MG_FORM_VARIABLES_MAX] = {64, 32, 16, 2, 2, 2, 2}, last = 0;
+      for (int step = 0; step < 20 && !size; step++, variables[v] *= 3) {
+        double features[MG_FORM_FEATURES_MAX] = {0};
+        mg_forms[kind].evaluate(&device, variables, features);
+        const double seconds = mg_form_value(&mg_forms[kind], coefficients, features);
+        assert_true(seconds >= last && seconds > 0);
+        last = seconds;
+      }
+    }
+}
+
 static void attention_calibration(mg_calibration *calibration) {
   json_t *json = json_pack("{s:{s:{s:{s:f,s:f,s:f}, s:{s:[f,f]}}}}", "forms", "attention_decode", "coefficients",
                            "constant_s", 1e-6, "memory", 2.0, "compute", 3.0, "range", "bytes", 1e3, 1e6);
@@ -239,6 +288,8 @@ static void the_cache_of_grouped_queries(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(a_fit_recovers_its_coefficients),
                                      cmocka_unit_test(a_fit_says_how_wrong_it_is),
+                                     cmocka_unit_test(rows_are_left_out_one_by_one),
+                                     cmocka_unit_test(more_work_never_takes_less),
                                      cmocka_unit_test(costs_are_refused_outside_their_range),
                                      cmocka_unit_test(the_roofline_is_the_peak),
                                      cmocka_unit_test(wrong_calibrations_are_refused),

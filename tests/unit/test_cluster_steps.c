@@ -268,6 +268,15 @@ static void a_capacity_drops_what_the_step_does_not_wait_for(void **state) {
   json_decref(capped);
 }
 
+/* A training step of as many tokens drops what a forward step drops. */
+static void training_says_what_it_drops(void **state) {
+  (void)state;
+  json_t *step = simulate("decode", 8, "{\"capacity\": 1}"), *training = simulate("training", 8, "{\"capacity\": 1}");
+  assert_near(metric(training, "dropped_assignments"), metric(step, "dropped_assignments"), 1e-12);
+  json_decref(step);
+  json_decref(training);
+}
+
 static void replanning_moves_within_its_budget(void **state) {
   (void)state;
   const char *shifted = "{\"trace\": {\"kind\": \"shift\", \"tokens\": 1024}, \"plan_tokens\": 512, \"offset\": 512, "
@@ -400,6 +409,7 @@ int main(void) {
                                      cmocka_unit_test(busy_and_idle_make_the_step),
                                      cmocka_unit_test(a_network_that_copies_by_itself_costs_no_computing),
                                      cmocka_unit_test(a_capacity_drops_what_the_step_does_not_wait_for),
+                                     cmocka_unit_test(training_says_what_it_drops),
                                      cmocka_unit_test(replanning_moves_within_its_budget),
                                      cmocka_unit_test(training_conserves_time),
                                      cmocka_unit_test(a_prediction_block_by_hand),
