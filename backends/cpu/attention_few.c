@@ -32,7 +32,7 @@ typedef struct few_plan {
   int64_t score_pad;      /* keys of the longest piece, rounded up */
   int64_t rows;           /* queries for each key head: those of its first head, then the next */
   int64_t runs, run; /* runs of `run` neighbouring key heads: more than one where threads would find nothing to do */
-  float *out, *lse;  /* of pieces: [batch, pieces, kv_heads, rows, value_head] and without the last */
+  float *out, *lse;  /* of pieces: [batch, pieces, kv_heads, rows, padded value_head] and without the last */
   int64_t task_floats;
 } few_plan;
 

@@ -1,5 +1,5 @@
 /* Dots of a few rows of f32 with rows of a matrix, f32 or bf16, which are read in order and where they lie: what products
- * with few rows and attention of few queries consist of, whose time is that of reading the matrix. A stream of loads is
+ * with few rows consist of, whose time is that of reading the matrix. A stream of loads is
  * read fastest when the lines one KiB further are asked for into the L2 cache: asking further ahead or into the L1 cache,
  * or reading several rows at once, is slower. Sums are kept in vectors till four of them can be added up together. */
 #ifndef MG_CPU_DOTS_H
@@ -67,12 +67,11 @@ static inline __attribute__((always_inline)) void dots_row(const int32_t rows, c
   }
 }
 
-/* Rows of x are `stride` floats apart. Column c of the result is row c of w, `w_bytes` apart, with rows of x that begin
- * `x_step` floats further for each column (0 = the same for all). `stream` says that what follows these rows of w in
- * memory is read next. */
+/* Rows of x are `stride` floats apart. Column c of the result is row c of w, `w_bytes` apart. `stream` says that what
+ * follows these rows of w in memory is read next. */
 typedef struct cpu_dots {
   const float *x;
-  int64_t stride, x_step;
+  int64_t stride;
   const void *w;
   int64_t w_bytes, depth;
   mg_dtype dtype; /* of w */
@@ -84,8 +83,7 @@ static inline __attribute__((always_inline)) void dots_form(const int32_t rows, 
                                                             float out[DOTS_ROWS][DOTS_COLUMNS]) {
   vector total[DOTS_COLUMNS][DOTS_ROWS];
   for (int32_t c = 0; c < d->columns; c++)
-    dots_row(rows, half, d->x + c * d->x_step, d->stride, (const char *)d->w + c * d->w_bytes, d->depth, d->stream,
-             total[c]);
+    dots_row(rows, half, d->x, d->stride, (const char *)d->w + c * d->w_bytes, d->depth, d->stream, total[c]);
   for (int32_t c = d->columns; c < DOTS_COLUMNS; c++)
     for (int32_t r = 0; r < rows; r++) total[c][r] = vector_all(0.0f);
 #pragma GCC unroll 4
@@ -109,43 +107,6 @@ static inline void cpu_dots_run(const cpu_dots *d, float out[DOTS_ROWS][DOTS_COL
     DOTS_CASE(4);
   }
 #undef DOTS_CASE
-}
-
-static inline __attribute__((always_inline)) void add_rows_form(const int32_t rows, const bool half, float *sum,
-                                                                const float *factors, const char *w, int64_t w_bytes,
-                                                                int64_t n) {
-  int64_t i = 0;
-  for (; i < n; i += VECTOR_FLOATS) {
-    const int64_t left = n - i;
-    vector total = left >= VECTOR_FLOATS ? vector_load(sum + i) : dots_load_rest(sum, false, i, left);
-#pragma GCC unroll 4
-    for (int32_t r = 0; r < rows; r++) {
-      const void *row = w + r * w_bytes;
-      const vector b = left >= VECTOR_FLOATS ? dots_load(row, half, i) : dots_load_rest(row, half, i, left);
-      total = vector_fma(vector_all(factors[r]), b, total);
-    }
-    if (left >= VECTOR_FLOATS) {
-      vector_store(sum + i, total);
-    } else {
-      float rest[VECTOR_FLOATS];
-      vector_store(rest, total);
-      memcpy(sum + i, rest, (size_t)left * sizeof *sum);
-    }
-  }
-}
-
-/* sum [n] += factors[r] * w[r] for `rows` rows of w, in their order. */
-static inline void cpu_add_rows(int32_t rows, float *sum, const float *factors, const void *w, int64_t w_bytes,
-                                mg_dtype dtype, int64_t n) {
-  const bool half = dtype == MG_BF16;
-  const char *row = w;
-  for (; rows >= 4; rows -= 4, factors += 4, row += 4 * w_bytes) {
-    if (half)
-      add_rows_form(4, true, sum, factors, row, w_bytes, n);
-    else
-      add_rows_form(4, false, sum, factors, row, w_bytes, n);
-  }
-  for (; rows > 0; rows--, factors++, row += w_bytes) add_rows_form(1, half, sum, factors, row, w_bytes, n);
 }
 
 #endif

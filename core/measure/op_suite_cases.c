@@ -352,6 +352,8 @@ static const suite_case check_cases[] = {
     ATTENTION_BIAS("bias", true, 6, 2, 6, 6, 4, 2, 8, 8), ATTENTION_BIAS("bias and room", true, 7, 2, 3, 9, 2, 1, 4, 6),
     ATTENTION_SINKS_BIAS("sinks and bias", false, 1, 5, 9, 2, 2, 4, 4),
     ATTENTION("few queries", true, 0, 2, 2, 75, 6, 2, 35, 20), ATTENTION("one query", true, 40, 1, 1, 99, 3, 3, 64, 64),
+    ATTENTION_SINKS_BIAS("few queries, sinks and bias", false, 1, 2, 301, 6, 3, 40, 33),
+    ATTENTION_KEYS("few queries, room and window", 150, 201, 2, 3, 203, 6, 2, 16, 24),
     ATTENTION("long", true, 0, 1, 70, 70, 2, 1, 32, 32),
     ATTENTION("wide heads", true, 0, 1, 70, 140, 2, 1, 72, 136),
     ATTENTION("wide key heads", true, 0, 1, 7, 66, 2, 2, 136, 20),

@@ -124,7 +124,7 @@ static void f64_is_not_supported(void **state) {
 enum { TOKENS = 203, WIDTH = 96, COLUMNS = 130, EXPERTS = 7 };
 
 typedef struct step_results {
-  mg_tensor product, grouped, weight, sums, attended;
+  mg_tensor product, grouped, weight, sums, attended, decoded;
 } step_results;
 
 /* A step with every kind of parallel kernel; the same inputs each time. */
@@ -133,17 +133,22 @@ static void run_step(mg_backend *backend, step_results *r, bool first) {
   mg_tensor w = make(backend, MG_BF16, 3, (int64_t[]){EXPERTS, COLUMNS, WIDTH});
   mg_tensor offsets = make(backend, MG_I32, 1, (int64_t[]){EXPERTS + 1});
   mg_tensor lse = make(backend, MG_F32, 2, (int64_t[]){4, TOKENS});
+  mg_tensor query = make(backend, MG_F32, 2, (int64_t[]){2, WIDTH}), past = make(backend, MG_BF16, 2, x.shape);
+  mg_tensor lse_of_query = make(backend, MG_F32, 2, (int64_t[]){4, 2});
   if (first) {
     r->product = make(backend, MG_F32, 2, (int64_t[]){TOKENS, COLUMNS});
     r->grouped = make(backend, MG_BF16, 2, (int64_t[]){TOKENS, COLUMNS});
     r->weight = make(backend, MG_F32, 3, w.shape);
     r->sums = make(backend, MG_F32, 1, (int64_t[]){WIDTH});
     r->attended = make(backend, MG_F32, 2, (int64_t[]){TOKENS, WIDTH});
+    r->decoded = make(backend, MG_F32, 2, (int64_t[]){2, WIDTH});
   }
   static const int32_t starts[EXPERTS + 1] = {0, 0, 3, 140, 141, 160, 200, TOKENS};
   memcpy(offsets.data, starts, sizeof starts);
   draw(backend, &x, 1);
   draw(backend, &w, 2);
+  draw(backend, &query, 3);
+  draw(backend, &past, 4);
   mg_tensor one = {.data = w.data, .dims = 2, .shape = {COLUMNS, WIDTH}, .dtype = MG_BF16};
   mg_op_call product = {.op = MG_OP_MATMUL, .in = {&x, &one}, .out = {&r->product}};
   product.attributes.matmul.transpose_b = true;
@@ -158,14 +163,19 @@ static void run_step(mg_backend *backend, step_results *r, bool first) {
   attention.attributes.attention.batch = 1;
   attention.attributes.attention.heads = attention.attributes.attention.kv_heads = 4;
   attention.attributes.attention.scale = 0.2;
-  const mg_op_call *calls[] = {&product, &grouped, &weight, &sums, &attention};
+  mg_op_call decode = {.op = MG_OP_ATTENTION, .in = {&query, &past, &past}, .out = {&r->decoded, &lse_of_query}};
+  decode.attributes = attention.attributes;
+  decode.attributes.attention.causal = true;
+  decode.attributes.attention.compute = MG_BF16;
+  const mg_op_call *calls[] = {&product, &grouped, &weight, &sums, &attention, &decode};
   for (size_t i = 0; i < MG_COUNT(calls); i++) run(backend, calls[i]);
   discard(backend, &x), discard(backend, &w), discard(backend, &offsets), discard(backend, &lse);
+  discard(backend, &query), discard(backend, &past), discard(backend, &lse_of_query);
 }
 
 static void discard_results(mg_backend *backend, step_results *r) {
   discard(backend, &r->product), discard(backend, &r->grouped), discard(backend, &r->weight);
-  discard(backend, &r->sums), discard(backend, &r->attended);
+  discard(backend, &r->sums), discard(backend, &r->attended), discard(backend, &r->decoded);
 }
 
 static void assert_same_bits(const step_results *a, const step_results *b) {
@@ -174,6 +184,7 @@ static void assert_same_bits(const step_results *a, const step_results *b) {
   assert_memory_equal(a->weight.data, b->weight.data, mg_tensor_bytes(&a->weight));
   assert_memory_equal(a->sums.data, b->sums.data, mg_tensor_bytes(&a->sums));
   assert_memory_equal(a->attended.data, b->attended.data, mg_tensor_bytes(&a->attended));
+  assert_memory_equal(a->decoded.data, b->decoded.data, mg_tensor_bytes(&a->decoded));
 }
 
 static void runs_and_thread_counts_give_the_same_bits(void **state) {
