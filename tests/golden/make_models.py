@@ -96,6 +96,11 @@ CONFIGS = {
         "num_experts_per_tok": 3, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, "norm_topk_prob": True,
         "routed_scaling_factor": 2.5, "attention_bias": True, "use_qk_norm": True, "partial_rotary_factor": 0.5,
         "rope_theta": 1000000},
+    "solar_open": COMMON | {
+        "model_type": "solar_open", "architectures": ["SolarOpenForCausalLM"], "num_key_value_heads": 2, "head_dim": 12,
+        "moe_intermediate_size": 16, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 3,
+        "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.5, "attention_bias": False,
+        "rope_theta": 1000000, "rope_scaling": YARN},
     "dbrx": {
         "model_type": "dbrx", "architectures": ["DbrxForCausalLM"], "d_model": 32, "n_heads": 4, "n_layers": 3,
         "max_seq_len": 64, "vocab_size": 96, "tie_word_embeddings": False,
@@ -246,7 +251,7 @@ def randomise(model, seed):
 def scores_of(router, logits):
     """What the router selects by."""
     kind = type(router).__name__
-    if kind.startswith(("DeepseekV3", "Glm4")):
+    if kind.startswith(("DeepseekV3", "Glm4", "SolarOpen")):
         return logits.sigmoid() + router.e_score_correction_bias
     return logits.softmax(-1)
 

@@ -104,6 +104,45 @@ for _, family in ipairs(families.all()) do
 end
 assert(types.kimi_k2 == types.deepseek_v3 and types.granitemoeshared == types.granitemoe)
 for _, name in ipairs { "mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "deepseek", "deepseek_v2", "deepseek_v3", "gpt_oss", "granitemoe", "phimoe", "glm4_moe",
-  "switch_transformers", "nllb-moe", "dbrx" } do
+  "switch_transformers", "nllb-moe", "dbrx", "solar_open" } do
   assert(types[name] and types[name].runs, name .. " does not run")
 end
+
+-- Solar Open is a mixture in every layer; keys that would make it another model are refused, and its heads' width is no share of
+-- the width of the model. The base of rotary positions may stand in either table.
+local function read(config) return pcall(families.read, { file = "c", config = config, names = names_of(config) }) end
+local function solar(more)
+  local config = { model_type = "solar_open", hidden_size = 32, num_hidden_layers = 2, vocab_size = 96, num_attention_heads = 4, num_key_value_heads = 2,
+    moe_intermediate_size = 16, n_routed_experts = 8, n_shared_experts = 1, num_experts_per_tok = 3 }
+  for key, value in pairs(more) do config[key] = value end
+  return read(config)
+end
+local _, plain = solar {}
+assert(plain.spec.attention.head_width == 128 and plain.spec.attention.rope.base == 1e6 and plain.spec.feed_forward[1].kind == "moe")
+for _, key in ipairs { "rope_scaling", "rope_parameters" } do
+  local _, based = solar { rope_theta = 5e5, [key] = { rope_type = "default", rope_theta = 2e6 } }
+  assert(based.spec.attention.rope.base == 2e6, key)
+end
+for key, wrong in pairs { use_qk_norm = true, first_k_dense_replace = 1, partial_rotary_factor = 0.5 } do
+  local good, why = solar { [key] = wrong }
+  assert(not good and tostring(why):find("'" .. key .. "': must be", 1, true), key .. ": " .. tostring(why))
+end
+
+-- GLM-4.7-Flash: which layers are dense, by a list, by a number, or the first.
+local function flash(more)
+  local config = { model_type = "glm4_moe_lite", hidden_size = 32, num_hidden_layers = 3, vocab_size = 96, num_attention_heads = 4, intermediate_size = 48,
+    moe_intermediate_size = 16, n_routed_experts = 8, n_shared_experts = 1, num_experts_per_tok = 3, q_lora_rank = 20, kv_lora_rank = 16,
+    qk_rope_head_dim = 8, qk_nope_head_dim = 12, v_head_dim = 10 }
+  for key, value in pairs(more) do config[key] = value end
+  return read(config)
+end
+local function kinds_of(more)
+  local good, read_flash = flash(more)
+  assert(good, tostring(read_flash))
+  local kinds = {}
+  for i, feed in ipairs(read_flash.spec.feed_forward) do kinds[i] = feed.kind end
+  return table.concat(kinds, " ")
+end
+assert(kinds_of {} == "dense moe moe" and kinds_of { first_k_dense_replace = 2 } == "dense dense moe")
+assert(kinds_of { first_k_dense_replace = 1, mlp_layer_types = { "sparse", "dense", "sparse" } } == "moe dense moe")
+assert(not flash { mlp_layer_types = { "sparse", "odd", "sparse" } } and not types.glm4_moe_lite.runs)

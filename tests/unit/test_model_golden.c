@@ -377,11 +377,11 @@ static void a_batch_equals_its_sequences(void **state) {
       GOLDEN(decoding_equals_one_pass_on_cpu, family), GOLDEN(a_batch_equals_its_sequences, family)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {FAMILY("mixtral"),       FAMILY("olmoe"),           FAMILY("qwen2_moe"),
-                                     FAMILY("qwen3_moe"),     FAMILY("deepseek"),        FAMILY("deepseek_v2"),
-                                     FAMILY("deepseek_v3"),   FAMILY("gpt_oss"),         FAMILY("granitemoe"),
-                                     FAMILY("phimoe"),        FAMILY("glm4_moe"),        FAMILY("dbrx"),
-                                     FAMILY("gpt_oss_mxfp4"), FAMILY("deepseek_v3_fp8"), FAMILY("switch_transformers"),
-                                     FAMILY("nllb-moe")};
+  const struct CMUnitTest tests[] = {
+      FAMILY("mixtral"),    FAMILY("olmoe"),         FAMILY("qwen2_moe"),       FAMILY("qwen3_moe"),
+      FAMILY("deepseek"),   FAMILY("deepseek_v2"),   FAMILY("deepseek_v3"),     FAMILY("gpt_oss"),
+      FAMILY("granitemoe"), FAMILY("phimoe"),        FAMILY("glm4_moe"),        FAMILY("dbrx"),
+      FAMILY("solar_open"), FAMILY("gpt_oss_mxfp4"), FAMILY("deepseek_v3_fp8"), FAMILY("switch_transformers"),
+      FAMILY("nllb-moe")};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,13 +90,14 @@ function readers.longrope(c, top, columns)
   }
 end
 
---- `rope_theta` and `rope_scaling`, or both inside `rope_parameters`, for heads of `columns` rotated columns.
+--- `rope_theta` and `rope_scaling`, or both inside `rope_parameters` (transformers 5), for heads of `columns` rotated columns. A
+--- base inside the table goes before one beside it, as there.
 function common.rope(c, columns, base)
   local parameters = c:table "rope_parameters"
   local scaling = c:table "rope_scaling"
   local source = parameters or scaling
   local rope = { base = c:number("rope_theta", false, 1, 1e12), columns = columns }
-  if parameters then rope.base = parameters:number("rope_theta", false, 1, 1e12) or rope.base end
+  if source then rope.base = source:number("rope_theta", false, 1, 1e12) or rope.base end
   rope.base = rope.base or base or 10000
   if not source then return rope end
   local name = source:has "rope_type" and "rope_type" or "type"

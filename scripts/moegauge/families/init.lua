@@ -21,9 +21,9 @@ local families = {}
 
 local files <const> = {
   "arctic", "bailing_moe", "bailing_moe_v2", "dbrx", "deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1",
-  "ernie4_5_moe", "glm4_moe", "glm_moe_dsa", "gpt_oss", "granitemoe", "grok", "hunyuan", "jamba", "jetmoe", "llama4",
+  "ernie4_5_moe", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granitemoe", "grok", "hunyuan", "jamba", "jetmoe", "llama4",
   "longcat_flash", "mimo_v2_flash", "minimax_m2", "minimax_text_01", "mixtral", "nemotron_h", "nllb_moe", "olmoe", "phimoe",
-  "qwen2_moe", "qwen3_moe", "qwen3_next", "switch_transformers",
+  "qwen2_moe", "qwen3_moe", "qwen3_next", "solar_open", "switch_transformers",
 }
 
 --- All families, sorted by name.
