@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 
 typedef struct mg_check_options {
-  bool json;
+  bool json, sandbox;
   int64_t mode; /* an mg_check_mode; backends only */
   char filter[MG_OPTION_STRING_MAX];
   char backend[MG_OPTION_STRING_MAX]; /* routers only */

@@ -2,10 +2,12 @@
  * router that a Lua file defines; in a process of its own, because a router may take its process down. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/check.h"
 #include "cli/isolate.h"
-#include "cli/session.h"
+#include "cli/sandboxed.h"
+#include "lab/sandbox.h"
 #include "measure/router_suite.h"
 
 enum { CHECK_COLUMN = 22, NAMES_MAX = 64 };
@@ -98,7 +100,11 @@ static mg_status check_defined(report *to, const mg_session *session, const char
 
 static mg_status check_script(report *to, const char *path, const mg_cli_words *words) {
   mg_session session;
-  const mg_session_request request = {0};
+  const mg_sandboxed_case inside = {.folder = "",
+                                    .script = path,
+                                    .looks = true,
+                                    .cpu_seconds = MG_SANDBOX_CASE_SECONDS * sysconf(_SC_NPROCESSORS_ONLN)};
+  const mg_session_request request = {.inside = to->set->sandbox ? &inside : NULL};
   mg_status status = mg_session_open(to->cli, &request, &session);
   if (status == MG_OK) status = check_defined(to, &session, path, words);
   mg_session_close(&session);
@@ -141,5 +147,10 @@ mg_status mg__check_router(mg_cli *cli, const mg_check_options *set, const char 
   if (set->mode != MG_CHECK_CHECK)
     return mg_fail(cli->context, MG_USAGE, "check router: --mode is for backends; leave it out");
   snprintf(where, sizeof where, "router %s", name);
-  return mg_cli_isolated(cli, where, check, &of);
+  if (!set->sandbox) return mg_cli_isolated(cli, where, check, &of);
+  if (!is_script(name))
+    return mg_fail(cli->context, MG_USAGE,
+                   "check router: --sandbox is for Lua files; a plugin is code, and '%s' is one", name);
+  MG_TRY(mg_sandbox_check(cli->context));
+  return mg_cli_isolated_filtered(cli, where, check, &of);
 }

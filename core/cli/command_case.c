@@ -15,7 +15,7 @@ static const int64_t progress_pause_ns = 200 * (int64_t)1000000;
 
 typedef struct case_options {
   char set[MG_OPTION_STRING_MAX], seeds[MG_OPTION_STRING_MAX];
-  bool smoke, allow_fs, plan;
+  bool smoke, allow_fs, plan, title;
   char sandbox[MG_OPTION_STRING_MAX], report[MG_OPTION_STRING_MAX];
   int64_t memory, cpu;
 } case_options;
@@ -29,6 +29,7 @@ static const mg_option options[] = {
     MG_OPTION_INT(case_options, memory, 0, 0, 1e15, "bytes in the sandbox; 0 = no limit"),
     MG_OPTION_INT(case_options, cpu, 0, 0, 1e15, "processor seconds in it; 0 = no limit"),
     MG_OPTION_BOOL(case_options, plan, false, "give the plan instead"),
+    MG_OPTION_BOOL(case_options, title, false, "give the title instead"),
     MG_OPTION_STRING(case_options, report, "", "give the stored results in this form instead"),
     MG_OPTION_END};
 
@@ -91,12 +92,21 @@ static mg_status render(mg_session *session, const char *format, json_t **result
   return status;
 }
 
+static mg_status tell_title(mg_session *session, json_t **result) {
+  char text[1024];
+  MG_TRY(mg_engine_title(session->engine, text, sizeof text));
+  *result = json_string(text);
+  return *result ? MG_OK : mg_fail(session->cli->context, MG_USAGE, "the title is not UTF-8 text");
+}
+
 /* Does what the parent wants and tells it how that went. */
 static mg_status answer(mg_session *session, mg_status status, const case_options *set, const char *word,
                         const speaker *to) {
   json_t *result = NULL, *provenance = NULL;
   if (status == MG_OK && set->plan)
     status = mg_engine_plan(session->engine, &result);
+  else if (status == MG_OK && set->title)
+    status = tell_title(session, &result);
   else if (status == MG_OK && *set->report)
     status = render(session, set->report, &result);
   else if (status == MG_OK)
@@ -111,7 +121,7 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   speaker to = {.descriptor = fcntl(MG_CASE_DESCRIPTOR, F_GETFD) < 0 ? STDOUT_FILENO : MG_CASE_DESCRIPTOR};
   if (to.descriptor == MG_CASE_DESCRIPTOR) fcntl(to.descriptor, F_SETFD, FD_CLOEXEC); /* not for gnuplot and others */
   const mg_sandboxed_case inside = {.folder = set->sandbox,
-                                    .looks = set->plan || *set->report,
+                                    .looks = set->plan || set->title || *set->report,
                                     .draws = *set->report != '\0',
                                     .memory_bytes = set->memory,
                                     .cpu_seconds = set->cpu};

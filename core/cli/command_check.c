@@ -15,6 +15,8 @@ static const mg_option options[] = {
     MG_OPTION_STRING(mg_check_options, filter, "", "primitives or checks whose name holds this text"),
     MG_OPTION_STRING(mg_check_options, backend, "cpu", "of a router: the backend that must route like the reference"),
     MG_OPTION_STRING(mg_check_options, set, "", "KEY=VALUE, an option of the plugin"),
+    MG_OPTION_BOOL(mg_check_options, sandbox, false,
+                   "for a Lua file that you have not read: no network, no programs, few files, limits"),
     MG_OPTION_END};
 
 static const char *const kinds[] = {"backend", "router", NULL};
@@ -24,6 +26,7 @@ static const mg_example examples[] = {
     {"moegauge check backend cpu --filter matmul --mode perf", "time the matrix products"},
     {"moegauge check router tree --set branching=4 --set k=3", "every check of a router under these options"},
     {"moegauge check router experiments/lua_routers.lua", "the routers that a Lua file defines"},
+    {"moegauge check router downloaded.lua --sandbox", "routers that nobody here has read"},
     {"moegauge check backend reference --mode support --json", "which dtypes each primitive takes, for a script"},
     MG_EXAMPLE_END};
 

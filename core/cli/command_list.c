@@ -8,12 +8,15 @@
 enum { DEVICE_BYTES = 256, NAME_COLUMN = 14 };
 
 typedef struct list_options {
-  bool json, names;
+  bool json, names, sandbox;
 } list_options;
 
 static const mg_option options[] = {
     MG_OPTION_BOOL(list_options, json, false, "print JSON and nothing else"),
-    MG_OPTION_BOOL(list_options, names, false, "print the names of what can be used, one per line"), MG_OPTION_END};
+    MG_OPTION_BOOL(list_options, names, false, "print the names of what can be used, one per line"),
+    MG_OPTION_BOOL(list_options, sandbox, false,
+                   "of experiments that you have not read: load each without network, programs or files"),
+    MG_OPTION_END};
 
 static const char *const kinds[] = {"routers", "backends", "families", "metrics", "experiments", NULL};
 
@@ -93,7 +96,8 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   listing to = {.cli = cli, .options = option_values};
   if (strcmp(what, "metrics") == 0) return mg__list_metrics(cli, to.options->json, to.options->names);
   if (strcmp(what, "families") == 0) return mg__list_families(cli, to.options->json, to.options->names);
-  if (strcmp(what, "experiments") == 0) return mg__list_experiments(cli, to.options->json, to.options->names);
+  if (strcmp(what, "experiments") == 0)
+    return mg__list_experiments(cli, to.options->json, to.options->names, to.options->sandbox);
   if (strcmp(what, "routers") != 0 && strcmp(what, "backends") != 0)
     return mg_cli_refuse_word(cli, "list of", what, kinds);
   to.kind = strcmp(what, "routers") == 0 ? MG_PLUGIN_ROUTER : MG_PLUGIN_BACKEND;

@@ -77,16 +77,33 @@ static mg_status make_plan(mg_session *session, plan *p) {
   return MG_OK;
 }
 
+static int by_text(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void print_axis(const char *name, const json_t *values) {
+  size_t index;
+  json_t *value;
+  if (!values) return;
+  printf("  %-14s", name);
+  json_array_foreach(values, index, value) printf("%s%s", index ? ", " : "", json_string_value(value));
+  putchar('\n');
+}
+
+/* In the order of the cases: by name, `seed` last. */
 static void print_axes(const json_t *plan_json) {
-  const char *name;
+  const json_t *axes = json_object_get(plan_json, "axes");
+  const size_t count = json_object_size(axes);
+  const char **names = calloc(count ? count : 1, sizeof *names), *name;
   json_t *values;
-  json_object_foreach(json_object_get(plan_json, "axes"), name, values) {
-    size_t index;
-    json_t *value;
-    printf("  %-14s", name);
-    json_array_foreach(values, index, value) printf("%s%s", index ? ", " : "", json_string_value(value));
-    putchar('\n');
-  }
+  size_t i = 0;
+  if (!names) return;
+  json_object_foreach((json_t *)(uintptr_t)axes, name, values) names[i++] = name;
+  qsort(names, count, sizeof *names, by_text);
+  for (i = 0; i < count; i++)
+    if (strcmp(names[i], "seed") != 0) print_axis(names[i], json_object_get(axes, names[i]));
+  print_axis("seed", json_object_get(axes, "seed"));
+  free(names);
 }
 
 /* Shows the plan and which of its cases are stored already. */

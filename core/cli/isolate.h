@@ -9,4 +9,9 @@
  * started before. */
 mg_status mg_cli_isolated(mg_cli *cli, const char *where, mg_status (*work)(mg_cli *cli, void *user), void *user);
 
+/* The same for work that is not trusted: what it prints, and its message, reach us through a pipe, and control characters,
+ * which could do more to a terminal than print, as '?'. */
+mg_status mg_cli_isolated_filtered(mg_cli *cli, const char *where, mg_status (*work)(mg_cli *cli, void *user),
+                                   void *user);
+
 #endif

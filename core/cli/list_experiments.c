@@ -9,12 +9,15 @@
 #include <sys/stat.h>
 
 #include "cli/list.h"
-#include "lua/engine.h"
+#include "cli/sandboxed.h"
+#include "lab/sandbox.h"
 
 enum { FILES_MAX = 1024, FOLDERS_MAX = 8, PATH_COLUMN = 36 };
 
 typedef struct catalogue {
   mg_context *context;
+  mg_cli *cli;
+  bool sandboxed;
   char *path[FILES_MAX];
   int64_t count;
 } catalogue;
@@ -64,10 +67,21 @@ static bool read_title(mg_context *context, const char *path, char *text, size_t
   return status == MG_OK;
 }
 
+static bool read_title_shut_in(mg_cli *cli, const char *path, char *text, size_t bytes) {
+  const mg_session_request request = {.experiment = path, .sandboxed = true};
+  mg_session session;
+  mg_status status = mg_session_open(cli, &request, &session);
+  if (status == MG_OK) status = mg__sandboxed_title(&session, text, bytes);
+  if (status != MG_OK) snprintf(text, bytes, "%s", mg_context_message(cli->context));
+  mg_session_close(&session);
+  return status == MG_OK;
+}
+
 static void show(const catalogue *all, json_t *rows, bool names) {
   for (int64_t i = 0; i < all->count; i++) {
     char text[1024];
-    const bool good = names || read_title(all->context, all->path[i], text, sizeof text);
+    const bool good = names || (all->sandboxed ? read_title_shut_in(all->cli, all->path[i], text, sizeof text)
+                                               : read_title(all->context, all->path[i], text, sizeof text));
     if (rows) {
       json_array_append_new(rows, json_pack("{s:s, s:s}", "path", all->path[i], good ? "title" : "problem", text));
     } else if (names) {
@@ -101,10 +115,11 @@ static mg_status find_folder(mg_cli *cli, char folder[PATH_MAX]) {
   return mg_fail(cli->context, MG_NOTHING, "there is no folder 'experiments' here or beside %s", scripts);
 }
 
-mg_status mg__list_experiments(mg_cli *cli, bool json, bool names_only) {
+mg_status mg__list_experiments(mg_cli *cli, bool json, bool names_only, bool sandboxed) {
   char folder[PATH_MAX];
+  if (sandboxed) MG_TRY(mg_sandbox_check(cli->context));
   MG_TRY(find_folder(cli, folder));
-  catalogue all = {.context = cli->context};
+  catalogue all = {.context = cli->context, .cli = cli, .sandboxed = sandboxed};
   json_t *rows = json ? json_array() : NULL;
   mg_status status = gather(&all, folder, 0);
   qsort(all.path, (size_t)all.count, sizeof *all.path, by_path);

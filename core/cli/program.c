@@ -18,9 +18,12 @@
  * mg_cli.interrupts. */
 static volatile sig_atomic_t interrupts_seen = 0;
 
+/* The first press asks; the second ends a program that does not answer, such as one inside a long search of a script's
+ * text. While cases run neither comes here: the runner takes signals itself. */
 static void count_interrupt(int number) {
   (void)number;
-  if (interrupts_seen < 1000) interrupts_seen = interrupts_seen + 1;
+  if (interrupts_seen > 0) _exit(mg_status_exit_code(MG_INTERRUPTED));
+  interrupts_seen = 1;
 }
 
 static int interrupts(void) {

@@ -132,6 +132,18 @@ mg_status mg__sandboxed_plan(mg_session *session, json_t **plan) {
                  session->request.experiment);
 }
 
+mg_status mg__sandboxed_title(mg_session *session, char *text, size_t bytes) {
+  json_t *title;
+  MG_TRY(look(session, "--title", NULL, "the title", &title));
+  const char *words = json_string_value(title);
+  const bool good = words && is_plain(words);
+  if (good) snprintf(text, bytes, "%s", words);
+  json_decref(title);
+  return good ? MG_OK
+              : mg_fail(session->cli->context, MG_USAGE, "%s: its title holds control characters",
+                        session->request.experiment);
+}
+
 /* ---- the report --------------------------------------------------------------------------------------------- */
 
 mg_status mg__sandboxed_report(mg_session *session, const char *format, json_t **rendered) {

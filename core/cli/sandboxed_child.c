@@ -65,11 +65,12 @@ static mg_status add_settings(paths *to, const mg_session_request *request) {
 }
 
 static mg_status add_readable(paths *to, const mg_session *session) {
-  const char *experiment = session->request.experiment;
+  const mg_sandboxed_case *inside = session->request.inside;
+  const char *experiment = inside->script ? inside->script : session->request.experiment;
   char folder[PATH_MAX];
   MG_TRY(add(to, mg_engine_scripts(session->engine)));
-  snprintf(folder, sizeof folder, "%.4000s/results.sqlite", session->request.inside->folder);
-  if (session->request.inside->draws) MG_TRY(add(to, folder));
+  snprintf(folder, sizeof folder, "%.4000s/results.sqlite", inside->folder);
+  if (inside->draws) MG_TRY(add(to, folder));
   snprintf(folder, sizeof folder, "%.4000s/packages", session->cache);
   MG_TRY(add(to, folder));
   MG_TRY(add_settings(to, &session->request));

@@ -22,16 +22,17 @@ int mg__load_file(lua_State *L, const char *path) {
   mg_engine *engine = mg__engine_of(L);
   char name[PATH_MAX + 2], *text;
   size_t bytes;
-  if (mg_file_read(engine->context, path, SCRIPT_BYTES_MAX, &text, &bytes) != MG_OK) {
-    lua_pushstring(L, mg_context_message(engine->context)); /* raises only for want of memory; nothing is held */
-    return LUA_ERRFILE;
-  }
+  const mg_status status = mg_file_read(engine->context, path, SCRIPT_BYTES_MAX, &text, &bytes);
+  if (status != MG_OK) mg__raise_plain(L, status, mg_context_message(engine->context));
   snprintf(name, sizeof name, "@%s", path);
   const char *start = text;
   if (bytes > 1 && text[0] == '#') /* a first line for the shell */
     while (*start && *start != '\n') start++;
+  const bool compiled = *start == LUA_SIGNATURE[0];
   const int code = load_text(L, start, bytes - (size_t)(start - text), name);
   mg_free(engine->context, text, bytes + 1);
+  if (code != LUA_OK && compiled)
+    mg__raise_text(L, MG_USAGE, "%s: is compiled Lua, which is not run; give the source", path);
   return code;
 }
 

@@ -60,7 +60,8 @@ void mg__open_values(lua_State *L);
 
 /* Opens the safe part of the standard library, `require` and `load`. */
 void mg__open_libraries(lua_State *L);
-/* Loads a file as text under its path as chunk name: LUA_OK and a function, or an error text. */
+/* Loads a file as text under its path as chunk name: LUA_OK and a function, or an error text. Raises where the file cannot
+ * be read, or is compiled Lua. */
 int mg__load_file(lua_State *L, const char *path);
 /* Counts instructions: asks settings.stopped and ends a probe. */
 void mg__watch(lua_State *L);

@@ -155,7 +155,8 @@ static mg_status check_settings(mg_engine *engine, const json_t *settings) {
   if (backend && !json_is_string(backend))
     return mg_fail(engine->context, MG_USAGE, "--set backend: the name of a backend was expected");
   if (backend) MG_TRY(mg_registry_backend(engine->settings.registry, json_string_value(backend), &plugin));
-  if (precision && !json_is_string(precision))
+  const char *wanted = json_string_value(precision);
+  if (precision && (!wanted || (strcmp(wanted, "bf16") != 0 && strcmp(wanted, "f32") != 0)))
     return mg_fail(engine->context, MG_USAGE, "--set precision: bf16 or f32 was expected");
   if (threads && (!json_is_integer(threads) || json_integer_value(threads) < 1))
     return mg_fail(engine->context, MG_USAGE, "--set threads: a whole number from 1 up was expected");

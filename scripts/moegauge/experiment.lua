@@ -113,6 +113,16 @@ local function split(text)
   return parts
 end
 
+-- A value of an axis from text, of a type that one of its own values has.
+local function like_one_of(current, name, word)
+  local value = value_from_text(word)
+  for _, known in ipairs(current) do
+    if type(known) == type(value) then return value end
+    if type(known) == "string" then return word end
+  end
+  core.fail("usage", ("--set %s: a %s was expected, like its value %s, not '%s'"):format(name, type(current[1]), tostring(current[1]), word))
+end
+
 -- Values of an axis from text: tables are chosen among the axis's own by label, anything else is taken as it is.
 local function axis_from_text(self, name, text)
   local current, chosen = self.axes[name], {}
@@ -126,7 +136,8 @@ local function axis_from_text(self, name, text)
       local nearest = core.nearest(word, labels)
       core.fail("usage", ("--set %s: there is no '%s'; %s"):format(name, word, nearest and "did you mean '" .. nearest .. "'?" or "there are: " .. table.concat(labels, ", ")))
     end
-    chosen[i] = found == nil and value_from_text(word) or found
+    if found == nil then found = like_one_of(current, name, word) end
+    chosen[i] = found
   end
   return axis_of(name, chosen)
 end

@@ -20,7 +20,7 @@ th.sort{cursor:pointer}th.sort::after{content:" \2195";color:var(--soft)}th[aria
 figure{margin:.6rem 0 1.2rem}figure svg{max-width:100%;height:auto;background:#fff;border:1px solid var(--line);border-radius:6px}
 figcaption{color:var(--soft);font-size:.9rem}details{margin:.5rem 0}summary{cursor:pointer}
 pre{background:var(--band);padding:.7rem;overflow-x:auto;font-size:.8rem}
-@media print{body{max-width:none;font-size:11px}details>*{display:block}h2{break-after:avoid}figure,tr{break-inside:avoid}th.sort::after{content:""}.wide{overflow:visible}th,td{padding:.2rem .4rem;white-space:normal}th:first-child,td:first-child{position:static}details::details-content{content-visibility:visible;block-size:auto}}
+@media print{body{max-width:none;font-size:11px}details>*{display:block}h2{break-after:avoid}figure,tr{break-inside:avoid}th.sort::after{content:""}.wide{overflow:visible}th,td{padding:.2rem .4rem;white-space:normal}td.n{white-space:nowrap}th:first-child,td:first-child{position:static}details::details-content{content-visibility:visible;block-size:auto}}
 ]]
 
 -- Sorts a table by the column whose head is clicked, or has the focus when Enter or the space bar is pressed: numbers by their

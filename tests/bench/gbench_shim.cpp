@@ -49,7 +49,7 @@ void gbench_context(const char *key, const char *value) {
 int gbench_main(int argc, char **argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
+  const size_t matched = benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
-  return 0;
+  return matched > 0 ? 0 : 4; // nothing to run
 }

@@ -21,6 +21,7 @@ LUA
 # The plan runs nothing.
 "$MOEGAUGE" run plain.lua --dry-run >out || complain "dry run fails"
 [ "$(grep -c 'to run' out)" = 9 ] || complain "dry run shows other cases: $(cat out)"
+[ "$(sed -n 's/^  \(k\|seed\)  .*/\1/p' out | tr '\n' ' ')" = "k seed " ] || complain "the axes are not in the order of the cases: $(cat out)"
 [ -e results ] && complain "dry run left results"
 
 # Run, resume, add seeds, start afresh.
@@ -99,6 +100,21 @@ expect 1 "3 of 5 cases failed" run fails.lua --timeout 3 --jobs 2
 for words in 'fails.lua:5: boom' 'no need' 'longer than the limit of 3 seconds' 'not enough memory'; do
   grep -q "$words" out || complain "'$words' is not in the report: $(cat out)"
 done
+
+# Scripts that cannot be read, are compiled, or hang where no hook stops them; values of another kind than an axis has.
+mkdir folder.lua && printf '\033Lua' >compiled.lua
+expect 3 "folder.lua: is not a regular file" run folder.lua
+expect 3 "nowhere.lua: cannot be opened" check router nowhere.lua
+expect 2 "compiled.lua: is compiled Lua" run compiled.lua
+expect 2 "--set k: a number was expected, like its value 1, not ''" run plain.lua --set k=
+expect 2 "--set k: a number was expected, like its value 1, not 'two'" run plain.lua --set k=1,two
+expect 2 "--set precision: bf16 or f32 was expected" run plain.lua --set precision=fp8
+echo "local found = ('a'):rep(40):find(('a?'):rep(40) .. ('a'):rep(40) .. 'b')" >search.lua
+timeout -s KILL 30 "$MOEGAUGE" run search.lua >out 2>err &
+run=$!
+for _ in 1 2 3 4 5 6; do sleep 0.3; pkill -INT -P $run; done
+wait $run
+[ $? = 130 ] || complain "a second Ctrl-C does not end a planning run: $(cat err)"
 
 # Comparing runs.
 "$MOEGAUGE" run plain.lua --out a >/dev/null 2>&1

@@ -117,6 +117,27 @@ if [ -z "${MOEGAUGE_SANITIZE:-}" ]; then
   reason "memory" swells
 fi
 
+# The other commands that load a script shut it in too: routers are checked, titles read.
+cat >script/router.lua <<LUA
+local mg <const> = require "moegauge"
+print("\27[2Jprinted")
+LUA
+cp script/router.lua script/opens.lua && echo "assert(io.open('$key'))" >>script/opens.lua
+cat >>script/router.lua <<'LUA'
+return mg.router.define { name = "calm", params = { gate = { shape = { "experts", "width" }, init = "normal", scale = 0.02 } },
+  route = function(r, x) local ids, weights = x:linear(r:param "gate"):softmax():top_k(1); return { ids = ids, weights = weights } end }
+LUA
+"$MOEGAUGE" check router script/router.lua --sandbox >out 2>err || complain "a router is not checked in a sandbox: $(cat out err)"
+grep -q "0 failed" out && grep -qF "?[2Jprinted" err || complain "the check's output is not passed on, made plain: $(cat -v out err)"
+"$MOEGAUGE" check router script/router.lua --sandbox --json 2>/dev/null | jq -e '.rows | length > 10' >/dev/null || complain "a check in a sandbox as JSON"
+expect 2 "'io' is not a local variable" check router script/opens.lua --sandbox
+expect 2 "--sandbox is for Lua files" check router topk --sandbox
+mkdir experiments && cp script/calm.lua script/loads.lua experiments
+experiment escape "" && sed 's/"Hostile"/"\\27[2J"/' script/escape.lua >experiments/escape.lua
+"$MOEGAUGE" list experiments --sandbox >out 2>err || complain "list experiments in a sandbox: $(cat err)"
+grep -q "calm.lua *Hostile" out && [ "$(grep -c 'not available' out)" = 2 ] || complain "titles read in a sandbox: $(cat out)"
+grep -q $'\033' out && complain "a title reached the terminal with an escape sequence"
+
 # What reaches the terminal only prints.
 experiment colours "" && sed -i 's/"Hostile"/"\\27[2J"/' script/colours.lua
 expect 2 "holds control characters" run script/colours.lua --sandbox
