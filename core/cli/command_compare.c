@@ -7,17 +7,20 @@
 #include "cli/session.h"
 
 typedef struct compare_options {
-  char fail_on[MG_OPTION_STRING_MAX];
+  char fail_on[MG_OPTION_STRING_MAX], metrics[MG_OPTION_STRING_MAX];
   bool force, json;
 } compare_options;
 
 static const mg_option options[] = {
     MG_OPTION_STRING(compare_options, fail_on, "", "words that make the exit code 7: slower, worse, or slower,worse"),
+    MG_OPTION_STRING(compare_options, metrics, "",
+                     "metrics to compare, as loss,dropped_tokens; default: loss, accuracy, speed and memory"),
     MG_OPTION_BOOL(compare_options, force, false, "compare runs of other machines, data or experiments too"),
     MG_OPTION_BOOL(compare_options, json, false, "print JSON and nothing else"), MG_OPTION_END};
 
 static const mg_example examples[] = {
     {"moegauge compare results/before results/after", "what changed, and is it more than noise?"},
+    {"moegauge compare results/before results/after --metrics cv,dropped_tokens", "what a study of balance asks"},
     {"moegauge compare results/before results/after --fail-on slower,worse", "for a build that must not regress"},
     MG_EXAMPLE_END};
 
@@ -106,7 +109,7 @@ static mg_status run(mg_cli *cli, const void *option_values, const mg_cli_words 
   mg_status status = read_run(cli, words->word[0], &a);
   if (status == MG_OK) status = read_run(cli, words->word[1], &b);
   if (status == MG_OK) status = mg_session_open(cli, &(mg_session_request){0}, &session);
-  if (status == MG_OK) status = mg_engine_compare(session.engine, a, b, &found);
+  if (status == MG_OK) status = mg_engine_compare(session.engine, a, b, set->metrics, &found);
   if (status == MG_OK) status = show(cli, set, found);
   mg_session_close(&session);
   json_decref(a);

@@ -324,14 +324,18 @@ mg_status mg_engine_render(mg_engine *engine, const json_t *stored, const char *
   return status;
 }
 
-mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out) {
+mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, const char *metrics, json_t **out) {
   *out = NULL;
+  json_t *names = json_string(metrics);
+  if (!names) return mg_fail(engine->context, MG_USAGE, "the names of metrics are not UTF-8 text");
   library_call call = {.module = "moegauge.compare",
                        .function = "run",
-                       .arguments = {a, b},
+                       .arguments = {a, b, names},
                        .numbers = MG__NUMBERS_RESULT,
                        .where = "comparison"};
-  MG_TRY(library(engine, &call, MG_BUG));
+  const mg_status status = library(engine, &call, MG_BUG);
+  json_decref(names);
+  MG_TRY(status);
   *out = call.result;
   return MG_OK;
 }

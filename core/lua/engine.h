@@ -50,9 +50,9 @@ mg_status mg_engine_run_case(mg_engine *engine, int64_t number, json_t **result,
 mg_status mg_engine_render(mg_engine *engine, const json_t *stored, const char *format, json_t **out);
 /* Writes the files of a rendering below `folder`; MG_BUG for a name that no report has, as a sandboxed script may send. */
 mg_status mg_report_write(mg_context *context, const json_t *rendered, const char *folder);
-/* Two runs as the store gives them, compared: {"unlike", "notable", "rows", "only_a", "only_b", "text"}, which
+/* Two runs as the store gives them, compared by the metrics named ("loss,cv"; "" = the usual ones): {"unlike", "notable", "rows", "only_a", "only_b", "text"}, which
  * scripts/moegauge/compare.lua explains. New reference. */
-mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, json_t **out);
+mg_status mg_engine_compare(mg_engine *engine, const json_t *a, const json_t *b, const char *metrics, json_t **out);
 
 /* What a released model costs by its configuration (a file, or a folder with config.json) at a context of `tokens`:
  * {"result": {...}, "text": "..."}; scripts/moegauge/inspect.lua says what is in it. MG_FILE names file, key and rule. */

@@ -95,18 +95,35 @@ local function labels_of(points, order)
   return labels
 end
 
--- Metrics that a seed of both points measured: the usual ones, or all when none of those is there.
-local function common_metrics(a, b)
+-- Metrics that a seed of both points measured: those asked for, the usual ones, or all when none of those is there.
+local function common_metrics(a, b, asked)
   local present, names = {}, {}
   for seed, mine in pairs(a.by_seed) do
     for name in pairs(b.by_seed[seed] and mine or {}) do
       if b.by_seed[seed][name] ~= nil then present[name] = true end
     end
   end
-  for _, name in ipairs(wanted) do
+  for _, name in ipairs(asked or wanted) do
     if present[name] then names[#names + 1] = name end
   end
-  return #names > 0 and names or sorted.keys(present)
+  return (asked or #names > 0) and names or sorted.keys(present)
+end
+
+-- The names of a list "loss,cv"; nil for "". One that no case of a measured is refused.
+local function asked_of(text, a)
+  if text == "" then return nil end
+  local measured, names = {}, {}
+  for _, case in ipairs(ok_cases(a)) do
+    for name in pairs(case.result.metrics) do measured[name] = true end
+  end
+  for name in (text .. ","):gmatch "([^,]*)," do
+    if not measured[name] then
+      local nearest = core.nearest(name, sorted.keys(measured))
+      core.fail_plain("usage", ("--metrics %s: no case of A measured '%s'%s"):format(text, name, nearest and "; did you mean '" .. nearest .. "'?" or ""))
+    end
+    names[#names + 1] = name
+  end
+  return names
 end
 
 -- Values of b and of a for the seeds that both have, in order of seed.
@@ -138,46 +155,62 @@ local function word_of(row, p)
   return statistics.verdict(d, metrics.of(row.metric).better, p)
 end
 
-local function table_of(rows)
-  local t = { columns = { { title = "case" }, { title = "metric" }, { title = "A", right = true }, { title = "B", right = true },
-    { title = "B against A", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } }, rows = {}, keys = 2 }
-  for i, row in ipairs(rows) do
-    local d = row.difference
-    local half = d.n > 1 and d.mean ~= 0 and (" ± %.2f"):format(100 * d.half * math.abs(d.relative / d.mean)) or ""
-    t.rows[i] = { row.label, metrics.of(row.metric).title, format.value(row.metric, row.a), format.value(row.metric, row.b),
-      ("%+.2f%s %%"):format(d.mean == 0 and 0 or 100 * d.relative, half), d.n > 1 and (row.p < 0.001 and "< 0.001" or ("%.3f"):format(row.p)) or "–", row.verdict }
-  end
-  t.note = ("Paired over seeds, with 95 %% intervals; speeds within %g %% are the same; \"unclear\" means inside the noise."):format(100 * same_speed)
-  return format.text_table(t, format.terminal_columns)
+local function cells_of(row)
+  local d = row.difference
+  local half = d.n > 1 and d.mean ~= 0 and (" ± %.2f"):format(100 * d.half * math.abs(d.relative / d.mean)) or ""
+  return { row.label, format.value(row.metric, row.a), format.value(row.metric, row.b), ("%+.2f%s %%"):format(d.mean == 0 and 0 or 100 * d.relative, half),
+    row.p and (row.p < 0.001 and "< 0.001" or ("%.3f"):format(row.p)) or "–", row.verdict }
 end
 
---- Compares run b with run a, both as the store gives them.
+-- One table for each metric, so that a case and its verdict stand in one line of a terminal.
+local function text_of(rows)
+  local tables, order, parts = {}, {}, {}
+  for _, row in ipairs(rows) do
+    local t = tables[row.metric]
+    if not t then
+      t = { title = metrics.of(row.metric).title, rows = {}, columns = { { title = "case", wrap = true }, { title = "A", right = true }, { title = "B", right = true },
+        { title = "B against A", right = true }, { title = "p (Holm)", right = true }, { title = "verdict" } } }
+      tables[row.metric], order[#order + 1] = t, row.metric
+    end
+    t.rows[#t.rows + 1] = cells_of(row)
+  end
+  for i, name in ipairs(order) do parts[i] = format.text_table(tables[name], format.terminal_columns) end
+  local note = ("Paired over seeds, with 95 %% intervals, each by itself; p corrected for all comparisons; speeds within %g %% are the same; \"unclear\" means inside the noise."):format(100 * same_speed)
+  return table.concat(parts, "\n") .. table.concat(format.wrap(note, format.terminal_columns), "\n") .. "\n"
+end
+
+--- Compares run b with run a, both as the store gives them, by the metrics named ("loss,cv"; "" = the usual ones).
 --- @return table  { unlike = {{ name, a, b }}, notable = the same, rows = {{ label, metric, a, b, verdict, ... }}, only_a =, only_b =, text = }
-function compare.run(a, b)
+function compare.run(a, b, names)
+  local asked = asked_of(names or "", a)
   local points_a, order_a = points_of(a)
   local points_b, order_b = points_of(b)
   local labels, rows, tails, only_a, only_b = labels_of(points_a, order_a), core.list {}, {}, 0, 0
   for _, key in ipairs(order_a) do
     local other = points_b[key]
     if not other then only_a = only_a + 1 end
-    for _, name in ipairs(other and common_metrics(points_a[key], other) or {}) do
+    for _, name in ipairs(other and common_metrics(points_a[key], other, asked) or {}) do
       local new, old = paired_values(points_a[key], other, name)
       if #new > 0 then
         local difference = statistics.paired(new, old)
         rows[#rows + 1] = { label = labels[key], metric = name, a = statistics.mean(old), b = statistics.mean(new), difference = difference }
-        tails[#tails + 1] = difference.p
+        if difference.n > 1 then tails[#tails + 1] = difference.p end -- one pair tests nothing
       end
     end
   end
   for _, key in ipairs(order_b) do
     if not points_a[key] then only_b = only_b + 1 end
   end
-  for i, p in ipairs(statistics.holm(tails)) do
-    rows[i].p = p
-    rows[i].verdict = word_of(rows[i], p)
+  local corrected, tested = statistics.holm(tails), 0
+  for _, row in ipairs(rows) do
+    if row.difference.n > 1 then
+      tested = tested + 1
+      row.p = corrected[tested]
+    end
+    row.verdict = word_of(row, row.p)
   end
   return { unlike = differing(a, b, decisive), notable = differing(a, b, notable), rows = rows, only_a = only_a, only_b = only_b,
-    text = #rows > 0 and table_of(rows) or "" }
+    text = #rows > 0 and text_of(rows) or "" }
 end
 
 return compare

@@ -130,6 +130,9 @@ expect 2 "title: Plain numbers | Other numbers" compare a c
 "$MOEGAUGE" compare a c --force >out 2>/dev/null || complain "--force does not compare"
 "$MOEGAUGE" compare a b --json 2>/dev/null | jq -e '.rows | length > 0' >/dev/null || complain "compare as JSON"
 expect 2 "'slower' and 'worse' can be given" compare a b --fail-on slow
+says 0 "p corrected for all" compare a b --metrics loss
+[ "$(grep -c '^case .* verdict$' out)" = 1 ] || complain "a metric has not one table: $(cat out)"
+expect 2 "no case of A measured 'los'; did you mean 'loss'?" compare a b --metrics los
 expect 3 "is no folder" compare a nowhere
 
 # Wrong input.
