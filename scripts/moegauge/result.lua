@@ -320,11 +320,14 @@ function Result:differences(axis, name, base)
       tested = tested + 1
       p = corrected[tested]
     end
-    if d.n < most then fewer[#fewer + 1] = ("%s against %s %d"):format(row.a, row.b, d.n) end
+    if d.n < most then fewer[#fewer + 1] = ("%s against %s (%d)"):format(row.a, row.b, d.n) end
     t.rows[i] = { row.a, row.b, format.difference(name, d), ("%+.2f %%"):format(100 * d.relative),
       p and (p < 0.001 and "< 0.001" or ("%.3f"):format(p)) or "–", statistics.verdict(d, metric.better, p) }
   end
-  if #fewer > 0 then t.note = ("%s Pairs: %d, but %s."):format(t.note, most, table.concat(fewer, ", ")) end
+  if #fewer > 0 then
+    local shown <const> = math.min(#fewer, 4)
+    t.note = ("%s Fewer than %d pairs: %s%s."):format(t.note, most, table.concat(fewer, ", ", 1, shown), #fewer > shown and (" and %d more"):format(#fewer - shown) or "")
+  end
   local of = axis and #self:axes() > 1 and (" by %s:"):format((axis:gsub("_", " "))) or ""
   return { kind = "table", title = ("Differences in %s%s larger than the noise?"):format(metric.title, of), table = t, verdicts = found }
 end
