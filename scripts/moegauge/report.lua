@@ -36,7 +36,7 @@ local function failures_block(r)
       alike[key].row[1] = ("%s, and %d more"):format(alike[key].first, alike[key].more)
     end
   end
-  return { kind = "table", title = "Cases without a result", table = { columns = { { title = "case", wrap = true }, { title = "status" }, { title = "reason", wrap = true } }, rows = rows } }
+  return { kind = "table", title = "Cases without a result", table = { columns = { { title = "case" }, { title = "status" }, { title = "reason" } }, rows = rows } }
 end
 
 --- The blocks of a report, in order: the experiment's own, then what failed.
