@@ -2,7 +2,11 @@
 # Installs the Debian packages of scripts/packages.txt that are missing. Usage: install_packages.sh build run [test] [gpu]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-[ $# -gt 0 ] || { echo "usage: install_packages.sh build|run|test|gpu ..." >&2; exit 2; }
+[ $# -gt 0 ] || {
+  echo "usage: install_packages.sh build|run|test|gpu ..." >&2
+  echo "The cuda backend is built where nvcc is found, which none of these brings: Debian's nvidia-cuda-toolkit (11.8; section non-free) or NVIDIA's own toolkit." >&2
+  exit 2
+}
 
 missing=()
 for kind in "$@"; do
