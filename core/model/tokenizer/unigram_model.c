@@ -23,7 +23,7 @@ typedef struct unigram_model {
   double *scores; /* [count] */
   size_t count;
   double unknown_score;
-  int32_t unknown; /* -1 = none */
+  int32_t unknown;    /* -1 = none */
   int32_t bytes[256]; /* the token of each byte; -1 = none, or no fallback to bytes */
   place *places;
   size_t places_room;
