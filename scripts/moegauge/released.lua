@@ -406,12 +406,18 @@ local function readable(text)
   return table.concat(parts) .. text:sub(from)
 end
 
+-- The same for a terminal, which no model shall steer: but for line ends and tabs, control characters are replaced too.
+local function harmless(text)
+  local mark <const> = utf8.char(0xfffd)
+  return (readable(text):gsub("[\0-\8\11-\31\127]", mark):gsub("\xc2[\x80-\x9f]", mark))
+end
+
 -- Without --json the prompt and what follows are shown as they come; what is left to say is the end of the line.
 local function generate(model, text, set)
   local each
   if not set.json then
-    core.show(readable(text))
-    function each(_, piece) core.show(readable(piece)) end
+    core.show(harmless(text))
+    function each(_, piece) core.show(harmless(piece)) end
   end
   local made <const> = model:generate {
     prompt = text, tokens = set.tokens, temperature = set.temperature, top_k = set.top_k, top_p = set.top_p, seed = set.seed, each = each,

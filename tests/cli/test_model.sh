@@ -43,6 +43,7 @@ for words in "- --seed 5" "--text owl --top-k 1 --temperature 2"; do
   [ "$("$MOEGAUGE" model generate "$golden/mixtral" $words --tokens 9 --precision f32 <owl)" = "The owl$written" ] || complain "model generate $words"
 done
 "$MOEGAUGE" model generate "$gguf/olmoe.gguf" 'The owl' --tokens 3 --json | jq -e '.prompt_tokens == 7 and (.ids | length) == 3 and .prompt == "The owl"' >/dev/null || complain "generate from a GGUF file"
+[ "$("$MOEGAUGE" model generate "$golden/mixtral" $'a\e[31m\xc2\x9b\tb' --tokens 1 --precision f32 | cut -b1-13)" = $'a\xef\xbf\xbd[31m\xef\xbf\xbd\tb' ] || complain "what is shown can steer a terminal"
 expect 2 "TEXT is missing" model generate "$golden/mixtral"
 expect 2 "the prompt has no token" model generate "$golden/mixtral" ''
 expect 2 "'top_p' must be a number" model generate "$golden/mixtral" owl --top-p 2
