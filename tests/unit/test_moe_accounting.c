@@ -92,6 +92,52 @@ static void the_ledger_of_a_layer_is_what_its_formulas_say(void **state) {
   check_ledger(", 'capacity': {'policy': 'pad', 'factor': 0.7}");
 }
 
+/* Biases cost a product with 1 and a sum for each element that they are added to; a constant expert's gate and vector two
+ * for each of their parameters. */
+static void biases_and_constant_experts_have_their_price(void **state) {
+  (void)state;
+  static const struct {
+    const char *kind;
+    double elementwise;
+  } rows[] = {{"'gated': false, 'activation': 'relu', 'biases': true", H + 3.0 * (H + D)},
+              {"'gated': true, 'activation': 'relu', 'biases': true", 2.0 * H + 3.0 * (2 * H + D)}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    moe_world world;
+    moe_world_open(&world, MG_F32);
+    char text[256];
+    snprintf(text, sizeof text, "{'experts': 4, 'width': 5, %s, 'router': {'name': 'topk', 'k': 2}}", rows[i].kind);
+    json_t *spec = moe_json(text);
+    mg_moe *moe;
+    assert_ok(world.context, mg_moe_create(world.context, world.registry, spec,
+                                           (mg_moe_place){.width = D, .prefix = "ffn."}, world.params, &moe));
+    json_decref(spec);
+    double x[T * D];
+    moe_normal(3, x, T * D);
+    const mg_moe_input input = {.x = moe_upload(&world, x, T, D), .sequence_tokens = T};
+    mg_moe_record record;
+    memset(mg_tape_counters(world.tape), 0, sizeof(mg_counters));
+    mg_moe_forward(moe, world.tape, &input, &record);
+    const mg_moe_facts facts = mg_moe_describe(moe);
+    assert_close(facts.expert_elementwise_flops, rows[i].elementwise, 0);
+    assert_close(mg_tape_counters(world.tape)->flops[MG_PART_ROUTED],
+                 2 * T * (facts.expert_flops_per_assignment + facts.expert_elementwise_flops), 0);
+    mg_moe_destroy(moe);
+    moe_world_close(&world);
+  }
+  moe_world world;
+  moe_world_open(&world, MG_F32);
+  json_t *spec = moe_json("{'experts': 6, 'width': 5, 'null': {'zero': 1, 'copy': 0, 'constant': 2},"
+                          " 'router': {'name': 'topk', 'k': 2}}");
+  mg_moe *moe;
+  assert_ok(world.context, mg_moe_create(world.context, world.registry, spec,
+                                         (mg_moe_place){.width = D, .prefix = "ffn."}, world.params, &moe));
+  json_decref(spec);
+  assert_int_equal(mg_moe_describe(moe).null_parameters, 3 * D * 2);
+  assert_close(mg_moe_describe(moe).null_flops_per_token, 2.0 * 3 * D * 2, 0);
+  mg_moe_destroy(moe);
+  moe_world_close(&world);
+}
+
 static void facts_count_parameters(void **state) {
   (void)state;
   moe_world world;
@@ -120,6 +166,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(analytic_flops_are_the_counted_matrix_products),
       cmocka_unit_test(the_ledger_of_a_layer_is_what_its_formulas_say),
+      cmocka_unit_test(biases_and_constant_experts_have_their_price),
       cmocka_unit_test(facts_count_parameters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

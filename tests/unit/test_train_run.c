@@ -174,6 +174,46 @@ static void tables_hold_the_load_over_training_and_per_domain(void **state) {
   training_close(&r);
 }
 
+/* Point i of a series. */
+static double point_of(const training *r, const char *name, size_t i) {
+  const json_t *points = json_object_get(json_object_get(r->result, "series"), name);
+  return json_number_value(json_array_get(json_array_get(points, i), 1));
+}
+
+/* In a run of 20 steps each window is one step, so that its shares say what its balance is: the mean over both layers of
+ * the deviation of 4 shares over their mean, and of the largest over the mean, less 1. */
+static void balance_over_training_is_that_of_the_load_table(void **state) {
+  (void)state;
+  training r;
+  training_open(&r,
+                "{'layers': 2, 'width': 16, 'heads': 2, 'vocabulary': 24, 'feed_forward': {'kind': 'moe', 'experts': 4,"
+                " 'width': 16, 'router': {'name': 'topk', 'k': 2}, 'capacity': 1.0}}",
+                "{'tokens': 1280, 'batch': 4, 'sequence': 16, 'rate': 0.02, 'final_tokens': -1}");
+  assert_ok(r.world.context, training_run(&r));
+  const json_t *layers = json_object_get(training_table(&r, "load"), "values");
+  double dropped = 0.0;
+  for (size_t i = 0; i < 20; i++) {
+    double cv = 0.0, violation = 0.0;
+    for (size_t l = 0; l < 2; l++) {
+      double squares = 0.0, most = 0.0;
+      for (size_t e = 0; e < 4; e++) {
+        const double share = json_number_value(json_array_get(json_array_get(json_array_get(layers, l), i), e));
+        squares += (4 * share - 1) * (4 * share - 1);
+        most = fmax(most, 4 * share);
+      }
+      cv += sqrt(squares / 4) / 2;
+      violation += (most - 1) / 2;
+    }
+    assert_true(violation > 0.0);
+    assert_near(point_of(&r, "cv", i), cv, 1e-9);
+    assert_near(point_of(&r, "max_violation", i), violation, 1e-9);
+    dropped += point_of(&r, "dropped_assignments", i) / 20;
+  }
+  assert_true(dropped > 0.0);
+  assert_near(dropped, training_metric(&r, "train_dropped_assignments"), 1e-9);
+  training_close(&r);
+}
+
 static void the_same_seed_gives_the_same_bits(void **state) {
   (void)state;
   training a, b;
@@ -282,6 +322,7 @@ int main(void) {
       cmocka_unit_test(analytic_costs_know_that_most_choices_are_not_made),
       cmocka_unit_test(every_batch_of_an_evaluation_draws_anew),
       cmocka_unit_test(tables_hold_the_load_over_training_and_per_domain),
+      cmocka_unit_test(balance_over_training_is_that_of_the_load_table),
       cmocka_unit_test(the_same_seed_gives_the_same_bits),
       cmocka_unit_test(the_process_holds_no_more_than_the_account_says),
       cmocka_unit_test(accumulated_batches_make_one_step),
