@@ -160,7 +160,12 @@ static void weights_that_do_not_fit_are_refused_before_the_training(void **state
 
 /* ---- the routing -------------------------------------------------------------------------------------------- */
 
+static double number(const json_t *list, size_t i, size_t j) {
+  return json_number_value(json_array_get(json_array_get(list, i), j));
+}
+
 static void shares_of_the_routing_add_up(void **state) {
+  static const char *const words[] = {"vocabulary_input", "vocabulary_next", "vocabulary_predicted"};
   run r;
   must_train(&r, *state, base_layer, ", 'specialisation': true");
   const json_t *domains = values(&r, "domain_specialisation"), *choices = values(&r, "choices_per_token");
@@ -175,14 +180,15 @@ static void shares_of_the_routing_add_up(void **state) {
     assert_true(json_number_value(json_array_get(json_array_get(choices, layer), 2)) == 1.0);
     assert_true(entry(values(&r, "coactivation"), layer, 0, 0) == 1.0);
   }
+  for (size_t i = 0; i < 3; i++) {
+    const json_t *vocabulary = values(&r, "vocabulary_specialisation");
+    assert_true(fabs((number(vocabulary, 0, i) + number(vocabulary, 1, i)) / 2 - metric(&r, words[i])) < 1e-12);
+    assert_true(metric(&r, words[i]) > 1.0 / 6 && metric(&r, words[i]) <= 1.0);
+  }
   assert_true(metric(&r, "repetition_any") >= metric(&r, "repetition_first"));
   assert_true(fabs(metric(&r, "repetition_chance_first") - 1.0 / 6) < 1e-12);
   assert_true(metric(&r, "domain_largest") >= 2.0 / 6 && metric(&r, "domain_largest") <= 1.0);
   close_run(&r);
-}
-
-static double number(const json_t *list, size_t i, size_t j) {
-  return json_number_value(json_array_get(json_array_get(list, i), j));
 }
 
 static void balance_is_told_per_layer_and_within_sequences(void **state) {
