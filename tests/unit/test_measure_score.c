@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "measure/trace.h"
+#include "model/generate.h"
 #include "support/golden.h"
 
 static mg_world world;
@@ -68,6 +69,38 @@ static void scores_are_those_of_the_logits(void **state) {
                  mg_score_tokens(golden.model, world.tape, ids, count, count, &score));
   mg_golden_free(&golden, &logits);
   mg_golden_free_ids(&golden, ids, count);
+}
+
+typedef struct story {
+  int32_t ids[32];
+  int64_t count;
+} story;
+
+static bool append(void *user, int32_t id) {
+  story *t = user;
+  t->ids[t->count++] = id;
+  return true;
+}
+
+/* What a model writes when it takes the likeliest tokens is what it predicts, but for one that is changed afterwards. */
+static void a_model_predicts_its_own_text(void **state) {
+  (void)state;
+  enum { PROMPT = 8, WRITTEN = 12 };
+  int64_t count;
+  int32_t *ids = mg_golden_ids(&golden, 2, "tokens", &count);
+  story t = {.count = PROMPT};
+  memcpy(t.ids, ids, PROMPT * sizeof *ids);
+  mg_golden_free_ids(&golden, ids, count);
+  const mg_generate_settings settings = {.tokens = WRITTEN, .top_p = 1, .each = append, .user = &t};
+  assert_ok(world.context, mg_generate(golden.model, world.tape, MG_F32, t.ids, PROMPT, &settings));
+  assert_int_equal(t.count, PROMPT + WRITTEN);
+  mg_score score;
+  assert_ok(world.context, mg_score_tokens(golden.model, world.tape, t.ids, t.count, PROMPT, &score));
+  assert_int_equal(score.tokens, WRITTEN);
+  assert_int_equal(score.greedy, WRITTEN);
+  t.ids[t.count - 1] = (t.ids[t.count - 1] + 1) % 8;
+  assert_ok(world.context, mg_score_tokens(golden.model, world.tape, t.ids, t.count, PROMPT, &score));
+  assert_int_equal(score.greedy, WRITTEN - 1);
 }
 
 /* Two texts; of the three layers the second alone is a mixture. */
@@ -139,6 +172,7 @@ static void a_trace_reads_back_and_proves_itself(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(scores_are_those_of_the_logits),
+                                     cmocka_unit_test(a_model_predicts_its_own_text),
                                      cmocka_unit_test(a_trace_reads_back_and_proves_itself)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }
