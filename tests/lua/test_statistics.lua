@@ -25,6 +25,14 @@ near(difference.mean, 2, 1e-12, "paired mean")
 near(difference.half, 4.30265 / math.sqrt(3), 1e-4, "paired interval")
 near(difference.p, 1 - math.sqrt(12) / math.sqrt(14), 1e-9, "paired p")
 
+-- Two pairs, differences 1 and 3: mean 2, deviation sqrt 2, so t = 2 with 1 degree; p = 1 - 2 atan(2) / pi.
+local two <const> = statistics.paired({ 2, 5 }, { 1, 2 })
+near(statistics.deviation { 1, 3 }, math.sqrt(2), 1e-12, "deviation of two")
+near(two.half, 12.7062, 1e-4, "interval of two pairs")
+near(two.p, 1 - 2 * math.atan(2) / math.pi, 1e-9, "p of two pairs")
+local one <const> = statistics.paired({ 2 }, { 1 })
+assert(one.p == 1 and one.n == 1 and one.half ~= one.half, "one pair has an interval")
+
 -- Holm, worked by hand: 0.01 * 3, max(0.03, 0.02 * 2), max(0.04, 0.04).
 local holm = statistics.holm { 0.04, 0.01, 0.02 }
 near(holm[2], 0.03, 1e-12, "Holm first")

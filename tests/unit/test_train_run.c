@@ -60,6 +60,8 @@ static void a_moe_model_learns_and_tells_how_it_routes(void **state) {
                                       "data_ns_per_token",
                                       "cv"};
   for (size_t i = 0; i < MG_COUNT(names); i++) assert_true(training_metric(&r, names[i]) >= 0.0);
+  assert_near(training_metric(&r, "gate_ns_per_token"),
+              training_metric(&r, "ns_per_token_gate") + training_metric(&r, "ns_per_token_selection"), 1e-6);
   assert_true(training_metric(&r, "train_dropped_assignments") > 0.0); /* capacity factor 1 cannot keep all */
   assert_true(training_metric(&r, "dropped_flops_per_token") > 0.0);
   const double kept = training_metric(&r, "useful_flops_per_token"),
