@@ -45,7 +45,8 @@ mg_status mg_shape_read(mg_context *context, const json_t *json, mg_shape *out) 
 }
 
 static double kv_heads_of_rank(const mg_shape *s, int64_t parallel) {
-  return (double)((s->kv_heads + parallel - 1) / parallel);
+  const int64_t heads = (s->kv_heads + parallel - 1) / parallel;
+  return (double)heads;
 }
 
 int mg_shape_projections(const mg_shape *s, bool absorbed, int64_t parallel, mg_product *out) {
