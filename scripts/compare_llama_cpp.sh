@@ -59,7 +59,7 @@ giga() { awk '{printf "%.1f", $1 * 1e-9}'; }
   row "prefill of $prompt tokens" prefill 0 "$(ours .speed.prefill.of_peak | median | percent) of the arithmetic peak"
   row "decode of $generate tokens after $depth" decode 1 "$(ours .speed.decode.of_bandwidth | median | percent) of the memory bandwidth"
   echo
-  echo "Medians of $((before + rounds)) rounds, in which the programs took turns; each round is a process of its own, which warms up first."
+  echo "Medians of $((before + rounds)) rounds, in which the programs took turns; each round is a process of its own, which warms up first. Of a prompt both compute the last layer's feed-forward and the head for its last token alone."
   echo
   echo "- commands: \`moegauge model bench MODEL --threads $threads --repeats 1\`; \`llama-bench -m MODEL.gguf -t $threads -p $prompt -n 0 -r 1\`, \`-p 0 -n $generate -d $depth -r 1\`"
   echo "- script: \`scripts/compare_llama_cpp.sh\`; weights: \`tests/bench/compare/make_olmoe.py\`"
