@@ -103,15 +103,6 @@ enum { VOCABULARY = 11, MOST = 24 };
   "{\"vocabulary\": 11, \"layers\": 2, \"width\": 8, \"heads\": 2, \"window\": [3, 0], \"initial_deviation\": 0.5, "   \
   "\"feed_forward\": {\"kind\": \"moe\", \"experts\": 4, \"width\": 8, \"router\": {\"name\": \"topk\", \"k\": 2}}}"
 
-static mg_model *make_model(const char *text) {
-  mg_model *model;
-  json_t *spec = json_loads(text, 0, NULL);
-  assert_non_null(spec);
-  assert_ok(world.context, mg_model_create(world.context, world.registry, world.backend, spec, MG_F32, 3, &model));
-  json_decref(spec);
-  return model;
-}
-
 typedef struct written {
   int32_t ids[MOST];
   int64_t count, most;
@@ -150,7 +141,7 @@ static int32_t likeliest_after(mg_model *model, const int32_t *ids, int64_t coun
 
 static void the_likeliest_are_those_of_passes_over_the_whole_text(void **state) {
   (void)state;
-  mg_model *model = make_model(MODEL);
+  mg_model *model = mg_world_model(&world, MODEL);
   const written w = write(model, (mg_generate_settings){.tokens = MOST, .top_p = 1}, MOST);
   int32_t text[PROMPT + MOST];
   memcpy(text, prompt, sizeof prompt);
@@ -165,7 +156,7 @@ static void the_likeliest_are_those_of_passes_over_the_whole_text(void **state) 
 
 static void a_seed_decides_what_is_drawn(void **state) {
   (void)state;
-  mg_model *model = make_model(MODEL);
+  mg_model *model = mg_world_model(&world, MODEL);
   mg_generate_settings settings = {.tokens = MOST, .temperature = 2, .top_p = 1, .seed = 7};
   const written first = write(model, settings, MOST), again = write(model, settings, MOST);
   settings.seed = 8;
@@ -177,7 +168,7 @@ static void a_seed_decides_what_is_drawn(void **state) {
 
 static void a_text_ends_where_it_should(void **state) {
   (void)state;
-  mg_model *model = make_model(MODEL);
+  mg_model *model = mg_world_model(&world, MODEL);
   mg_generate_settings settings = {.tokens = MOST, .temperature = 2, .top_p = 1, .seed = 7};
   const written all = write(model, settings, MOST);
   assert_int_equal(write(model, settings, 3).count, 3);
@@ -205,7 +196,7 @@ static void what_makes_no_sense_is_refused(void **state) {
               {"top_k = -1", 1, {.tokens = 1, .top_p = 1, .top_k = -1}},
               {"top_p = 0", 1, {.tokens = 1, .top_p = 0}},
               {"top_p = 1.5", 1, {.tokens = 1, .top_p = 1.5}}};
-  mg_model *model = make_model(MODEL);
+  mg_model *model = mg_world_model(&world, MODEL);
   written w = {.most = MOST};
   for (size_t i = 0; i < MG_COUNT(rows); i++) {
     mg_generate_settings settings = rows[i].settings;
@@ -218,7 +209,8 @@ static void what_makes_no_sense_is_refused(void **state) {
   assert_refused(world.context, MG_USAGE, "input 0 is token 11",
                  mg_generate(model, world.tape, MG_F32, &(int32_t){VOCABULARY}, 1, &settings));
   mg_model_destroy(model);
-  model = make_model("{\"layers\": 1, \"width\": 8, \"vocabulary\": 11, \"heads\": 2, \"encoder\": {\"layers\": 1}}");
+  model = mg_world_model(
+      &world, "{\"layers\": 1, \"width\": 8, \"vocabulary\": 11, \"heads\": 2, \"encoder\": {\"layers\": 1}}");
   assert_refused(world.context, MG_USAGE, "it has an encoder",
                  mg_generate(model, world.tape, MG_F32, prompt, PROMPT, &settings));
   assert_int_equal(w.count, 0);
