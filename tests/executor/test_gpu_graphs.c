@@ -1,36 +1,9 @@
 /* Steps as graphs: a decoded token gives the same bits with and without, over growing keys, past the number of keys at
  * which other kernels run, and where a step reads values on the host; and what a recording forbids is refused. */
-#include "executor.h"
+#include "gpu_world.h"
 #include "model/cache.h"
 #include "model/model.h"
-#include "support/testing.h"
 #include "tensor/tape_work.h"
-
-const mg_backend_plugin *mg_static_backends_gpu_host32(void);
-
-typedef struct gpu_world {
-  mg_context *context;
-  mg_registry *registry;
-} gpu_world;
-
-static int open_world(void **state) {
-  static gpu_world world;
-  world = (gpu_world){0};
-  if (mg_context_create(NULL, &world.context) != MG_OK) return 1;
-  assert_ok(world.context, mg_registry_create(world.context, &world.registry));
-  assert_ok(world.context, mg_testing_register(world.registry));
-  assert_ok(world.context, mg_registry_add_backend(world.registry, mg_static_backends_gpu_host32()));
-  *state = &world;
-  return 0;
-}
-
-static int close_world(void **state) {
-  gpu_world *world = *state;
-  mg_registry_destroy(world->registry);
-  const size_t left = mg_context_bytes(world->context);
-  mg_context_destroy(world->context);
-  return left != 0 || executor_count().bytes != 0;
-}
 
 static mg_backend *open_backend(gpu_world *world, bool graphs, bool blas) {
   mg_backend *backend;

@@ -2,10 +2,7 @@
  * reused, failures say what to do, wrong ids are reported. */
 #include <stdio.h>
 
-#include "executor.h"
-#include "support/testing.h"
-
-const mg_backend_plugin *mg_static_backends_gpu_host32(void);
+#include "gpu_world.h"
 
 enum { THREADS = 96, WARP = 32 };
 
@@ -158,29 +155,6 @@ static void kernels_that_break_the_rules_are_stopped(void **state) {
 }
 
 /* ---- the backend ------------------------------------------------------------------------------------------------ */
-
-typedef struct gpu_world {
-  mg_context *context;
-  mg_registry *registry;
-} gpu_world;
-
-static int open_world(void **state) {
-  static gpu_world world;
-  world = (gpu_world){0};
-  if (mg_context_create(NULL, &world.context) != MG_OK) return 1;
-  assert_ok(world.context, mg_registry_create(world.context, &world.registry));
-  assert_ok(world.context, mg_registry_add_backend(world.registry, mg_static_backends_gpu_host32()));
-  *state = &world;
-  return 0;
-}
-
-static int close_world(void **state) {
-  gpu_world *world = *state;
-  mg_registry_destroy(world->registry);
-  const size_t left = mg_context_bytes(world->context);
-  mg_context_destroy(world->context);
-  return left != 0 || executor_count().bytes != 0;
-}
 
 static mg_status open_backend(gpu_world *world, const char *option, json_t *value, mg_backend **out) {
   json_t *options = json_object();
